@@ -1,0 +1,1 @@
+"""Trains, evaluates and exports the packaged default model `nano`."""

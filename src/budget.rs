@@ -1,0 +1,95 @@
+//! One account of the function's memory.
+//!
+//! `limit` is the smallest of the function's memory size, the setting, the cgroup's limit and physical memory.
+//! What the model's load, the process itself and a safety margin leave of it is the budget that requests share:
+//! each reserves its plan's predicted bytes before it allocates and gives them back when it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::error::{Error, Result};
+use crate::manifest::Manifest;
+
+/// 2^20 bytes.
+pub const MIB: u64 = 1 << 20;
+
+/// Kept free for what no constant predicts: allocator slack, stacks, the runtime's own buffers.
+const MARGIN_BYTES: u64 = 24 * MIB;
+
+/// Granularity of the account.
+const UNIT_BYTES: u64 = 64 * 1024;
+
+/// Memory limit of this process and what of it requests may use.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    limit_bytes: u64,
+    total_bytes: u64,
+    units: Arc<Semaphore>,
+}
+
+/// Bytes reserved for one request; dropping it gives them back.
+#[derive(Debug)]
+pub struct Reservation {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Budget {
+    /// A budget under `limit_bytes` for a process that already holds `process_bytes` of anonymous memory.
+    #[must_use]
+    pub fn new(limit_bytes: u64, process_bytes: u64, manifest: &Manifest) -> Self {
+        let fixed = process_bytes + mib(manifest.memory.load_mb) + MARGIN_BYTES;
+        let total_bytes = limit_bytes.saturating_sub(fixed);
+        Self { limit_bytes, total_bytes, units: Arc::new(Semaphore::new(units(total_bytes, false))) }
+    }
+
+    /// The function's memory limit.
+    #[must_use]
+    pub fn limit_bytes(&self) -> u64 {
+        self.limit_bytes
+    }
+
+    /// What one request may use when it is alone.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// What is spent before any request: the load, the process and the margin.
+    #[must_use]
+    pub fn fixed_bytes(&self) -> u64 {
+        self.limit_bytes - self.total_bytes
+    }
+
+    /// Reserves `bytes`, waiting at most `max_wait` for other requests to end.
+    ///
+    /// # Errors
+    /// `Busy` when the wait is over. A request larger than the whole budget never gets here: its plan was refused.
+    pub async fn reserve(&self, bytes: u64, max_wait: Duration) -> Result<Reservation> {
+        let wanted = u32::try_from(units(bytes, true)).unwrap_or(u32::MAX);
+        let acquire = Arc::clone(&self.units).acquire_many_owned(wanted);
+        match tokio::time::timeout(max_wait, acquire).await {
+            Ok(Ok(permit)) => Ok(Reservation { _permit: permit }),
+            Ok(Err(closed)) => Err(Error::internal(closed)),
+            Err(_) => Err(Error::Busy { retry_after: max_wait.max(Duration::from_secs(1)) }),
+        }
+    }
+}
+
+/// Manifest megabytes to bytes.
+#[must_use]
+pub fn mib(megabytes: f64) -> u64 {
+    (megabytes * MIB as f64) as u64
+}
+
+/// Bytes as megabytes, rounded up: for people.
+#[must_use]
+pub const fn to_mib(bytes: u64) -> u64 {
+    bytes.div_ceil(MIB)
+}
+
+fn units(bytes: u64, up: bool) -> usize {
+    let units = if up { bytes.div_ceil(UNIT_BYTES) } else { bytes / UNIT_BYTES };
+    usize::try_from(units).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
+}

@@ -1,0 +1,1 @@
+//! An engine without a network, for unit tests and delivery storms.

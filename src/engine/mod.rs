@@ -1,0 +1,40 @@
+//! The network behind a port: a working image in, queries out.
+
+pub mod fake;
+pub mod ort;
+
+use crate::error::Result;
+use crate::geometry::Size;
+use crate::image::Rgb8;
+
+/// What the network says of one image.
+pub struct Queries {
+    /// Q.
+    pub count: usize,
+    /// C, without "no object".
+    pub classes: usize,
+    /// `[Q, C+1]` row-major; the last column is "no object".
+    pub class_logits: Vec<f32>,
+    /// Width and height of one mask, at the network's stride of the padded size.
+    pub mask_size: Size,
+    /// `[Q, h, w]` row-major; may still lie in the runtime's own buffer.
+    pub mask_logits: Box<dyn AsRef<[f32]> + Send + Sync>,
+}
+
+impl Queries {
+    /// Mask logits of one query, `[h, w]`.
+    #[must_use]
+    pub fn mask(&self, query: usize) -> &[f32] {
+        let plane = self.mask_size.width as usize * self.mask_size.height as usize;
+        &(*self.mask_logits).as_ref()[query * plane..][..plane]
+    }
+}
+
+/// A loaded model. Implementations may run several images at once.
+pub trait Engine: Send + Sync {
+    /// Runs the network on the resized, unpadded image.
+    ///
+    /// # Errors
+    /// `Internal` when the runtime fails.
+    fn infer(&self, image: &Rgb8) -> Result<Queries>;
+}

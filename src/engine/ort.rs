@@ -1,0 +1,1 @@
+//! ONNX Runtime: the only file that knows it.

@@ -1,0 +1,213 @@
+//! Sizes, orientations and boxes: integers only, no pixels.
+
+use serde::{Deserialize, Serialize};
+
+/// Width and height in pixels. Both are at least 1 wherever a `Size` comes from this crate's parsers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Size {
+    pub width: u32,
+    pub height: u32,
+}
+
+impl Size {
+    #[must_use]
+    pub const fn new(width: u32, height: u32) -> Self {
+        Self { width, height }
+    }
+
+    /// Number of pixels.
+    #[must_use]
+    pub const fn area(self) -> u64 {
+        self.width as u64 * self.height as u64
+    }
+
+    #[must_use]
+    pub const fn transposed(self) -> Self {
+        Self::new(self.height, self.width)
+    }
+
+    #[must_use]
+    pub fn short_side(self) -> u32 {
+        self.width.min(self.height)
+    }
+
+    #[must_use]
+    pub fn long_side(self) -> u32 {
+        self.width.max(self.height)
+    }
+
+    /// Both sides rounded up to a multiple of `divisor`.
+    #[must_use]
+    pub const fn padded_to(self, divisor: u32) -> Self {
+        Self::new(self.width.div_ceil(divisor) * divisor, self.height.div_ceil(divisor) * divisor)
+    }
+
+    /// detectron2's `ResizeShortestEdge`: short side to `min_side`, long side at most `max_side`,
+    /// each `int(x + 0.5)` and at least 1. Also enlarges.
+    #[must_use]
+    pub fn shortest_edge(self, min_side: u32, max_side: u32) -> Self {
+        let (width, height) = (f64::from(self.width), f64::from(self.height));
+        let scale = f64::from(min_side) / width.min(height);
+        // As the reference writes it: the short side is `min_side` itself, not `scale * short`.
+        let (mut new_width, mut new_height) = if self.height < self.width {
+            (scale * width, f64::from(min_side))
+        } else {
+            (f64::from(min_side), scale * height)
+        };
+        let long = new_width.max(new_height);
+        if long > f64::from(max_side) {
+            let shrink = f64::from(max_side) / long;
+            new_width *= shrink;
+            new_height *= shrink;
+        }
+        let round = |x: f64| ((x + 0.5) as u32).max(1);
+        Self::new(round(new_width), round(new_height))
+    }
+
+    /// Shrinks to a long side of at most `max_side`, keeping the aspect; never enlarges.
+    #[must_use]
+    pub fn fit_within(self, max_side: u32) -> Self {
+        let long = self.long_side();
+        if long <= max_side {
+            return self;
+        }
+        let scaled = |side: u32| {
+            let rounded = (u64::from(side) * u64::from(max_side) + u64::from(long) / 2) / u64::from(long);
+            (rounded as u32).max(1)
+        };
+        Self::new(scaled(self.width), scaled(self.height))
+    }
+}
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}×{}", self.width, self.height)
+    }
+}
+
+/// EXIF orientation, tag 0x0112: how stored pixels become upright.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum Orientation {
+    /// 1: as stored.
+    #[default]
+    Upright = 1,
+    /// 2: mirrored left to right.
+    MirrorHorizontal = 2,
+    /// 3: rotated by 180°.
+    Rotate180 = 3,
+    /// 4: mirrored top to bottom.
+    MirrorVertical = 4,
+    /// 5: transposed (mirrored along the main diagonal).
+    Transpose = 5,
+    /// 6: to be rotated by 90° clockwise.
+    Rotate90 = 6,
+    /// 7: transversed (mirrored along the other diagonal).
+    Transverse = 7,
+    /// 8: to be rotated by 270° clockwise.
+    Rotate270 = 8,
+}
+
+impl Orientation {
+    /// The tag's value; anything but 1–8 is `Upright`, as viewers treat it.
+    #[must_use]
+    pub const fn from_exif(value: u16) -> Self {
+        match value {
+            2 => Self::MirrorHorizontal,
+            3 => Self::Rotate180,
+            4 => Self::MirrorVertical,
+            5 => Self::Transpose,
+            6 => Self::Rotate90,
+            7 => Self::Transverse,
+            8 => Self::Rotate270,
+            _ => Self::Upright,
+        }
+    }
+
+    /// The tag's value, 1–8.
+    #[must_use]
+    pub const fn exif(self) -> u8 {
+        self as u8
+    }
+
+    /// Whether width and height change places.
+    #[must_use]
+    pub const fn transposes(self) -> bool {
+        self as u8 >= 5
+    }
+
+    /// Whether the *stored* row order runs against the upright axis it becomes.
+    #[must_use]
+    pub const fn flips_stored_rows(self) -> bool {
+        matches!(self, Self::Rotate180 | Self::MirrorVertical | Self::Rotate90 | Self::Transverse)
+    }
+
+    /// Whether the *stored* column order runs against the upright axis it becomes.
+    #[must_use]
+    pub const fn flips_stored_columns(self) -> bool {
+        matches!(self, Self::MirrorHorizontal | Self::Rotate180 | Self::Transverse | Self::Rotate270)
+    }
+
+    /// Size after turning upright.
+    #[must_use]
+    pub const fn upright(self, stored: Size) -> Size {
+        if self.transposes() { stored.transposed() } else { stored }
+    }
+}
+
+/// A COCO bounding box `[x, y, width, height]` in pixels; serialises as that array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BBox {
+    pub x: u32,
+    pub y: u32,
+    pub width: u32,
+    pub height: u32,
+}
+
+impl Serialize for BBox {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        [self.x, self.y, self.width, self.height].serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn shortest_edge_follows_the_reference() {
+        let native = |w, h| Size::new(w, h).shortest_edge(640, 1333);
+        assert_eq!(native(1920, 1080), Size::new(1138, 640));
+        assert_eq!(native(1080, 1920), Size::new(640, 1138));
+        assert_eq!(native(512, 512), Size::new(640, 640));
+        assert_eq!(native(4000, 1000), Size::new(1333, 333));
+        assert_eq!(native(20_000, 1), Size::new(1333, 1));
+        assert_eq!(Size::new(1920, 1080).shortest_edge(384, 800), Size::new(683, 384));
+    }
+
+    #[test]
+    fn orientation_tables_agree_with_pillow() {
+        // Pillow's exif_transpose: 6 is ROTATE_270 (clockwise 90°): the stored left column becomes the top row.
+        assert!(Orientation::Rotate90.transposes() && !Orientation::Rotate90.flips_stored_columns());
+        assert!(Orientation::Rotate90.flips_stored_rows());
+        assert_eq!(Orientation::from_exif(0), Orientation::Upright);
+        assert_eq!(Orientation::from_exif(9), Orientation::Upright);
+        for value in 1..=8 {
+            assert_eq!(u16::from(Orientation::from_exif(value).exif()), value);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn resized_sizes_stay_in_bounds(w in 1u32..60_000, h in 1u32..60_000) {
+            let size = Size::new(w, h).shortest_edge(640, 1333);
+            prop_assert!(size.width >= 1 && size.height >= 1 && size.long_side() <= 1333 && size.short_side() <= 640);
+            let fit = Size::new(w, h).fit_within(2048);
+            prop_assert!(fit.width >= 1 && fit.height >= 1 && fit.long_side() <= 2048);
+            prop_assert!(fit.width <= w && fit.height <= h);
+            let padded = size.padded_to(32);
+            prop_assert!(padded.width % 32 == 0 && padded.width >= size.width && padded.width - size.width < 32);
+        }
+    }
+}

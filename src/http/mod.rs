@@ -1,0 +1,1 @@
+//! The HTTP door, in plain `http` types: Lambda and `m2fp serve` share it.

@@ -1,0 +1,1 @@
+//! Pillow's antialiased bilinear resize, row by row.

@@ -1,0 +1,1 @@
+//! The AWS doors: the only folder that knows AWS.

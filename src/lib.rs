@@ -1,0 +1,17 @@
+//! Multi-person human parsing (M2FP) on a CPU, inside a fixed amount of memory.
+//!
+//! `pipeline` is the program; the doors (`http`, `lambda`, `cli`) bring it photos and carry its answers.
+
+pub mod budget;
+pub mod cli;
+pub mod engine;
+pub mod error;
+pub mod geometry;
+pub mod http;
+pub mod image;
+pub mod lambda;
+pub mod manifest;
+pub mod options;
+pub mod parsing;
+pub mod render;
+pub mod store;

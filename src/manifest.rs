@@ -1,0 +1,264 @@
+//! `model.json`, the only place that knows a model's facts.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::geometry::Size;
+
+/// Name of the manifest's file inside a model folder.
+pub const FILE_NAME: &str = "model.json";
+
+/// The only schema version this build reads.
+const SCHEMA: u32 = 1;
+
+/// A model folder's manifest, checked: indices, sizes and thresholds fit each other.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub schema: u32,
+    pub name: String,
+    pub version: String,
+    pub description: String,
+    /// SPDX expression of the weights' licence.
+    pub licence: String,
+    pub files: Vec<ModelFile>,
+    pub input: Input,
+    pub outputs: Outputs,
+    /// Ids are 0, 1, 2, … in order.
+    pub classes: Vec<Class>,
+    pub background_id: u8,
+    /// The class whose queries are whole persons; `None` for models without one.
+    pub person_id: Option<u8>,
+    pub label_map: LabelMap,
+    pub thresholds: Thresholds,
+    pub memory: Memory,
+    pub time: Time,
+    /// What it was trained on, by what code: free form, shown by `/info`.
+    pub provenance: serde_json::Value,
+    /// Measured accuracy: free form, shown by `/info`.
+    pub accuracy: serde_json::Value,
+}
+
+/// A file of the model folder; the first listed is the graph.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelFile {
+    /// Relative to the folder, one component.
+    pub path: String,
+    /// Lower-case hexadecimal.
+    pub sha256: String,
+    pub bytes: u64,
+}
+
+/// The graph's input: the resized, unpadded image `[1, 3, H, W]`, RGB, 0–255.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    pub name: String,
+    pub dtype: Dtype,
+    pub size: SizeRule,
+}
+
+/// Element type of the graph's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    Uint8,
+    Float32,
+}
+
+/// detectron2's `ResizeShortestEdge`, then zero padding right and below to a multiple of `divisor`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SizeRule {
+    /// Short side, pixels.
+    pub min_side: u32,
+    /// Greatest long side, pixels.
+    pub max_side: u32,
+    pub divisor: u32,
+    /// The smallest short side that is still useful; the plan refuses below it. Photos whose aspect makes their
+    /// native short side smaller are run at their native size.
+    pub smallest_side: u32,
+}
+
+impl SizeRule {
+    /// The working size of a photo when memory does not matter.
+    #[must_use]
+    pub fn native(&self, photo: Size) -> Size {
+        photo.shortest_edge(self.min_side, self.max_side)
+    }
+}
+
+/// The graph's outputs: class logits `[1, Q, C+1]` and mask logits `[1, Q, H/stride, W/stride]` of the padded size.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outputs {
+    pub class_logits: String,
+    pub mask_logits: String,
+    /// Q.
+    pub queries: u32,
+    pub stride: u32,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Class {
+    pub id: u8,
+    pub name: String,
+    /// sRGB.
+    pub color: [u8; 3],
+}
+
+/// How queries become one label per pixel (`parsing/label_map.rs`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LabelMap {
+    /// M2FP's parsing mode: confident pairs are pasted, their mean per class, argmax.
+    Paste,
+    /// Mask2Former's semantic inference: Σ softmax · sigmoid, argmax.
+    Semantic,
+}
+
+/// Score thresholds, all probabilities but `top_k`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Thresholds {
+    /// How many (query, class) pairs survive, best first.
+    pub top_k: u32,
+    /// A part is reported from this score on (≥).
+    pub part_score: f32,
+    /// A person is reported above this score (>).
+    pub person_score: f32,
+    /// A pair is pasted into the label map from this score on (≥): `parsing_ins_score_thr`.
+    pub paste_score: f32,
+    /// Persons that overlap more than this IoU are one person.
+    pub nms_iou: f32,
+}
+
+/// What the model costs in memory, measured; MB are 2^20 bytes.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// The loaded session: all weights, touched or not, and the runtime.
+    pub load_mb: f64,
+    /// Activations that do not depend on the size.
+    pub base_mb: f64,
+    /// Activations per working pixel, bytes.
+    pub bytes_per_pixel: f64,
+}
+
+/// What the model costs in time, measured on `threads` threads.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Time {
+    pub base_ms: f64,
+    /// Per working pixel.
+    pub ns_per_pixel: f64,
+    pub threads: u32,
+}
+
+/// A model folder that cannot be used; the sentence names the file and the fault.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {fault}")]
+pub struct ManifestError {
+    path: String,
+    fault: String,
+}
+
+impl Manifest {
+    /// Reads and checks `folder/model.json`.
+    ///
+    /// # Errors
+    /// One sentence that names the file and every fault found.
+    pub fn read(folder: &Path) -> Result<Self, ManifestError> {
+        let path = folder.join(FILE_NAME);
+        let error = |fault: String| ManifestError { path: path.display().to_string(), fault };
+        let text = std::fs::read_to_string(&path).map_err(|e| error(e.to_string()))?;
+        let manifest: Self = serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
+        let faults = manifest.faults();
+        if faults.is_empty() { Ok(manifest) } else { Err(error(faults.join("; "))) }
+    }
+
+    /// Everything that does not fit; empty when the manifest is sound.
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut require = |holds: bool, fault: &str| {
+            if !holds {
+                faults.push(fault.to_owned());
+            }
+        };
+        let is_probability = |x: f32| (0.0..=1.0).contains(&x);
+        let is_cost = |x: f64| x.is_finite() && x >= 0.0;
+        require(self.schema == SCHEMA, "`schema` is not 1");
+        require(!self.files.is_empty(), "`files` is empty");
+        require(
+            self.files.iter().all(|f| PathBuf::from(&f.path).file_name().is_some_and(|n| n == f.path.as_str())),
+            "`files` may only name files of the folder itself",
+        );
+        let count = self.classes.len();
+        require((2..=255).contains(&count), "`classes` must be 2 to 255");
+        require(
+            self.classes.iter().enumerate().all(|(i, c)| usize::from(c.id) == i),
+            "`classes` ids must be 0, 1, 2, … in order",
+        );
+        require(usize::from(self.background_id) < count, "`background_id` is not a class");
+        require(
+            self.person_id.is_none_or(|id| usize::from(id) < count && id != self.background_id),
+            "`person_id` is not a class of its own",
+        );
+        let size = self.input.size;
+        require(
+            size.divisor >= 1
+                && size.smallest_side >= 1
+                && size.smallest_side <= size.min_side
+                && size.min_side <= size.max_side,
+            "`input.size` needs 1 ≤ smallest_side ≤ min_side ≤ max_side and divisor ≥ 1",
+        );
+        require(size.max_side <= 8192, "`input.size.max_side` is above 8192");
+        require(
+            self.outputs.stride >= 1 && size.divisor.is_multiple_of(self.outputs.stride.max(1)),
+            "`input.size.divisor` is not a multiple of `outputs.stride`",
+        );
+        require((1..=1000).contains(&self.outputs.queries), "`outputs.queries` must be 1 to 1000");
+        let t = self.thresholds;
+        require(
+            [t.part_score, t.person_score, t.paste_score, t.nms_iou].into_iter().all(is_probability),
+            "`thresholds` must lie between 0 and 1",
+        );
+        require((1..=255).contains(&t.top_k), "`thresholds.top_k` must be 1 to 255");
+        require(
+            [self.memory.load_mb, self.memory.base_mb, self.memory.bytes_per_pixel].into_iter().all(is_cost),
+            "`memory` must not be negative",
+        );
+        require(
+            [self.time.base_ms, self.time.ns_per_pixel].into_iter().all(is_cost) && self.time.threads >= 1,
+            "`time` must not be negative and needs a thread",
+        );
+        faults
+    }
+
+    /// The class of a name-less id; ids come from this manifest and are in range.
+    #[must_use]
+    pub fn class(&self, id: u8) -> &Class {
+        &self.classes[usize::from(id)]
+    }
+
+    /// Whether a class is a body part or garment: not background, not person.
+    #[must_use]
+    pub fn is_part(&self, id: u8) -> bool {
+        id != self.background_id && Some(id) != self.person_id
+    }
+
+    /// Colours by class id, for palettes.
+    #[must_use]
+    pub fn palette(&self) -> Vec<[u8; 3]> {
+        self.classes.iter().map(|c| c.color).collect()
+    }
+
+    /// sha256 of the graph's file: names the model in ETags and reports.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.files[0].sha256
+    }
+}

@@ -1,0 +1,289 @@
+//! What a request asks for: raw as it came, checked as it is used.
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+/// A kind of answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum OutputKind {
+    /// Palette PNG at the photo's upright size; index = class id.
+    Mask,
+    /// The photo, at most 2048 px long, with the parts' colours over it; JPEG.
+    Overlay,
+    /// Palette PNG at the photo's upright size; index = person number, 0 = nobody.
+    Instances,
+    /// The photo with everything but the people transparent; RGBA PNG.
+    Cutout,
+    /// The JSON report.
+    Json,
+}
+
+impl OutputKind {
+    pub const ALL: [Self; 5] = [Self::Mask, Self::Overlay, Self::Instances, Self::Cutout, Self::Json];
+
+    /// The name in queries, reports and settings.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mask => "mask",
+            Self::Overlay => "overlay",
+            Self::Instances => "instances",
+            Self::Cutout => "cutout",
+            Self::Json => "json",
+        }
+    }
+
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Mask | Self::Instances | Self::Cutout => "image/png",
+            Self::Overlay => "image/jpeg",
+            Self::Json => "application/json",
+        }
+    }
+
+    /// What a written file's name ends with, after the photo's own name.
+    #[must_use]
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::Mask => ".mask.png",
+            Self::Overlay => ".overlay.jpg",
+            Self::Instances => ".instances.png",
+            Self::Cutout => ".cutout.png",
+            Self::Json => ".json",
+        }
+    }
+}
+
+impl std::str::FromStr for OutputKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.name() == text)
+            .ok_or_else(|| format!("`{text}` is not one of mask, overlay, instances, cutout, json"))
+    }
+}
+
+/// How the photo is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Once, at the native working size, smaller when memory forces it.
+    #[default]
+    Auto,
+}
+
+/// One name or several, as JSON gives them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Names {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Names {
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        let (one, many) = match self {
+            Self::One(text) => (Some(text.split(',')), None),
+            Self::Many(list) => (None, Some(list.iter().map(String::as_str))),
+        };
+        one.into_iter().flatten().chain(many.into_iter().flatten()).map(str::trim)
+    }
+}
+
+/// Options as a request gives them (`"options"` of a JSON body, a query, the command line).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawOptions {
+    pub output: Option<Names>,
+    pub mode: Option<String>,
+    pub max_side: Option<u32>,
+    pub score: Option<f32>,
+    pub alpha: Option<f32>,
+    pub rle: Option<bool>,
+}
+
+impl RawOptions {
+    /// Reads query parameters. Unknown and repeated names are refused.
+    ///
+    /// # Errors
+    /// `BadRequest` that names every fault.
+    pub fn from_query(query: &str) -> Result<Self> {
+        let mut object = serde_json::Map::new();
+        let mut faults = Vec::new();
+        for (name, text) in form_urlencoded::parse(query.as_bytes()) {
+            let value = match name.as_ref() {
+                "output" | "mode" => Some(serde_json::Value::from(text.as_ref())),
+                "max_side" => text.parse::<u32>().ok().map(Into::into),
+                "score" | "alpha" => {
+                    text.parse::<f64>().ok().and_then(|x| serde_json::Number::from_f64(x).map(Into::into))
+                }
+                "rle" => match text.as_ref() {
+                    "true" | "1" | "" => Some(true.into()),
+                    "false" | "0" => Some(false.into()),
+                    _ => None,
+                },
+                other => {
+                    faults.push(format!("unknown parameter `{other}`"));
+                    continue;
+                }
+            };
+            match value {
+                None => faults.push(format!("`{name}` cannot be `{text}`")),
+                Some(value) => {
+                    if object.insert(name.to_string(), value).is_some() {
+                        faults.push(format!("`{name}` is given twice"));
+                    }
+                }
+            }
+        }
+        if !faults.is_empty() {
+            return Err(Error::bad_request(faults.join("; ")));
+        }
+        serde_json::from_value(object.into()).map_err(|e| Error::bad_request(e.to_string()))
+    }
+
+    /// Other's fields where this one has none.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            output: self.output.or(other.output),
+            mode: self.mode.or(other.mode),
+            max_side: self.max_side.or(other.max_side),
+            score: self.score.or(other.score),
+            alpha: self.alpha.or(other.alpha),
+            rle: self.rle.or(other.rle),
+        }
+    }
+}
+
+/// Checked options.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// What to make: not empty, no kind twice, in the order asked for.
+    pub outputs: Vec<OutputKind>,
+    pub mode: Mode,
+    /// Greatest long side of the working size, pixels. Default: the model's own rule.
+    pub max_side: Option<u32>,
+    /// Least score of a reported person or part, 0–1. Default: the model's thresholds.
+    pub score: Option<f32>,
+    /// Opacity of the overlay's colours, 0–1. Default: 0.6.
+    pub alpha: f32,
+    /// Whether the report carries COCO RLE masks. Default: false.
+    pub rle: bool,
+}
+
+impl Options {
+    /// Least `max_side` accepted, pixels.
+    pub const LEAST_MAX_SIDE: u32 = 32;
+    pub const DEFAULT_ALPHA: f32 = 0.6;
+
+    /// Checks `raw`; `default_outputs` is used where it names none.
+    ///
+    /// # Errors
+    /// `BadRequest` that names every fault.
+    pub fn check(raw: &RawOptions, default_outputs: &[OutputKind]) -> Result<Self> {
+        let mut faults = Vec::new();
+        let mut outputs = Vec::new();
+        match &raw.output {
+            None => outputs.extend_from_slice(default_outputs),
+            Some(names) => {
+                for name in names.iter() {
+                    match name.parse::<OutputKind>() {
+                        Ok(kind) if outputs.contains(&kind) => faults.push(format!("`output` names {name} twice")),
+                        Ok(kind) => outputs.push(kind),
+                        Err(fault) => faults.push(format!("`output`: {fault}")),
+                    }
+                }
+                if outputs.is_empty() && faults.is_empty() {
+                    faults.push("`output` is empty".to_owned());
+                }
+            }
+        }
+        let mode = match raw.mode.as_deref() {
+            None | Some("auto") => Mode::Auto,
+            Some(other) => {
+                faults.push(format!("`mode` cannot be `{other}`; it is `auto`"));
+                Mode::Auto
+            }
+        };
+        if raw.max_side.is_some_and(|side| side < Self::LEAST_MAX_SIDE) {
+            faults.push(format!("`max_side` must be at least {}", Self::LEAST_MAX_SIDE));
+        }
+        for (name, value) in [("score", raw.score), ("alpha", raw.alpha)] {
+            if value.is_some_and(|x| !(0.0..=1.0).contains(&x)) {
+                faults.push(format!("`{name}` must lie between 0 and 1"));
+            }
+        }
+        if !faults.is_empty() {
+            return Err(Error::bad_request(faults.join("; ")));
+        }
+        Ok(Self {
+            outputs,
+            mode,
+            max_side: raw.max_side,
+            score: raw.score,
+            alpha: raw.alpha.unwrap_or(Self::DEFAULT_ALPHA),
+            rle: raw.rle.unwrap_or(false),
+        })
+    }
+
+    #[must_use]
+    pub fn wants(&self, kind: OutputKind) -> bool {
+        self.outputs.contains(&kind)
+    }
+
+    /// The options as one line: the same text means the same work (for ETags and reports).
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        use std::fmt::Write;
+        let names: Vec<_> = self.outputs.iter().map(|k| k.name()).collect();
+        let mut text = format!("output={}", names.join(","));
+        if let Some(side) = self.max_side {
+            let _ = write!(text, "&max_side={side}");
+        }
+        if let Some(score) = self.score {
+            let _ = write!(text, "&score={score}");
+        }
+        if self.wants(OutputKind::Overlay) {
+            let _ = write!(text, "&alpha={}", self.alpha);
+        }
+        if self.rle {
+            text.push_str("&rle=true");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn query_faults_are_reported_together() {
+        let error = RawOptions::from_query("outptu=mask&max_side=x&rle=maybe").unwrap_err().to_string();
+        assert_eq!(error, "unknown parameter `outptu`; `max_side` cannot be `x`; `rle` cannot be `maybe`");
+        assert!(RawOptions::from_query("rle=true&rle=true").is_err());
+    }
+
+    #[test]
+    fn checks_every_field() {
+        let raw = RawOptions::from_query("output=mask,mask,face&mode=tiled&max_side=1&score=2&alpha=-1").unwrap();
+        let error = Options::check(&raw, &[OutputKind::Mask]).unwrap_err().to_string();
+        for word in ["twice", "`face`", "`mode`", "`max_side`", "`score`", "`alpha`"] {
+            assert!(error.contains(word), "{error}");
+        }
+        assert!(Options::check(&RawOptions::from_query("output=").unwrap(), &[OutputKind::Mask]).is_err());
+    }
+
+    #[test]
+    fn json_and_query_mean_the_same() {
+        let query = RawOptions::from_query("output=mask,json&rle=true&score=0.25").unwrap();
+        let json: RawOptions = serde_json::from_str(r#"{"output":["mask","json"],"rle":true,"score":0.25}"#).unwrap();
+        let check = |raw| Options::check(raw, &[OutputKind::Mask]).unwrap();
+        assert_eq!(check(&query), check(&json));
+        assert_eq!(check(&query).canonical(), "output=mask,json&score=0.25&rle=true");
+    }
+}

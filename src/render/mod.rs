@@ -1,0 +1,1 @@
+//! What is made of the labels: images and the report.

@@ -1,0 +1,75 @@
+//! Objects behind a port: what this crate needs of S3, and no more.
+//! The adapter that speaks to S3 is `lambda/store.rs`; tests bring their own.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+/// Where an object is. `version_id` and `etag` pin a read to one version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectRef {
+    pub bucket: String,
+    pub key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_id: Option<String>,
+    /// With quotes, as S3 gives it in headers (events give it without; the parser of events adds them).
+    #[serde(skip)]
+    pub etag: Option<String>,
+}
+
+/// What is known of an object without its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectMeta {
+    pub bytes: u64,
+    /// With quotes.
+    pub etag: Option<String>,
+    pub version_id: Option<String>,
+    /// User metadata, names in lower case without `x-amz-meta-`.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// An object read whole.
+#[derive(Debug, Clone)]
+pub struct Object {
+    pub meta: ObjectMeta,
+    pub body: Bytes,
+}
+
+/// An object to write.
+#[derive(Debug, Clone)]
+pub struct NewObject {
+    pub bucket: String,
+    pub key: String,
+    pub body: Bytes,
+    pub content_type: &'static str,
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// The object store.
+///
+/// Errors of every method: `NoObject` (no such bucket, key or version), `Forbidden` (permission), `Overtaken` (the
+/// ETag asked for is gone), `Storage` (anything that may succeed when tried again).
+#[async_trait]
+pub trait ObjectStore: Send + Sync {
+    /// Metadata of an object. Fails with `Overtaken` if `at.etag` is set and differs.
+    async fn head(&self, at: &ObjectRef) -> Result<ObjectMeta>;
+
+    /// Reads an object whose size does not exceed `max_bytes`; the size is checked before the body is read, and the
+    /// read never holds more. Larger is `TooLarge` with `Limit::Body`.
+    async fn get(&self, at: &ObjectRef, max_bytes: u64) -> Result<Object>;
+
+    /// Writes an object whole, with an integrity checksum.
+    async fn put(&self, object: NewObject) -> Result<()>;
+
+    /// Removes an object; removing what is not there succeeds.
+    async fn delete(&self, bucket: &str, key: &str) -> Result<()>;
+
+    /// A link that reads the object without credentials for `expires`.
+    async fn presign_get(&self, bucket: &str, key: &str, expires: Duration) -> Result<String>;
+}
