@@ -4,6 +4,7 @@
 
 pub mod budget;
 pub mod cli;
+pub mod config;
 pub mod engine;
 pub mod error;
 pub mod geometry;
@@ -13,5 +14,9 @@ pub mod lambda;
 pub mod manifest;
 pub mod options;
 pub mod parsing;
+pub mod pipeline;
+pub mod plan;
 pub mod render;
 pub mod store;
+pub mod sys;
+pub mod telemetry;

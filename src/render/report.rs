@@ -1,0 +1,7 @@
+//! The JSON report.
+
+use serde::Serialize;
+
+/// Placeholder until the renderer lands.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {}
