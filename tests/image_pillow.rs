@@ -2,8 +2,9 @@
 //!
 //! The images and Pillow's reading of them come from `tests/python/pillow_reference.py`, one process for all.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod reference;
+
+use std::path::Path;
 
 use m2fp::geometry::Size;
 use m2fp::image::decode;
@@ -26,23 +27,8 @@ struct Case {
     tolerance: u8,
 }
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn python() -> PathBuf {
-    let path = std::env::var_os("M2FP_PYTHON").map_or_else(|| ".venv/bin/python".into(), PathBuf::from);
-    let path = root().join(path);
-    assert!(path.exists(), "{} is missing: `make test` makes it, or set M2FP_PYTHON", path.display());
-    path
-}
-
 fn cases(out: &Path) -> Vec<Case> {
-    let photo = root().join(".runtime/photos/astronaut.png");
-    assert!(photo.exists(), "{} is missing: `make test` fetches it", photo.display());
-    let script = root().join("tests/python/pillow_reference.py");
-    let run = Command::new(python()).arg(script).arg(photo).arg(out).output().expect("Python starts");
-    assert!(run.status.success(), "the reference failed: {}", String::from_utf8_lossy(&run.stderr));
+    reference::write(out, &[]);
     let list = std::fs::read(out.join("cases.json")).expect("the reference lists its cases");
     serde_json::from_slice(&list).expect("the list is JSON")
 }

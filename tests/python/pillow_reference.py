@@ -1,6 +1,8 @@
 """Writes images of every kind served, and what Pillow makes of them.
 
-Usage: pillow_reference.py PHOTO OUT
+Usage: pillow_reference.py PHOTO OUT [large]
+
+With `large`: instead, files of 6 megapixels of the kinds that differ in what their decoder holds.
 
 PHOTO is any RGB photograph; OUT is an empty folder. For each image, OUT gets the file itself, `NAME.full` (upright RGB
 at the photo's size) and `NAME.small` (the same, resized), both raw bytes; `cases.json` lists them. Where Pillow itself
@@ -393,8 +395,50 @@ def webps(writer: Writer, photo: Image.Image) -> None:
         writer.add(Case(f"webp-tiny-{width}x{height}", saved(part, "WEBP", lossless=True)))
 
 
+def large(out: Path, photo: Image.Image) -> None:
+    photo = photo.resize((3000, 2000), Image.Resampling.BICUBIC)
+    rgba = photo.convert("RGBA")
+    rgba.putalpha(photo.convert("L"))
+    pixels = np.asarray(photo).astype(np.uint16)
+    palette = photo.quantize(256)
+    files = {
+        "jpeg-420": saved(photo, "JPEG", 6, subsampling=2),
+        "jpeg-444": saved(photo, "JPEG", subsampling=0),
+        "jpeg-cmyk": saved(photo.convert("CMYK"), "JPEG"),
+        "jpeg-progressive-420": saved(photo, "JPEG", subsampling=2, progressive=True),
+        "jpeg-progressive-444": saved(photo, "JPEG", subsampling=0, progressive=True),
+        "png-rgb": saved(photo, "PNG", 8, compress_level=1),
+        "png-rgba": saved(rgba, "PNG", compress_level=1),
+        "png-rgb-16": png(pixels * 257, 16, 2),
+        "png-interlaced": png(pixels, 8, 2, interlaced=True),
+        "gif": saved(palette, "GIF", interlace=0),
+        "gif-interlaced": saved(palette, "GIF", interlace=1),
+        "tiff-one-strip": tiff(pixels, 2),
+        "tiff-strips": saved(photo, "TIFF", compression="tiff_lzw"),
+        "tiff-tiles": tiff(pixels, 2, tile=256),
+        "tiff-16": tiff(pixels * 257, 2, bits=16),
+        "bmp": saved(photo, "BMP"),
+        "bmp-alpha": saved(rgba, "BMP"),
+        "webp-lossy": saved(photo, "WEBP", method=0),
+        "webp-lossy-alpha": saved(rgba, "WEBP", method=0),
+        "webp-lossless": saved(photo, "WEBP", lossless=True, method=0, quality=0),
+        "webp-lossless-alpha": saved(rgba, "WEBP", lossless=True, method=0, quality=0),
+        "webp-animated": saved(
+            photo, "WEBP", save_all=True, append_images=[photo.rotate(180)], lossless=True, method=0, quality=0
+        ),
+        "webp-animated-lossy-alpha": saved(
+            rgba, "WEBP", save_all=True, append_images=[rgba.rotate(180)], method=0, allow_mixed=False
+        ),
+    }
+    for name, data in files.items():
+        (out / name).write_bytes(data)
+
+
 def main() -> None:
     photo_path, out = Path(sys.argv[1]), Path(sys.argv[2])
+    if sys.argv[3:] == ["large"]:
+        large(out, Image.open(photo_path).convert("RGB"))
+        return
     photo = Image.open(photo_path).convert("RGB").crop((150, 20, 150 + 131, 20 + 97))
     writer = Writer(out)
     for write in (jpegs, pngs, bmps, gifs, tiffs, webps):
