@@ -146,9 +146,9 @@ test-rust: runtime tools ## tests of the crate, those under the Lambda emulator 
 	$(say) "running the crate's tests"
 	@$(CARGO) test --locked
 
-test-python: tools ## tests of the template, the scripts and the packaging
+test-python: runtime tools ## tests of the template, the scripts and the packaging
 	$(say) "running the Python tests"
-	@$(VENV)/bin/python -m pytest -q tests/python
+	@$(VENV)/bin/python -m pytest -q
 
 lint: lint-rust lint-python lint-template ## formatting, lints, docs, licences, spelling, template
 
