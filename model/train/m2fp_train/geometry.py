@@ -24,13 +24,5 @@ class SizeRule:
         scale = min(self.min_side / min(width, height), self.max_side / max(width, height))
         return max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
 
-    def padded_size(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) after padding right and below to multiples of `divisor`."""
-        return _round_up(width, self.divisor), _round_up(height, self.divisor)
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
-
 
 NANO_SIZE = SizeRule(min_side=384, max_side=800, divisor=32, smallest_side=128)

@@ -16,10 +16,3 @@ from m2fp_train.geometry import NANO_SIZE
 )
 def test_working_size(photo: tuple[int, int], working: tuple[int, int]) -> None:
     assert NANO_SIZE.working_size(*photo) == working
-
-
-@pytest.mark.parametrize(
-    ("working", "padded"), [((683, 384), (704, 384)), ((1, 32), (32, 32)), ((33, 65), (64, 96))]
-)
-def test_padded_size(working: tuple[int, int], padded: tuple[int, int]) -> None:
-    assert NANO_SIZE.padded_size(*working) == padded
