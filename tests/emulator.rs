@@ -133,14 +133,19 @@ fn decode_key(key: &str) -> String {
 struct Emulator {
     url: String,
     agent: ureq::Agent,
+    log: PathBuf,
     _process: Process,
 }
 
 impl Emulator {
     fn start(s3: &S3, settings: &[(&str, &str)]) -> Self {
         let [front, back] = free_ports();
+        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("emulator-{}.log", front.port()));
+        let file = std::fs::File::create(&log).unwrap();
         let mut command = Command::new(emulator_binary());
         command
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
             .args(["--runtime-interface-emulator-address", &front.to_string()])
             .args(["--runtime-api-address", &back.to_string()])
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", MEMORY_MB.to_string())
@@ -163,7 +168,7 @@ impl Emulator {
         let process = Process::start(&mut command);
         wait_for(front);
         let url = format!("http://{front}/2015-03-31/functions/function/invocations");
-        Self { url, agent: agent(), _process: process }
+        Self { url, agent: agent(), log, _process: process }
     }
 
     /// What the function returns. Errors come with status 200 too, as an object with `errorType`.
@@ -171,6 +176,16 @@ impl Emulator {
         let mut response = self.agent.post(&self.url).send(event.to_string()).unwrap();
         let text = response.body_mut().read_to_string().unwrap();
         serde_json::from_str(&text).unwrap_or(Value::String(text))
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", std::fs::read_to_string(&self.log).unwrap_or_default());
+        } else {
+            let _ = std::fs::remove_file(&self.log);
+        }
     }
 }
 
@@ -211,7 +226,11 @@ fn events() -> BTreeMap<String, Value> {
         (name, event)
     };
     let files = std::fs::read_dir(root().join("events")).expect("events/ is there");
-    files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "json")).map(read).collect()
+    files
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "json"))
+        .map(read)
+        .collect()
 }
 
 fn photo() -> Vec<u8> {
@@ -263,8 +282,8 @@ fn check(expected: Expected, answer: &Value, s3: &S3, keys: &[String]) {
         Expected::Mask => assert!(http_body(answer).starts_with(PNG), "{answer}"),
         Expected::Page => assert!(String::from_utf8(http_body(answer)).unwrap().contains("<html"), "{answer}"),
         Expected::Report => {
-            assert_eq!(answer["image"]["width"].as_u64().zip(answer["image"]["height"].as_u64()).is_some(), true);
-            assert_eq!(answer["memory"]["limit_mb"].as_f64().map(|mb| mb <= MEMORY_MB as f64), Some(true), "{answer}");
+            assert!(answer["image"]["width"].is_u64() && answer["image"]["height"].is_u64(), "{answer}");
+            assert!(answer["memory"]["limit_mb"].as_f64().is_some_and(|mb| mb <= MEMORY_MB as f64), "{answer}");
             assert!(answer["classes"].as_array().is_some_and(|classes| !classes.is_empty()), "{answer}");
         }
         Expected::Stored => {
