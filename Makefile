@@ -17,9 +17,9 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 M2FP := $(TARGET_DIR)/release/m2fp
 
-# The Lambda package: `make lambda MODEL=model/nano ARCH=arm64`.
+# The Lambda package: `make lambda MODEL=model/nano ARCH=arm64`. What `sam build` asks for is the template's default.
 HOST_ARCH := $(subst aarch64,arm64,$(shell uname -m))
-ARCH ?= $(HOST_ARCH)
+ARCH ?= $(if $(filter build-%,$(MAKECMDGOALS)),x86_64,$(HOST_ARCH))
 MODEL ?= model/nano
 PACKAGE := dist/m2fp-lambda-$(ARCH)
 

@@ -91,6 +91,36 @@ def test_the_scene_is_the_same_each_time() -> None:
     assert first.tobytes() == second.tobytes()
 
 
+def test_demo_writes_what_the_dispatcher_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = {
+        "image": {"width": 4, "height": 3},
+        "plan": {"working_width": 4, "working_height": 3, "reason": "native size"},
+        "persons": [{}],
+        "classes": [],
+        "timings_ms": {"inference": 1.0, "total": 2.0},
+        "memory": {"peak_rss_mb": 3.0},
+    }
+    m2fp = tmp_path / "m2fp"
+    m2fp.write_text(f"""#!{sys.executable}
+import base64, json, sys
+assert sys.argv[1] == "invoke"
+event = json.load(open(sys.argv[2]))
+assert base64.b64decode(event["body"]) == b"photo"
+if event["rawQueryString"] == "output=json":
+    print(json.dumps({{"statusCode": 200, "body": json.dumps({report!r})}}))
+else:
+    picture = base64.b64encode(event["rawQueryString"].encode()).decode()
+    print(json.dumps({{"statusCode": 200, "body": picture, "isBase64Encoded": True}}))
+""")
+    m2fp.chmod(0o755)
+    (tmp_path / "a.jpg").write_bytes(b"photo")
+    demo.show(m2fp, tmp_path / "a.jpg", tmp_path)
+    assert (tmp_path / "a.jpg.mask.png").read_bytes() == b"output=mask"
+    assert (tmp_path / "a.jpg.overlay.jpg").read_bytes() == b"output=overlay"
+    assert json.loads((tmp_path / "a.jpg.json").read_text()) == report
+    assert str(tmp_path / "a.jpg.mask.png") in capsys.readouterr().out
+
+
 def test_the_table_of_parts_starts_with_the_largest() -> None:
     parts = [
         {"id": 2, "name": "Hair", "pixels": 10, "fraction": 0.1, "score": 0.9, "bbox": [0, 0, 2, 5]},

@@ -122,6 +122,12 @@ def test_outputs_trigger_nothing() -> None:
     assert "OutputsDoNotTrigger" in TEMPLATE["Rules"]
 
 
+def test_the_input_bucket_is_the_one_that_may_invoke() -> None:
+    name = RESOURCES["InputBucket"]["Properties"]["BucketName"]["Fn::Sub"]
+    source = RESOURCES["S3MayInvoke"]["Properties"]["SourceArn"]["Fn::If"][1]["Fn::Sub"]
+    assert source == [f"arn:${{AWS::Partition}}:s3:::{name[0]}", name[1]]
+
+
 def test_failed_events_are_kept() -> None:
     retries = RESOURCES["S3Retries"]["Properties"]
     assert retries["FunctionName"] == {"Ref": "S3Function"}
