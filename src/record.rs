@@ -25,13 +25,15 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::http::problem;
 use crate::manifest::Manifest;
 use crate::options::{Options, OutputKind};
-use crate::pipeline::{Outcome, Prepared, Rendered, Source, StoreTarget};
+use crate::pipeline::{Outcome, Prepared, Source, StoreTarget};
+use crate::render::report::{OutputSection, Report, S3Location, SourceSection};
 use crate::store::{NewObject, ObjectMeta, ObjectRef, ObjectStore};
 
-/// User metadata of every object written: the mark by which the function knows its own outputs.
-const MARK: &str = "m2fp";
+/// User metadata of every object written: the mark by which the function knows its own outputs. Its value is `1`.
+pub const MARK: &str = "m2fp";
 /// User metadata: the stamp of the work an object belongs to.
 const STAMP: &str = "m2fp-work";
 
@@ -124,61 +126,10 @@ pub fn is_output(meta: &ObjectMeta) -> bool {
     meta.metadata.contains_key(MARK)
 }
 
-/// Which photo a record is of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum SourceFacts {
-    /// An object of a bucket. The more of `version_id`, `etag` and `sha256` is known, the surer the same photo.
-    Object {
-        bucket: String,
-        key: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        version_id: Option<String>,
-        /// With quotes, as S3 gives it.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        etag: Option<String>,
-        /// Of the photo's bytes, lower-case hexadecimal.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        sha256: Option<String>,
-    },
-    /// Sent with the request.
-    Bytes { bytes: u64, sha256: String },
-}
-
-impl SourceFacts {
-    /// Facts of an object whose version is pinned; its bytes need not be known.
-    #[must_use]
-    pub fn pinned(at: &ObjectRef) -> Self {
-        Self::Object {
-            bucket: at.bucket.clone(),
-            key: at.key.clone(),
-            version_id: at.version_id.clone(),
-            etag: at.etag.clone(),
-            sha256: None,
-        }
-    }
-
-    /// Facts of a fetched photo.
-    #[must_use]
-    pub fn fetched(source: &Source, bytes: &Bytes) -> Self {
-        let digest = sha256(bytes);
-        match source {
-            Source::Bytes(_) => Self::Bytes { bytes: bytes.len() as u64, sha256: digest },
-            Source::Object(at) => Self::Object {
-                bucket: at.bucket.clone(),
-                key: at.key.clone(),
-                version_id: at.version_id.clone(),
-                etag: at.etag.clone(),
-                sha256: Some(digest),
-            },
-        }
-    }
-}
-
 /// What was done: equal works make equal outputs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Work {
-    pub source: SourceFacts,
+    pub source: SourceSection,
     /// Names the model: sha256 of its graph.
     pub model_sha256: String,
     /// [`Options::canonical`].
@@ -188,8 +139,7 @@ pub struct Work {
 }
 
 impl Work {
-    #[must_use]
-    pub fn new(source: SourceFacts, manifest: &Manifest, options: &Options) -> Self {
+    fn new(source: SourceSection, manifest: &Manifest, options: &Options) -> Self {
         Self {
             source,
             model_sha256: manifest.digest().to_owned(),
@@ -201,7 +151,18 @@ impl Work {
     /// The work of a prepared photo. Call before the pipeline takes the photo.
     #[must_use]
     pub fn of(source: &Source, prepared: &Prepared, manifest: &Manifest) -> Self {
-        Self::new(SourceFacts::fetched(source, &prepared.bytes), manifest, &prepared.options)
+        let digest = sha256(&prepared.bytes);
+        let section = match source {
+            Source::Bytes(bytes) => SourceSection::Bytes { bytes: bytes.len() as u64, sha256: digest },
+            Source::Object(at) => object_section(at, Some(digest)),
+        };
+        Self::new(section, manifest, &prepared.options)
+    }
+
+    /// The work of an object that is pinned to one version, before it is read.
+    #[must_use]
+    pub fn of_pinned(at: &ObjectRef, options: &Options, manifest: &Manifest) -> Self {
+        Self::new(object_section(at, None), manifest, options)
     }
 
     /// One word for the work: sha256 of its facts, lower-case hexadecimal.
@@ -221,24 +182,6 @@ impl Work {
     }
 }
 
-/// A stored output, as reports and answers name it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Stored {
-    pub kind: &'static str,
-    pub content_type: &'static str,
-    pub bytes: u64,
-    /// Lower-case hexadecimal.
-    pub sha256: String,
-    pub s3: Location,
-}
-
-/// Where a stored output is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Location {
-    pub bucket: String,
-    pub key: String,
-}
-
 /// Writes the outputs of `outcome` and, last, its report; see the module for the order and why.
 /// Returns what was written, the images in the order asked for, then the report.
 ///
@@ -250,29 +193,18 @@ pub async fn write(
     destination: &Destination,
     work: &Work,
     outcome: &Outcome,
-) -> Result<Vec<Stored>> {
-    let report = serde_json::to_value(&outcome.report).map_err(Error::internal)?;
-    write_parts(store, destination, work, report, &outcome.outputs).await
-}
-
-async fn write_parts(
-    store: &dyn ObjectStore,
-    destination: &Destination,
-    work: &Work,
-    report: Value,
-    outputs: &[Rendered],
-) -> Result<Vec<Stored>> {
+) -> Result<Vec<OutputSection>> {
     let writer = Writer { store, destination, stamp: work.stamp() };
     writer.withdraw_other_report().await?;
-    let mut stored = Vec::with_capacity(outputs.len() + 1);
-    for output in outputs {
+    let mut stored = Vec::with_capacity(outcome.outputs.len() + 1);
+    for output in &outcome.outputs {
         stored.push(writer.put(output.kind, output.bytes.clone()).await?);
     }
     for kind in work.others() {
         writer.remove(destination.key(kind)).await?;
     }
     writer.remove(destination.error_key()).await?;
-    let report = stored_report(report, work, &stored)?;
+    let report = stored_report(&outcome.report, work, &stored)?;
     stored.push(writer.put(OutputKind::Json, report).await?);
     writer.confirm(work).await?;
     Ok(stored)
@@ -287,24 +219,28 @@ pub async fn is_done(store: &dyn ObjectStore, destination: &Destination, work: &
     writer.all_stand(work).await
 }
 
-/// Leaves a record that says why the photo has no outputs, and removes the outputs of an earlier version of it: of
+/// Leaves a record that says why the photo has no outputs (as HTTP's problems do, with what was read), and removes the outputs of an earlier version of it: of
 /// report and error record at most one stands when this returns.
 ///
 /// # Errors
 /// Those of the store.
-pub async fn write_error(
-    store: &dyn ObjectStore,
-    destination: &Destination,
-    work: &Work,
-    name: &str,
-    error: &Error,
-) -> Result<()> {
+pub async fn write_error(store: &dyn ObjectStore, destination: &Destination, work: &Work, error: &Error) -> Result<()> {
     let writer = Writer { store, destination, stamp: work.stamp() };
     // The report before the outputs it names.
     for kind in OutputKind::ALL.into_iter().rev() {
         writer.remove(destination.key(kind)).await?;
     }
-    let record = json!({"title": name, "detail": error.to_string(), "record": work});
+    let (status, code) = problem::row(error);
+    let record = json!({
+        "type": "about:blank",
+        "title": status.canonical_reason(),
+        "status": status.as_u16(),
+        "code": code,
+        "detail": error.to_string(),
+        "source": work.source,
+        "model_sha256": work.model_sha256,
+        "options": work.options,
+    });
     writer.put_at(destination.error_key(), OutputKind::Json.content_type(), pretty(&record)?).await
 }
 
@@ -312,30 +248,34 @@ pub async fn write_error(
 ///
 /// # Errors
 /// `Internal` when it is not JSON.
-pub fn answer(outcome: &Outcome, stored: &[Stored]) -> Result<Value> {
-    let mut report = serde_json::to_value(&outcome.report).map_err(Error::internal)?;
-    set(&mut report, "outputs", json!(stored));
-    Ok(report)
+pub fn answer(outcome: &Outcome, stored: &[OutputSection]) -> Result<Value> {
+    let report = Report { outputs: stored.to_vec(), ..outcome.report.clone() };
+    serde_json::to_value(report).map_err(Error::internal)
 }
 
 /// The report without what differs from run to run, with where its outputs are and what it is a record of.
-fn stored_report(mut report: Value, work: &Work, stored: &[Stored]) -> Result<Bytes> {
-    if let Value::Object(fields) = &mut report {
-        fields.remove("timings_ms");
-        fields.remove("memory");
-    }
-    set(&mut report, "outputs", json!(stored));
-    set(&mut report, "record", json!(work));
-    pretty(&report)
+fn stored_report(report: &Report, work: &Work, stored: &[OutputSection]) -> Result<Bytes> {
+    pretty(&Report {
+        outputs: stored.to_vec(),
+        timings_ms: None,
+        memory: None,
+        source: Some(work.source.clone()),
+        options: Some(work.options.clone()),
+        ..report.clone()
+    })
 }
 
-fn set(report: &mut Value, name: &str, value: Value) {
-    if let Value::Object(fields) = report {
-        fields.insert(name.to_owned(), value);
+fn object_section(at: &ObjectRef, sha256: Option<String>) -> SourceSection {
+    SourceSection::Object {
+        bucket: at.bucket.clone(),
+        key: at.key.clone(),
+        etag: at.etag.clone(),
+        version_id: at.version_id.clone(),
+        sha256,
     }
 }
 
-fn pretty(value: &Value) -> Result<Bytes> {
+fn pretty(value: &impl Serialize) -> Result<Bytes> {
     let mut text = serde_json::to_vec_pretty(value).map_err(Error::internal)?;
     text.push(b'\n');
     Ok(text.into())
@@ -353,15 +293,10 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    async fn put(&self, kind: OutputKind, bytes: Bytes) -> Result<Stored> {
+    async fn put(&self, kind: OutputKind, bytes: Bytes) -> Result<OutputSection> {
         let key = self.destination.key(kind);
-        let stored = Stored {
-            kind: kind.name(),
-            content_type: kind.content_type(),
-            bytes: bytes.len() as u64,
-            sha256: sha256(&bytes),
-            s3: Location { bucket: self.destination.bucket.clone(), key: key.clone() },
-        };
+        let location = S3Location { bucket: self.destination.bucket.clone(), key: key.clone(), url: None };
+        let stored = OutputSection::stored(kind, kind.content_type(), bytes.len() as u64, sha256(&bytes), location);
         self.put_at(key, kind.content_type(), bytes).await?;
         Ok(stored)
     }
@@ -430,4 +365,46 @@ enum Seen {
     Other,
     /// The store does not say: permission is lacking.
     Hidden,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(bucket: &str, key_prefix: &str) -> Result<Destination> {
+        Destination::for_target(&StoreTarget { bucket: bucket.to_owned(), key_prefix: key_prefix.to_owned() })
+    }
+
+    #[test]
+    fn names_append_to_the_photos_own() {
+        let destination = Destination::for_source("out", "masks/", "a/b.jpg").unwrap();
+        assert_eq!(destination.key(OutputKind::Mask), "masks/a/b.jpg.mask.png");
+        assert_eq!(destination.key(OutputKind::Json), "masks/a/b.jpg.json");
+        assert_eq!(destination.error_key(), "masks/a/b.jpg.error.json");
+        assert_eq!(target("out", "jobs/42/a").unwrap().key(OutputKind::Overlay), "jobs/42/a.overlay.jpg");
+    }
+
+    #[test]
+    fn a_target_is_a_bucket_and_a_name() {
+        for (bucket, prefix) in [("", "a"), ("b", ""), ("b", "/a"), ("b", "a/"), ("b", "a\nb")] {
+            assert!(matches!(target(bucket, prefix), Err(Error::BadRequest { .. })), "{bucket} {prefix}");
+        }
+    }
+
+    #[test]
+    fn keys_stay_within_what_s3_allows() {
+        let longest = MAX_KEY_BYTES - ".instances.png".len();
+        assert!(target("b", &"é".repeat(longest / 2)).is_ok());
+        assert!(target("b", &"a".repeat(longest + 1)).is_err());
+    }
+
+    #[test]
+    fn outputs_are_known_by_their_names() {
+        for key in ["a.jpg.mask.png", "a.overlay.jpg", "a.instances.png", "a.cutout.png", "a.json", "a.error.json"] {
+            assert!(is_output_key(key), "{key}");
+        }
+        for key in ["a.jpg", "mask.png", "a.json.png", "json", "masks/a.png"] {
+            assert!(!is_output_key(key), "{key}");
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! Objects behind a port: what this crate needs of S3, and no more.
 //! The adapter that speaks to S3 is `lambda/store.rs`; tests bring their own.
 
+#[cfg(test)]
+pub mod memory;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -1,1 +1,68 @@
 //! The AWS doors: the only folder that knows AWS.
+//!
+//! `dispatch` tells an event by its shape and hands it to its door: `gateway` (HTTP), `s3` (notifications), `direct`
+//! (invocations by Step Functions, SDKs, the AWS CLI). `store` is the adapter of [`crate::store::ObjectStore`].
+
+pub mod direct;
+pub mod dispatch;
+pub mod failure;
+pub mod gateway;
+pub mod s3;
+pub mod store;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use lambda_runtime::{LambdaEvent, service_fn};
+use serde_json::value::RawValue;
+
+use crate::http::app::App;
+use crate::pipeline::Context;
+
+/// Greatest answer of a Lambda function, bytes of its JSON (the service's own error names this number).
+pub const MAX_ANSWER_BYTES: usize = 6_291_556;
+
+/// Kept of Lambda's deadline for encoding and sending the answer.
+const RESERVE: Duration = Duration::from_millis(500);
+
+/// Serves invocations until the container is shut down.
+///
+/// # Errors
+/// When the runtime API cannot be reached.
+pub async fn serve(app: App) -> Result<(), lambda_runtime::Error> {
+    let app = Arc::new(app);
+    let handler = service_fn(|event: LambdaEvent<Box<RawValue>>| {
+        let app = Arc::clone(&app);
+        async move { dispatch::dispatch(&app, event.payload, context_of(&event.context)).await }
+    });
+    lambda_runtime::run(handler).await
+}
+
+fn context_of(context: &lambda_runtime::Context) -> Context {
+    Context { request_id: context.request_id.clone(), deadline: deadline_of(context.deadline, SystemTime::now()) }
+}
+
+/// Lambda's deadline, milliseconds since 1970, less the reserve. A deadline that is over is now; 0 is none.
+fn deadline_of(epoch_ms: u64, now: SystemTime) -> Option<Instant> {
+    if epoch_ms == 0 {
+        return None;
+    }
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Instant::now().checked_add(Duration::from_millis(epoch_ms).saturating_sub(now + RESERVE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deadline_is_lambdas_less_the_reserve() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let left = |ms| deadline_of(ms, now).map(|d| d.saturating_duration_since(Instant::now()));
+        let ten_seconds = left(1_000_010_000).unwrap();
+        assert!(ten_seconds <= Duration::from_millis(9500) && ten_seconds > Duration::from_millis(9000));
+        assert_eq!(left(999_999_999), Some(Duration::ZERO));
+        assert_eq!(left(0), None);
+        deadline_of(u64::MAX, now);
+    }
+}

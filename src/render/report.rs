@@ -152,14 +152,25 @@ pub struct S3Location {
     pub url: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SourceSection {
-    pub bucket: String,
-    pub key: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub etag: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub version_id: Option<String>,
+/// The photo that was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum SourceSection {
+    /// An object of a bucket. The more of `etag`, `version_id` and `sha256` is known, the surer the same photo.
+    Object {
+        bucket: String,
+        key: String,
+        /// With quotes, as S3 gives it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        etag: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        version_id: Option<String>,
+        /// Of the photo's bytes, lower-case hexadecimal.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sha256: Option<String>,
+    },
+    /// Sent with the request.
+    Bytes { bytes: u64, sha256: String },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]

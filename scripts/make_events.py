@@ -1,0 +1,242 @@
+"""Write `events/`: one event for each door, inputs of `sam local invoke` and fixtures of the tests.
+
+`make_events.py PHOTO [DESTINATION]`. The shapes are those of the AWS Lambda developer guide; account, domain and request
+ids are its examples. The photo is small, so that the events can be read: PHOTO (the public-domain portrait of Eileen
+Collins, NASA, as scikit-image ships it) at 256 pixels. The same Pillow writes the same files.
+"""
+
+import argparse
+import base64
+import hashlib
+import io
+import json
+import sys
+from pathlib import Path
+from urllib.parse import quote_plus
+
+from PIL import Image
+
+PHOTO_SIDE = 256
+PHOTO_QUALITY = 75
+# A space, a plus and a letter outside ASCII: S3 form-encodes them in events.
+KEY = "photos/Zoë + friends.jpg"
+BUCKET = "m2fp-photos"
+OUTPUT_BUCKET = "m2fp-masks"
+BOUNDARY = "----m2fp-example-boundary"
+
+
+def small_photo(path: Path) -> bytes:
+    with Image.open(path) as image:
+        image = image.convert("RGB").resize((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=PHOTO_QUALITY, optimize=True)
+    return buffer.getvalue()
+
+
+def text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def multipart(photo: bytes) -> bytes:
+    parts = (
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="output"\r\n\r\njson\r\n',
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n'
+        "Content-Type: image/jpeg\r\n\r\n",
+    )
+    return "".join(parts).encode() + photo + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+def rest(method: str, path: str, query: dict[str, str], headers: dict[str, str], body: bytes | None) -> dict:
+    """API Gateway REST API, Lambda proxy integration (payload format 1.0), stage `Prod`."""
+    headers = {
+        "Host": "abcdef1234.execute-api.us-east-1.amazonaws.com",
+        "User-Agent": "curl/8.9.1",
+        "X-Amzn-Trace-Id": "Root=1-67891233-abcdef012345678912345678",
+        "X-Forwarded-For": "203.0.113.7",
+        "X-Forwarded-Port": "443",
+        "X-Forwarded-Proto": "https",
+        **headers,
+    }
+    return {
+        "resource": path if path == "/" else "/{proxy+}",
+        "path": path,
+        "httpMethod": method,
+        "headers": headers,
+        "multiValueHeaders": {name: [value] for name, value in headers.items()},
+        "queryStringParameters": query or None,
+        "multiValueQueryStringParameters": {name: [value] for name, value in query.items()} or None,
+        "pathParameters": None if path == "/" else {"proxy": path.removeprefix("/")},
+        "stageVariables": None,
+        "requestContext": {
+            "accountId": "123456789012",
+            "apiId": "abcdef1234",
+            "domainName": "abcdef1234.execute-api.us-east-1.amazonaws.com",
+            "domainPrefix": "abcdef1234",
+            "extendedRequestId": "JKJaXmPLvHcESHA=",
+            "httpMethod": method,
+            "identity": {"sourceIp": "203.0.113.7", "userAgent": "curl/8.9.1"},
+            "path": f"/Prod{path}",
+            "protocol": "HTTP/1.1",
+            "requestId": "c6af9ac6-7b61-11e6-9a41-93e8deadbeef",
+            "requestTime": "09/Apr/2025:12:34:56 +0000",
+            "requestTimeEpoch": 1744202096000,
+            "resourceId": "123456",
+            "resourcePath": path if path == "/" else "/{proxy+}",
+            "stage": "Prod",
+        },
+        "body": text(body) if body is not None else None,
+        "isBase64Encoded": body is not None,
+    }
+
+
+def http_api(domain: str, query: str, content_type: str, body: bytes) -> dict:
+    """API Gateway HTTP API and Lambda Function URL (payload format 2.0)."""
+    host = f"abcdef1234.{domain}"
+    return {
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": "/parse",
+        "rawQueryString": query,
+        "headers": {
+            "accept": "*/*",
+            "content-length": str(len(body)),
+            "content-type": content_type,
+            "host": host,
+            "user-agent": "curl/8.9.1",
+            "x-amzn-trace-id": "Root=1-67891233-abcdef012345678912345678",
+            "x-forwarded-for": "203.0.113.7",
+            "x-forwarded-port": "443",
+            "x-forwarded-proto": "https",
+        },
+        **({"queryStringParameters": dict(pair.split("=") for pair in query.split("&"))} if query else {}),
+        "requestContext": {
+            "accountId": "anonymous" if "lambda-url" in domain else "123456789012",
+            "apiId": "abcdef1234",
+            "domainName": host,
+            "domainPrefix": "abcdef1234",
+            "http": {
+                "method": "POST",
+                "path": "/parse",
+                "protocol": "HTTP/1.1",
+                "sourceIp": "203.0.113.7",
+                "userAgent": "curl/8.9.1",
+            },
+            "requestId": "JKJaXmPLvHcESHA=",
+            "routeKey": "$default",
+            "stage": "$default",
+            "time": "09/Apr/2025:12:34:56 +0000",
+            "timeEpoch": 1744202096000,
+        },
+        "body": text(body),
+        "isBase64Encoded": True,
+    }
+
+
+def alb(photo: bytes) -> dict:
+    """Application Load Balancer, single-value headers."""
+    return {
+        "requestContext": {
+            "elb": {
+                "targetGroupArn": "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/m2fp/49e9d65c45c6791a"
+            }
+        },
+        "httpMethod": "POST",
+        "path": "/parse",
+        "queryStringParameters": {"output": "mask"},
+        "headers": {
+            "accept": "*/*",
+            "content-length": str(len(photo)),
+            "content-type": "image/jpeg",
+            "host": "m2fp-1234567890.us-east-1.elb.amazonaws.com",
+            "user-agent": "curl/8.9.1",
+            "x-amzn-trace-id": "Root=1-67891233-abcdef012345678912345678",
+            "x-forwarded-for": "203.0.113.7",
+            "x-forwarded-port": "443",
+            "x-forwarded-proto": "https",
+        },
+        "body": text(photo),
+        "isBase64Encoded": True,
+    }
+
+
+def s3_put(photo: bytes) -> dict:
+    """S3 event notification, event message version 2.1."""
+    return {
+        "Records": [
+            {
+                "eventVersion": "2.1",
+                "eventSource": "aws:s3",
+                "awsRegion": "us-east-1",
+                "eventTime": "2025-04-09T12:34:56.789Z",
+                "eventName": "ObjectCreated:Put",
+                "userIdentity": {"principalId": "AWS:AIDAEXAMPLE"},
+                "requestParameters": {"sourceIPAddress": "203.0.113.7"},
+                "responseElements": {"x-amz-request-id": "EXAMPLE123456789", "x-amz-id-2": "EXAMPLE123/abcdefgh"},
+                "s3": {
+                    "s3SchemaVersion": "1.0",
+                    "configurationId": "photos",
+                    "bucket": {
+                        "name": BUCKET,
+                        "ownerIdentity": {"principalId": "EXAMPLE"},
+                        "arn": f"arn:aws:s3:::{BUCKET}",
+                    },
+                    "object": {
+                        "key": quote_plus(KEY, safe="/"),
+                        "size": len(photo),
+                        "eTag": hashlib.md5(photo, usedforsecurity=False).hexdigest(),
+                        "sequencer": "0067F6A1B2C3D4E5F6",
+                    },
+                },
+            }
+        ]
+    }
+
+
+def s3_test() -> dict:
+    """What S3 sends once when a notification is configured."""
+    return {
+        "Service": "Amazon S3",
+        "Event": "s3:TestEvent",
+        "Time": "2025-04-09T12:34:56.789Z",
+        "Bucket": BUCKET,
+        "RequestId": "5582815E1AEA5ADF",
+        "HostId": "8cLeGAmw098X5cv4Zkwcmo8vvZa3eH3eKxsPzbB9wrR+YstdA6Knx4Ip8EXAMPLE",
+    }
+
+
+def events(photo: bytes) -> dict[str, dict]:
+    form = f"multipart/form-data; boundary={BOUNDARY}"
+    api = "execute-api.us-east-1.amazonaws.com"
+    return {
+        "apigw-rest": rest("POST", "/parse", {"output": "mask"}, {"Content-Type": "image/jpeg"}, photo),
+        "apigw-rest-page": rest("GET", "/", {}, {"Accept": "text/html"}, None),
+        "apigw-http": http_api(api, "output=mask", "image/jpeg", photo),
+        "apigw-http-multipart": http_api(api, "", form, multipart(photo)),
+        "function-url": http_api("lambda-url.us-east-1.on.aws", "output=mask", "image/jpeg", photo),
+        "alb": alb(photo),
+        "s3-put": s3_put(photo),
+        "s3-test-event": s3_test(),
+        "direct-invoke": {"image": text(photo), "options": {"output": "json"}},
+        "direct-invoke-s3": {
+            "image": {"s3": {"bucket": BUCKET, "key": KEY}},
+            "options": {"output": ["mask", "overlay", "json"]},
+            "store": {"bucket": OUTPUT_BUCKET, "key_prefix": "jobs/42/Zoë"},
+        },
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photo", type=Path)
+    parser.add_argument("destination", type=Path, nargs="?", default=Path(__file__).parent.parent / "events")
+    arguments = parser.parse_args()
+    arguments.destination.mkdir(parents=True, exist_ok=True)
+    for name, event in events(small_photo(arguments.photo)).items():
+        path = arguments.destination / f"{name}.json"
+        path.write_text(json.dumps(event, indent=2, ensure_ascii=False) + "\n")
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,257 @@
+//! HTTP through API Gateway (REST and HTTP API), Application Load Balancer and Function URL: gateway event to HTTP
+//! request, HTTP response to gateway answer. The types and the answer's encoding are `lambda_http`'s.
+//!
+//! `lambda_http` panics on some of what a stranger can send: base64 that is none, a `Host` that is no host, a path that
+//! is no path. Those are taken out of the event first: the body is decoded here, once; the host plays no part; the path
+//! and the query are made well-formed.
+
+use std::convert::Infallible;
+
+use aws_lambda_events::alb::AlbTargetGroupRequest;
+use aws_lambda_events::apigw::{ApiGatewayProxyRequest, ApiGatewayV2httpRequest};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, header};
+use http_body_util::Full;
+use lambda_http::request::LambdaRequest;
+use lambda_http::{Adapter, LambdaEvent, Service, service_fn};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde::Deserialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::dispatch::guarded;
+use crate::error::{Error, Result};
+use crate::http::app::App;
+use crate::http::problem;
+use crate::http::routes::{self, BasePath};
+use crate::pipeline::Context;
+
+/// What may not stand in a query as it is; `%` may, it is an escape already.
+const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'\\').add(b'`');
+
+/// Who sent an HTTP request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gateway {
+    /// API Gateway, payload format 1.0.
+    Rest,
+    /// API Gateway and Function URL, payload format 2.0.
+    HttpApi,
+    Alb,
+}
+
+impl Gateway {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Rest => "apigw-rest",
+            Self::HttpApi => "apigw-http",
+            Self::Alb => "alb",
+        }
+    }
+}
+
+/// A gateway's event with the body taken out and decoded.
+struct Opened {
+    event: LambdaRequest,
+    body: Bytes,
+    /// `/Prod` where the gateway has a named stage.
+    base: Option<BasePath>,
+}
+
+/// Answers an HTTP event. Whatever the request holds, this is an HTTP answer.
+///
+/// # Errors
+/// `Internal` when the answer cannot be encoded.
+pub async fn answer(app: &App, gateway: Gateway, event: Box<RawValue>, context: &Context) -> Result<Box<RawValue>> {
+    let opened = open(gateway, event.get());
+    // The event's text is as large as the photo.
+    drop(event);
+    let handled = async { Ok(routes::handle(app, request(opened?), context.clone()).await) };
+    let response = guarded(handled).await.unwrap_or_else(|error| problem::response(&error, &context.request_id));
+    encode(gateway, response).await
+}
+
+fn open(gateway: Gateway, event: &str) -> Result<Opened> {
+    match gateway {
+        Gateway::Rest => {
+            let mut event: ApiGatewayProxyRequest = read(event)?;
+            let body = take_body(&mut event.body, event.is_base64_encoded)?;
+            forget_host(&mut event.headers);
+            forget_host(&mut event.multi_value_headers);
+            event.request_context.domain_name = None;
+            make_path(&mut event.path);
+            let base = base_of(&mut event.request_context.stage);
+            Ok(Opened { event: LambdaRequest::ApiGatewayV1(event), body, base })
+        }
+        Gateway::HttpApi => {
+            let mut event: ApiGatewayV2httpRequest = read(event)?;
+            let body = take_body(&mut event.body, event.is_base64_encoded)?;
+            forget_host(&mut event.headers);
+            event.request_context.domain_name = None;
+            make_path(&mut event.raw_path);
+            if let Some(query) = &mut event.raw_query_string {
+                *query = utf8_percent_encode(query, QUERY).to_string();
+            }
+            let base = base_of(&mut event.request_context.stage);
+            Ok(Opened { event: LambdaRequest::ApiGatewayV2(event), body, base })
+        }
+        Gateway::Alb => {
+            let mut event: AlbTargetGroupRequest = read(event)?;
+            let body = take_body(&mut event.body, event.is_base64_encoded)?;
+            forget_host(&mut event.headers);
+            forget_host(&mut event.multi_value_headers);
+            make_path(&mut event.path);
+            Ok(Opened { event: LambdaRequest::Alb(event), body, base: None })
+        }
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(event: &'a str) -> Result<T> {
+    serde_json::from_str(event).map_err(|e| Error::bad_request(format!("not a well-formed HTTP event: {e}")))
+}
+
+fn take_body(body: &mut Option<String>, is_base64: bool) -> Result<Bytes> {
+    let Some(text) = body.take() else { return Ok(Bytes::new()) };
+    if !is_base64 {
+        return Ok(text.into());
+    }
+    let decoded =
+        BASE64_STANDARD.decode(text).map_err(|e| Error::bad_request(format!("the body is not base64: {e}")))?;
+    Ok(decoded.into())
+}
+
+fn forget_host(headers: &mut HeaderMap) {
+    headers.remove(header::HOST);
+}
+
+/// A path that starts with `/`, whatever came.
+fn make_path(path: &mut Option<String>) {
+    let path = path.get_or_insert_with(String::new);
+    if !path.starts_with('/') {
+        path.insert(0, '/');
+    }
+}
+
+/// The stage's path, which `lambda_http` puts in front. A stage is one plain segment (API Gateway allows letters, digits,
+/// `_` and `-`); anything else came from elsewhere and is dropped.
+fn base_of(stage: &mut Option<String>) -> Option<BasePath> {
+    let is_plain = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    *stage = stage.take().filter(|s| is_plain(s));
+    stage.as_ref().map(|s| BasePath(format!("/{s}")))
+}
+
+fn request(opened: Opened) -> Request<Bytes> {
+    let request: lambda_http::Request = opened.event.into();
+    let mut request = request.map(|_| opened.body);
+    if let Some(base) = opened.base {
+        request.extensions_mut().insert(base);
+    }
+    request
+}
+
+/// The answer in the gateway's own form: text as it is, anything else as base64.
+async fn encode(gateway: Gateway, response: Response<Bytes>) -> Result<Box<RawValue>> {
+    // The adapter takes the answer's form from the event it is called with, and nothing else.
+    let event = match gateway {
+        Gateway::Rest => LambdaRequest::ApiGatewayV1(ApiGatewayProxyRequest::default()),
+        Gateway::HttpApi => LambdaRequest::ApiGatewayV2(ApiGatewayV2httpRequest::default()),
+        Gateway::Alb => LambdaRequest::Alb(AlbTargetGroupRequest::default()),
+    };
+    let response = response.map(Full::new);
+    let mut adapter = Adapter::from(service_fn(move |_| {
+        let response = response.clone();
+        async move { Ok::<_, Infallible>(response) }
+    }));
+    match adapter.call(LambdaEvent::new(event, lambda_http::Context::default())).await {
+        Ok(answer) => to_raw_value(&answer).map_err(Error::internal),
+        Err(never) => match never {},
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn opened(gateway: Gateway, event: &Value) -> Result<Request<Bytes>> {
+        open(gateway, &event.to_string()).map(request)
+    }
+
+    fn fixture(text: &str) -> Value {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn every_gateway_gives_the_same_request() {
+        for (gateway, event, base) in [
+            (Gateway::Rest, include_str!("../../events/apigw-rest.json"), Some("/Prod")),
+            (Gateway::HttpApi, include_str!("../../events/apigw-http.json"), None),
+            (Gateway::HttpApi, include_str!("../../events/function-url.json"), None),
+            (Gateway::Alb, include_str!("../../events/alb.json"), None),
+        ] {
+            let request = opened(gateway, &fixture(event)).unwrap();
+            assert_eq!(request.method(), Method::POST);
+            assert_eq!(request.uri().path(), format!("{}/parse", base.unwrap_or_default()));
+            assert_eq!(request.uri().query(), Some("output=mask"), "{gateway:?}");
+            assert_eq!(request.extensions().get::<BasePath>().map(|b| b.0.as_str()), base);
+            assert_eq!(request.headers()[header::CONTENT_TYPE], "image/jpeg");
+            assert!(request.body().starts_with(&[0xff, 0xd8]), "{gateway:?}");
+        }
+    }
+
+    #[test]
+    fn bad_base64_is_the_senders_fault() {
+        let mut event = fixture(include_str!("../../events/apigw-rest.json"));
+        event["body"] = json!("not base64!");
+        assert!(matches!(opened(Gateway::Rest, &event), Err(Error::BadRequest { .. })));
+    }
+
+    #[test]
+    fn nothing_a_stranger_sends_breaks_the_request() {
+        let hostile = ["", " ", "\u{0}", "a b", "@:99999", "//", "http://[", "%", "%zz", "é?#", "\\\\x", "a\r\nb: c"];
+        for text in hostile {
+            let mut rest = fixture(include_str!("../../events/apigw-rest.json"));
+            for (name, value) in [("path", json!(text)), ("resource", json!(text))] {
+                rest[name] = value;
+            }
+            rest["headers"] = json!({"Host": "a b", "X-Forwarded-Proto": "no scheme"});
+            rest["multiValueHeaders"] = json!({"host": [":99999"]});
+            rest["queryStringParameters"] = json!({text: text});
+            rest["multiValueQueryStringParameters"] = json!({text: [text, text]});
+            rest["requestContext"]["stage"] = json!(text);
+            rest["requestContext"]["domainName"] = json!(text);
+            opened(Gateway::Rest, &rest).unwrap();
+
+            let mut http_api = fixture(include_str!("../../events/apigw-http.json"));
+            http_api["rawPath"] = json!(text);
+            http_api["rawQueryString"] = json!(text);
+            http_api["cookies"] = json!([text]);
+            http_api["requestContext"]["stage"] = json!(text);
+            http_api["requestContext"]["domainName"] = json!(text);
+            opened(Gateway::HttpApi, &http_api).unwrap();
+
+            let mut alb = fixture(include_str!("../../events/alb.json"));
+            alb["path"] = json!(text);
+            alb["queryStringParameters"] = json!({text: text});
+            opened(Gateway::Alb, &alb).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn images_are_base64_and_json_is_text() {
+        let answer = |gateway, content_type: &'static str, body: &'static [u8]| async move {
+            let response =
+                Response::builder().header(header::CONTENT_TYPE, content_type).body(Bytes::from_static(body)).unwrap();
+            fixture(encode(gateway, response).await.unwrap().get())
+        };
+        for gateway in [Gateway::Rest, Gateway::HttpApi, Gateway::Alb] {
+            let image = answer(gateway, "image/png", b"\x89PNG").await;
+            assert_eq!((&image["statusCode"], &image["isBase64Encoded"]), (&json!(200), &json!(true)));
+            assert_eq!(image["body"], "iVBORw==");
+            let problem = answer(gateway, problem::CONTENT_TYPE, b"{}").await;
+            assert_eq!((&problem["isBase64Encoded"], &problem["body"]), (&json!(false), &json!("{}")));
+        }
+    }
+}
