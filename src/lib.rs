@@ -8,6 +8,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod geometry;
+pub mod hex;
 pub mod http;
 pub mod image;
 pub mod lambda;

@@ -46,14 +46,22 @@ pub fn threads(lambda_memory_mb: Option<u64>) -> usize {
     given.min(bought).max(1)
 }
 
-/// Fixes glibc's thresholds, so that image-sized blocks are mapped and returned at once instead of fragmenting the
-/// heap: left alone, the mapping threshold grows with the largest block freed and memory creeps from request to
-/// request. Call once, before threads are started.
-pub fn tune_allocator() {
+/// Settles what must be settled before anything else runs; the first line of every `main`, before threads exist.
+///
+/// - glibc's thresholds are fixed, so that image-sized blocks are mapped and returned at once instead of fragmenting
+///   the heap: left alone, the mapping threshold grows with the largest block freed and memory creeps from request to
+///   request.
+/// - ONNX Runtime's usage database is switched off: it would write to the home folder.
+pub fn prepare_process() {
+    // SAFETY: no other thread exists yet that could read the environment meanwhile.
+    #[allow(unsafe_code)]
+    unsafe {
+        std::env::set_var("ORT_DISABLE_TELEMETRY", "1");
+    }
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         const BLOCK_BYTES: libc::c_int = 128 * 1024;
-        /// Fewer arenas than glibc's 8 per core: each keeps its own free lists.
+        // Fewer arenas than glibc's 8 per core: each keeps its own free lists.
         const ARENAS: libc::c_int = 2;
         // SAFETY: `mallopt` only stores a number in the allocator's settings; any value is valid for these three.
         #[allow(unsafe_code)]

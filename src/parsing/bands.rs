@@ -1,0 +1,215 @@
+//! Pass 2: paints the photo, one band of rows after the other, top to bottom.
+
+use rayon::prelude::*;
+
+use super::label_map::{self, ClassPairs, Paster};
+use super::persons::{PersonPainter, RowBits, TILE_WORDS};
+use super::semantic::{self, SemanticPainter};
+use super::upsample::{TILE_WIDTH, Tile, TileLogits, Upsampler, tile, tiles_across};
+use super::{Found, Pair, Sizes, View};
+use crate::error::Result;
+use crate::manifest::{LabelMap, Manifest};
+
+/// Some whole rows of the painted photo.
+#[derive(Debug, Clone, Copy)]
+pub struct Band<'a> {
+    /// First row.
+    pub y: u32,
+    pub rows: u32,
+    /// The photo's width.
+    pub width: u32,
+    /// `[rows, width]`, class ids.
+    pub labels: &'a [u8],
+    /// `[rows, width]`, number of the person a pixel belongs to, 0 for nobody.
+    pub instances: &'a [u8],
+    /// How many persons there are.
+    pub persons: usize,
+    /// `[persons, rows, words]`: the persons' own masks, which may overlap. Pixel x is bit x % 64 of word x / 64; bits
+    /// past the width are 0.
+    pub masks: &'a [u64],
+}
+
+impl<'a> Band<'a> {
+    /// 64-bit words of one row of a mask.
+    #[must_use]
+    pub fn words(&self) -> usize {
+        (self.width as usize).div_ceil(64)
+    }
+
+    /// Class ids of the band's row `row`.
+    #[must_use]
+    pub fn label_row(&self, row: usize) -> &'a [u8] {
+        &self.labels[row * self.width as usize..][..self.width as usize]
+    }
+
+    /// Person numbers of the band's row `row`.
+    #[must_use]
+    pub fn instance_row(&self, row: usize) -> &'a [u8] {
+        &self.instances[row * self.width as usize..][..self.width as usize]
+    }
+
+    /// The band's row `row` of the own mask of the person with this index (number − 1).
+    #[must_use]
+    pub fn mask_row(&self, person: usize, row: usize) -> &'a [u64] {
+        &self.masks[(person * self.rows as usize + row) * self.words()..][..self.words()]
+    }
+}
+
+/// Paints the photo: pass 2. `sink` gets every band, top to bottom; all but the last have `band_rows` rows.
+/// What is painted does not depend on `band_rows`.
+///
+/// # Errors
+/// What `sink` returns.
+pub fn bands(
+    view: &View<'_>,
+    manifest: &Manifest,
+    found: &Found,
+    band_rows: u32,
+    sink: &mut dyn FnMut(&Band<'_>) -> Result<()>,
+) -> Result<()> {
+    let band_rows = band_rows.clamp(1, view.photo.height);
+    let mut painter = BandPainter::new(view, manifest, found, band_rows as usize);
+    for y in (0..view.photo.height).step_by(band_rows as usize) {
+        let rows = band_rows.min(view.photo.height - y);
+        sink(&painter.paint(y, rows))?;
+    }
+    Ok(())
+}
+
+struct BandPainter<'a> {
+    view: &'a View<'a>,
+    persons: &'a [Pair],
+    background: u8,
+    operator: Upsampler,
+    pasted: Vec<ClassPairs>,
+    semantic: Option<SemanticPainter>,
+    tiles: Vec<PaintedTile>,
+    labels: Vec<u8>,
+    instances: Vec<u8>,
+    masks: Vec<u64>,
+}
+
+/// One tile's share of a band, side by side with the others' so that threads can write them at once.
+struct PaintedTile {
+    /// `[rows, TILE_WIDTH]`; empty when the label map is not pasted.
+    labels: Vec<u8>,
+    /// `[rows, TILE_WIDTH]`.
+    instances: Vec<u8>,
+    /// `[persons, rows]`.
+    masks: Vec<RowBits>,
+}
+
+/// What a thread needs while it paints.
+#[derive(Default)]
+struct Scratch {
+    logits: TileLogits,
+    paster: Paster,
+    persons: PersonPainter,
+}
+
+impl<'a> BandPainter<'a> {
+    fn new(view: &'a View<'a>, manifest: &Manifest, found: &'a Found, band_rows: usize) -> Self {
+        let semantic = match manifest.label_map {
+            LabelMap::Paste => None,
+            LabelMap::Semantic => Some(SemanticPainter::new(view, manifest)),
+        };
+        let persons = found.persons.as_slice();
+        let tile_area = TILE_WIDTH * band_rows;
+        let tile = || PaintedTile {
+            labels: vec![0; if semantic.is_none() { tile_area } else { 0 }],
+            instances: vec![0; if persons.is_empty() { 0 } else { tile_area }],
+            masks: vec![[0; TILE_WORDS]; persons.len() * band_rows],
+        };
+        let width = view.photo.width as usize;
+        Self {
+            view,
+            persons,
+            background: manifest.background_id,
+            operator: view.upsampler(),
+            pasted: label_map::by_class(&found.pasted),
+            tiles: (0..tiles_across(view.photo)).map(|_| tile()).collect(),
+            labels: vec![0; width * band_rows],
+            instances: vec![0; width * band_rows],
+            masks: vec![0; persons.len() * band_rows * width.div_ceil(64)],
+            semantic,
+        }
+    }
+
+    fn paint(&mut self, y: u32, rows: u32) -> Band<'_> {
+        let (top, height, width) = (y as usize, rows as usize, self.view.photo.width as usize);
+        let area = height * width;
+        self.paint_tiles(top, height);
+        self.gather_tiles(height);
+        if let Some(semantic) = &mut self.semantic {
+            semantic.paint(self.view, top, &mut self.labels[..area]);
+        }
+        Band {
+            y,
+            rows,
+            width: self.view.photo.width,
+            labels: &self.labels[..area],
+            instances: &self.instances[..area],
+            persons: self.persons.len(),
+            masks: &self.masks[..self.persons.len() * height * width.div_ceil(64)],
+        }
+    }
+
+    fn paint_tiles(&mut self, y: usize, rows: usize) {
+        if self.semantic.is_some() && self.persons.is_empty() {
+            return;
+        }
+        let Self { view, persons, operator, pasted, semantic, background, tiles, .. } = self;
+        let (view, persons, operator, pasted) = (*view, *persons, &*operator, &*pasted);
+        let (paste, background) = (semantic.is_none(), *background);
+        let paint = |scratch: &mut Scratch, painted: &mut PaintedTile, tile: Tile| {
+            let Scratch { logits, paster, persons: person_painter } = scratch;
+            if paste {
+                let labels = &mut painted.labels[..rows * TILE_WIDTH];
+                paster.paint(view, operator, logits, pasted, background, tile, labels);
+            }
+            if !persons.is_empty() {
+                let instances = &mut painted.instances[..rows * TILE_WIDTH];
+                let masks = &mut painted.masks[..persons.len() * rows];
+                person_painter.paint(view, operator, logits, persons, tile, instances, masks);
+            }
+        };
+        tiles.par_iter_mut().enumerate().for_each_init(Scratch::default, |scratch, (index, painted)| {
+            paint(scratch, painted, tile(view.photo, index, y, rows));
+        });
+    }
+
+    /// Puts the tiles' rows side by side.
+    fn gather_tiles(&mut self, rows: usize) {
+        let width = self.view.photo.width as usize;
+        let words = width.div_ceil(64);
+        for (index, painted) in self.tiles.iter().enumerate() {
+            let x = index * TILE_WIDTH;
+            let tile_width = TILE_WIDTH.min(width - x);
+            for (from, to) in [(&painted.labels, &mut self.labels), (&painted.instances, &mut self.instances)] {
+                for (from, to) in from.chunks_exact(TILE_WIDTH).zip(to.chunks_exact_mut(width)).take(rows) {
+                    to[x..x + tile_width].copy_from_slice(&from[..tile_width]);
+                }
+            }
+            let word = index * TILE_WORDS;
+            let tile_words = TILE_WORDS.min(words - word);
+            let rows = self.persons.len() * rows;
+            for (from, to) in painted.masks.iter().zip(self.masks.chunks_exact_mut(words)).take(rows) {
+                to[word..word + tile_words].copy_from_slice(&from[..tile_words]);
+            }
+        }
+    }
+}
+
+/// The band, its tiles, and every thread's scratch.
+pub(super) fn bytes(sizes: &Sizes, label_map: LabelMap) -> u64 {
+    let width = u64::from(sizes.photo.width);
+    let tiled_width = width.next_multiple_of(TILE_WIDTH as u64);
+    let labels = 2 * sizes.band_rows * (width + tiled_width);
+    let masks = sizes.persons * sizes.band_rows * (width.div_ceil(64) * 8 + tiled_width / 8);
+    let scratch = sizes.tile + Paster::bytes(sizes.band_rows) + PersonPainter::bytes(sizes.band_rows);
+    let semantic = match label_map {
+        LabelMap::Paste => 0,
+        LabelMap::Semantic => semantic::bytes(sizes),
+    };
+    labels + masks + semantic + sizes.threads * scratch
+}

@@ -1,0 +1,117 @@
+//! The label map `paste`: M2FP's parsing mode, `paste_instance_to_semseg_probs` of the reference.
+
+use super::sigmoid::sigmoid;
+use super::upsample::{Row, TILE_WIDTH, Tile, TileLogits, Upsampler};
+use super::{Pair, View};
+
+/// From here on (>) a pixel's `sigmoid · score` is pasted.
+const PASTED_ABOVE: f32 = 0.5;
+
+/// The pairs of one class, in the order they are added up: worst score first.
+#[derive(Debug)]
+pub(super) struct ClassPairs {
+    class: u8,
+    pairs: Vec<Pair>,
+}
+
+/// Groups the pasted pairs by class, ascending.
+pub(super) fn by_class(pasted: &[Pair]) -> Vec<ClassPairs> {
+    let mut sorted = pasted.to_vec();
+    sorted.sort_by(|a, b| a.class.cmp(&b.class).then_with(|| a.score.total_cmp(&b.score)));
+    let groups = sorted.chunk_by(|a, b| a.class == b.class);
+    groups.map(|pairs| ClassPairs { class: pairs[0].class, pairs: pairs.to_vec() }).collect()
+}
+
+/// Paints the label map over one tile. Each class's pixels are the mean over the pastes that reach them.
+#[derive(Debug, Default)]
+pub(super) struct Paster {
+    /// `[rows]` each. Best mean so far and its class (as f32, so that both are chosen in one lane).
+    best: Vec<Row>,
+    label: Vec<Row>,
+    /// The running class: what was pasted, and how often.
+    sum: Vec<Row>,
+    times: Vec<Row>,
+    touched: Vec<bool>,
+}
+
+impl Paster {
+    pub(super) fn bytes(rows: u64) -> u64 {
+        rows * (4 * size_of::<Row>() as u64 + 1)
+    }
+
+    /// Fills `labels`, `[rows, TILE_WIDTH]`. Pixels that no class claims are `background`; equal classes go to the
+    /// lowest id.
+    pub(super) fn paint(
+        &mut self,
+        view: &View<'_>,
+        operator: &Upsampler,
+        logits: &mut TileLogits,
+        classes: &[ClassPairs],
+        background: u8,
+        tile: Tile,
+        labels: &mut [u8],
+    ) {
+        self.begin(tile.rows, background);
+        for ClassPairs { class, pairs } in classes {
+            self.touched.fill(false);
+            for pair in pairs {
+                if !logits.load(operator, view.queries.mask(pair.query as usize), tile) {
+                    continue;
+                }
+                for row in 0..tile.rows {
+                    // Without a positive logit sigmoid · score is at most 0.5: nothing to paste.
+                    if let Some(values) = logits.row(operator, tile.y + row) {
+                        self.paste(row, values, pair.score);
+                    }
+                }
+            }
+            self.merge(*class);
+        }
+        for (out, label) in labels.chunks_exact_mut(TILE_WIDTH).zip(&self.label) {
+            for (out, &label) in out.iter_mut().zip(&label.0) {
+                *out = label as u8;
+            }
+        }
+    }
+
+    fn begin(&mut self, rows: usize, background: u8) {
+        for buffer in [&mut self.best, &mut self.label, &mut self.sum, &mut self.times] {
+            buffer.resize_with(rows, Row::default);
+        }
+        self.touched.resize(rows, false);
+        for (best, label) in self.best.iter_mut().zip(&mut self.label) {
+            best.0.fill(0.0);
+            label.0.fill(f32::from(background));
+        }
+    }
+
+    fn paste(&mut self, row: usize, values: &Row, score: f32) {
+        let (sum, times) = (&mut self.sum[row].0, &mut self.times[row].0);
+        if !self.touched[row] {
+            self.touched[row] = true;
+            sum.fill(0.0);
+            times.fill(0.0);
+        }
+        for ((sum, times), &v) in sum.iter_mut().zip(times).zip(&values.0) {
+            let value = sigmoid(v) * score;
+            let pasted = value > PASTED_ABOVE;
+            *sum += if pasted { value } else { 0.0 };
+            *times += if pasted { 1.0 } else { 0.0 };
+        }
+    }
+
+    /// Ends the running class: pixels where its mean is the greatest yet become its.
+    fn merge(&mut self, class: u8) {
+        let class = f32::from(class);
+        for row in (0..self.touched.len()).filter(|&row| self.touched[row]) {
+            let pasted = self.sum[row].0.iter().zip(&self.times[row].0);
+            let painted = self.best[row].0.iter_mut().zip(&mut self.label[row].0);
+            for ((sum, times), (best, label)) in pasted.zip(painted) {
+                let mean = sum / if *times > 1.0 { *times } else { 1.0 };
+                let wins = mean > *best;
+                *label = if wins { class } else { *label };
+                *best = if wins { mean } else { *best };
+            }
+        }
+    }
+}

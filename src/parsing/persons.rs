@@ -1,0 +1,210 @@
+//! Persons: their overlaps, which of them are the same person, and whose each pixel is.
+
+use super::sigmoid::sigmoid;
+use super::upsample::{Row, TILE_WIDTH, Tile, TileLogits, Upsampler};
+use super::{Pair, View};
+
+/// 64-bit words of a tile's row of bits.
+pub(super) const TILE_WORDS: usize = TILE_WIDTH / 64;
+
+/// A tile's row of a mask: bit `x % 64` of word `x / 64`.
+pub(super) type RowBits = [u64; TILE_WORDS];
+
+/// The pixels of a row that are inside the mask.
+pub(super) fn inside(row: &Row) -> RowBits {
+    /// Gathers the lowest bits of eight bytes into one byte, the first byte's lowest.
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    let mut flags = [0_u8; TILE_WIDTH];
+    for (flag, &v) in flags.iter_mut().zip(&row.0) {
+        *flag = u8::from(v > 0.0);
+    }
+    let mut bits = [0; TILE_WORDS];
+    for (word, flags) in bits.iter_mut().zip(flags.chunks_exact(64)) {
+        for (byte, flags) in flags.as_chunks::<8>().0.iter().enumerate() {
+            *word |= (u64::from_le_bytes(*flags).wrapping_mul(GATHER) >> 56) << (8 * byte);
+        }
+    }
+    bits
+}
+
+/// Pixels that each two of `count` masks have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Overlaps {
+    count: usize,
+    /// Row-major upper triangle without the diagonal. u32: photos have fewer than 2^32 pixels.
+    pixels: Vec<u32>,
+}
+
+impl Overlaps {
+    pub(super) fn new(count: usize) -> Self {
+        Self { count, pixels: vec![0; count * count.saturating_sub(1) / 2] }
+    }
+
+    pub(super) fn bytes(count: u64) -> u64 {
+        count * count * 2
+    }
+
+    fn place(&self, a: usize, b: usize) -> usize {
+        let (low, high) = (a.min(b), a.max(b));
+        low * (2 * self.count - low - 1) / 2 + high - low - 1
+    }
+
+    /// Of two different masks.
+    pub(super) fn between(&self, a: usize, b: usize) -> u64 {
+        u64::from(self.pixels[self.place(a, b)])
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        for (a, b) in self.pixels.iter_mut().zip(&other.pixels) {
+            *a += b;
+        }
+    }
+}
+
+/// Masks of the persons over one tile.
+#[derive(Debug, Default)]
+pub(super) struct TileMasks {
+    rows: usize,
+    /// `[persons, rows]`.
+    bits: Vec<RowBits>,
+    /// Persons with a pixel here.
+    present: Vec<usize>,
+}
+
+impl TileMasks {
+    pub(super) fn begin(&mut self, persons: usize, rows: usize) {
+        self.rows = rows;
+        self.bits.clear();
+        self.bits.resize(persons * rows, [0; TILE_WORDS]);
+        self.present.clear();
+    }
+
+    /// Takes up one row of a person; a person's rows come one after the other.
+    pub(super) fn set(&mut self, person: usize, row: usize, values: &Row) {
+        self.bits[person * self.rows + row] = inside(values);
+        if self.present.last() != Some(&person) {
+            self.present.push(person);
+        }
+    }
+
+    /// Adds what the tile's persons have in common.
+    pub(super) fn count(&self, overlaps: &mut Overlaps) {
+        let bits = |person: usize| &self.bits[person * self.rows..][..self.rows];
+        for (i, &a) in self.present.iter().enumerate() {
+            for &b in &self.present[i + 1..] {
+                let common = bits(a).iter().flatten().zip(bits(b).iter().flatten());
+                let place = overlaps.place(a, b);
+                overlaps.pixels[place] += common.map(|(a, b)| (a & b).count_ones()).sum::<u32>();
+            }
+        }
+    }
+}
+
+/// Greedy mask-NMS: from the best on, a person that overlaps one already kept by an IoU above `nms_iou` is that person.
+pub(super) fn suppress(persons: &[Pair], nms_iou: f32, intersection: impl Fn(&Pair, &Pair) -> u64) -> Vec<Pair> {
+    let mut kept: Vec<Pair> = Vec::new();
+    for person in persons {
+        let same = |other: &Pair| {
+            let common = intersection(person, other);
+            let union = person.pixels + other.pixels - common;
+            common as f64 / union.max(1) as f64 > f64::from(nms_iou)
+        };
+        if !kept.iter().any(same) {
+            kept.push(*person);
+        }
+    }
+    kept
+}
+
+/// Paints persons over one tile.
+#[derive(Debug, Default)]
+pub(super) struct PersonPainter {
+    /// Greatest p·score so far and whose it is, `[rows]` each. Numbers as f32, so that both are chosen in one lane.
+    best: Vec<Row>,
+    number: Vec<Row>,
+}
+
+impl PersonPainter {
+    pub(super) fn bytes(rows: u64) -> u64 {
+        rows * 2 * size_of::<Row>() as u64
+    }
+
+    /// Fills `instances` (`[rows, TILE_WIDTH]`, the person's number or 0) and `masks` (`[persons, rows]`). A pixel that
+    /// several masks hold is the person's whose p·score is greatest, the better person's where they are equal.
+    pub(super) fn paint(
+        &mut self,
+        view: &View<'_>,
+        operator: &Upsampler,
+        logits: &mut TileLogits,
+        persons: &[Pair],
+        tile: Tile,
+        instances: &mut [u8],
+        masks: &mut [RowBits],
+    ) {
+        for rows in [&mut self.best, &mut self.number] {
+            rows.clear();
+            rows.resize_with(tile.rows, Row::default);
+        }
+        masks.fill([0; TILE_WORDS]);
+        for (index, person) in persons.iter().enumerate() {
+            if !logits.load(operator, view.queries.mask(person.query as usize), tile) {
+                continue;
+            }
+            for row in 0..tile.rows {
+                let Some(values) = logits.row(operator, tile.y + row) else { continue };
+                masks[index * tile.rows + row] = inside(values);
+                let (best, number) = (&mut self.best[row].0, &mut self.number[row].0);
+                for ((best, number), &v) in best.iter_mut().zip(number).zip(&values.0) {
+                    let claim = if v > 0.0 { sigmoid(v) * person.score } else { 0.0 };
+                    let wins = claim > *best;
+                    *number = if wins { (index + 1) as f32 } else { *number };
+                    *best = if wins { claim } else { *best };
+                }
+            }
+        }
+        for (out, number) in instances.chunks_exact_mut(TILE_WIDTH).zip(&self.number) {
+            for (out, &number) in out.iter_mut().zip(&number.0) {
+                *out = number as u8;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_are_the_pixels_inside() {
+        let mut row = Row::default();
+        for x in [0, 1, 7, 8, 63, 64, 100, 127] {
+            row.0[x] = 0.5;
+        }
+        let bits = inside(&row);
+        for x in 0..TILE_WIDTH {
+            assert_eq!(bits[x / 64] >> (x % 64) & 1 == 1, row.0[x] > 0.0, "{x}");
+        }
+    }
+
+    #[test]
+    fn suppression_is_greedy_from_the_best() {
+        let person = |query, score| Pair { query, class: 1, probability: 1.0, score, pixels: 100 };
+        let persons = [person(0, 0.9), person(1, 0.8), person(2, 0.7)];
+        // 0 and 1 share 90 pixels, 1 and 2 share 90, 0 and 2 share 60: 1 is 0; 2 stays, for 1 is gone.
+        let common = |a: &Pair, b: &Pair| if a.query.abs_diff(b.query) == 1 { 90 } else { 60 };
+        let kept: Vec<u32> = suppress(&persons, 0.7, common).iter().map(|p| p.query).collect();
+        assert_eq!(kept, [0, 2]);
+        assert_eq!(suppress(&persons, 1.0, common).len(), 3);
+    }
+
+    #[test]
+    fn triangle_has_a_place_for_every_two() {
+        let overlaps = Overlaps::new(5);
+        let mut places: Vec<_> = (0..5).flat_map(|a| (a + 1..5).map(move |b| (a, b))).collect();
+        for (expected, (a, b)) in places.drain(..).enumerate() {
+            assert_eq!(overlaps.place(a, b), expected);
+            assert_eq!(overlaps.place(b, a), expected);
+        }
+        assert_eq!(overlaps.pixels.len(), 10);
+    }
+}
