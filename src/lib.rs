@@ -17,6 +17,7 @@ pub mod options;
 pub mod parsing;
 pub mod pipeline;
 pub mod plan;
+pub mod record;
 pub mod render;
 pub mod store;
 pub mod sys;
