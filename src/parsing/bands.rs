@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::label_map::{self, ClassPairs, Paster};
 use super::persons::{PersonPainter, RowBits, TILE_WORDS};
 use super::semantic::{self, SemanticPainter};
-use super::upsample::{TILE_WIDTH, Tile, TileLogits, Upsampler, tile, tiles_across};
+use super::upsample::{TILE_WIDTH, Tile, TileLogits, Upsampler, Window, tile, tiles_across};
 use super::{Found, Pair, Sizes, View};
 use crate::error::Result;
 use crate::manifest::{LabelMap, Manifest};
@@ -162,15 +162,16 @@ impl<'a> BandPainter<'a> {
         let (view, persons, operator, pasted) = (*view, *persons, &*operator, &*pasted);
         let (paste, background) = (semantic.is_none(), *background);
         let paint = |scratch: &mut Scratch, painted: &mut PaintedTile, tile: Tile| {
+            let window = Window { queries: view.queries, operator, tile };
             let Scratch { logits, paster, persons: person_painter } = scratch;
             if paste {
                 let labels = &mut painted.labels[..rows * TILE_WIDTH];
-                paster.paint(view, operator, logits, pasted, background, tile, labels);
+                paster.paint(&window, logits, pasted, background, labels);
             }
             if !persons.is_empty() {
                 let instances = &mut painted.instances[..rows * TILE_WIDTH];
                 let masks = &mut painted.masks[..persons.len() * rows];
-                person_painter.paint(view, operator, logits, persons, tile, instances, masks);
+                person_painter.paint(&window, logits, persons, instances, masks);
             }
         };
         tiles.par_iter_mut().enumerate().for_each_init(Scratch::default, |scratch, (index, painted)| {

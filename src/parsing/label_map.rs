@@ -1,8 +1,8 @@
 //! The label map `paste`: M2FP's parsing mode, `paste_instance_to_semseg_probs` of the reference.
 
+use super::Pair;
 use super::sigmoid::sigmoid;
-use super::upsample::{Row, TILE_WIDTH, Tile, TileLogits, Upsampler};
-use super::{Pair, View};
+use super::upsample::{Row, TILE_WIDTH, TileLogits, Window};
 
 /// From here on (>) a pixel's `sigmoid · score` is pasted.
 const PASTED_ABOVE: f32 = 0.5;
@@ -43,24 +43,22 @@ impl Paster {
     /// lowest id.
     pub(super) fn paint(
         &mut self,
-        view: &View<'_>,
-        operator: &Upsampler,
+        window: &Window<'_>,
         logits: &mut TileLogits,
         classes: &[ClassPairs],
         background: u8,
-        tile: Tile,
         labels: &mut [u8],
     ) {
-        self.begin(tile.rows, background);
+        self.begin(window.tile.rows, background);
         for ClassPairs { class, pairs } in classes {
             self.touched.fill(false);
             for pair in pairs {
-                if !logits.load(operator, view.queries.mask(pair.query as usize), tile) {
+                if !logits.load(window, pair.query) {
                     continue;
                 }
-                for row in 0..tile.rows {
+                for row in 0..window.tile.rows {
                     // Without a positive logit sigmoid · score is at most 0.5: nothing to paste.
-                    if let Some(values) = logits.row(operator, tile.y + row) {
+                    if let Some(values) = logits.row(window, row) {
                         self.paste(row, values, pair.score);
                     }
                 }

@@ -1,8 +1,8 @@
 //! Persons: their overlaps, which of them are the same person, and whose each pixel is.
 
+use super::Pair;
 use super::sigmoid::sigmoid;
-use super::upsample::{Row, TILE_WIDTH, Tile, TileLogits, Upsampler};
-use super::{Pair, View};
+use super::upsample::{Row, TILE_WIDTH, TileLogits, Window};
 
 /// 64-bit words of a tile's row of bits.
 pub(super) const TILE_WORDS: usize = TILE_WIDTH / 64;
@@ -100,7 +100,7 @@ impl TileMasks {
     }
 }
 
-/// Greedy mask-NMS: from the best on, a person that overlaps one already kept by an IoU above `nms_iou` is that person.
+/// Greedy mask-NMS: from the best on, a person that overlaps one already kept by more than `nms_iou` (intersection over union) is that person.
 pub(super) fn suppress(persons: &[Pair], nms_iou: f32, intersection: impl Fn(&Pair, &Pair) -> u64) -> Vec<Pair> {
     let mut kept: Vec<Pair> = Vec::new();
     for person in persons {
@@ -133,26 +133,25 @@ impl PersonPainter {
     /// several masks hold is the person's whose p·score is greatest, the better person's where they are equal.
     pub(super) fn paint(
         &mut self,
-        view: &View<'_>,
-        operator: &Upsampler,
+        window: &Window<'_>,
         logits: &mut TileLogits,
         persons: &[Pair],
-        tile: Tile,
         instances: &mut [u8],
         masks: &mut [RowBits],
     ) {
-        for rows in [&mut self.best, &mut self.number] {
-            rows.clear();
-            rows.resize_with(tile.rows, Row::default);
+        let rows = window.tile.rows;
+        for buffer in [&mut self.best, &mut self.number] {
+            buffer.clear();
+            buffer.resize_with(rows, Row::default);
         }
         masks.fill([0; TILE_WORDS]);
         for (index, person) in persons.iter().enumerate() {
-            if !logits.load(operator, view.queries.mask(person.query as usize), tile) {
+            if !logits.load(window, person.query) {
                 continue;
             }
-            for row in 0..tile.rows {
-                let Some(values) = logits.row(operator, tile.y + row) else { continue };
-                masks[index * tile.rows + row] = inside(values);
+            for row in 0..rows {
+                let Some(values) = logits.row(window, row) else { continue };
+                masks[index * rows + row] = inside(values);
                 let (best, number) = (&mut self.best[row].0, &mut self.number[row].0);
                 for ((best, number), &v) in best.iter_mut().zip(number).zip(&values.0) {
                     let claim = if v > 0.0 { sigmoid(v) * person.score } else { 0.0 };

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::pairs::{self, Candidate, Rules};
 use super::persons::{self, Overlaps};
 use super::sigmoid::sigmoid;
-use super::upsample::{Row, TILE_WIDTH, TileLogits, tile, tiles_across};
+use super::upsample::{Row, TILE_WIDTH, TileLogits, Window, tile, tiles_across};
 use super::{Found, Pair, Sizes, View};
 use crate::manifest::Manifest;
 
@@ -116,14 +116,15 @@ fn measure(view: &View<'_>, survivors: &Survivors, band_rows: u32) -> (Vec<Tally
             |(mut sums, mut scratch), job| {
                 let y = job % bands * band_rows;
                 let tile = tile(view.photo, job / bands, y, band_rows.min(height - y));
+                let window = Window { queries: view.queries, operator: &operator, tile };
                 scratch.overlapping.begin(survivors.person_count(), tile.rows);
                 for (place, &query) in survivors.queries.iter().enumerate() {
-                    if !scratch.logits.load(&operator, view.queries.mask(query as usize), tile) {
+                    if !scratch.logits.load(&window, query) {
                         continue;
                     }
                     let person = survivors.persons[place];
                     for row in 0..tile.rows {
-                        let Some(values) = scratch.logits.row(&operator, tile.y + row) else { continue };
+                        let Some(values) = scratch.logits.row(&window, row) else { continue };
                         add(&mut sums.tallies[place], values);
                         if let Some(person) = person {
                             scratch.overlapping.set(person, row, values);

@@ -1,4 +1,4 @@
-//! The label map `semantic`: Mask2Former's semantic inference, `semantic_inference` of the reference.
+//! The label map `semantic`: `Mask2Former`'s semantic inference, `semantic_inference` of the reference.
 //!
 //! Σ over queries of softmax · sigmoid is taken at the working size, and the class maps are resampled to the photo's.
 //! Only the working rows under the running band are held. Where the four working pixels that a photo pixel lies between
@@ -221,8 +221,8 @@ fn terms(view: &View<'_>, classes: &[u8]) -> Vec<QueryTerms> {
         let mut left_out = 0.0;
         for query in order {
             left_out += share(query, class);
-            // A sigmoid is at most 1. Written so that a NaN is a term.
-            if !(left_out <= NEGLIGIBLE) {
+            // A sigmoid is at most 1. NaN is a term, and sorts last.
+            if left_out > NEGLIGIBLE || left_out.is_nan() {
                 terms[query].shares.push((class, share(query, class)));
             }
         }

@@ -30,7 +30,7 @@ fn exp_of_negative(x: f32) -> f32 {
     p = p * r + 8.333_452e-3;
     p = p * r + 4.166_58e-2;
     p = p * r + 1.666_666_6e-1;
-    p = p * r + 5.000_000_1e-1;
+    p = p * r + 0.5;
     let mantissa = p * r * r + r + 1.0;
     let exponent = shifted.to_bits().wrapping_sub(ROUNDER.to_bits()).wrapping_add(127) << 23;
     mantissa * f32::from_bits(exponent)

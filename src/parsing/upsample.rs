@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use crate::engine::Queries;
 use crate::geometry::Size;
 
 /// Logits that one photo column (or row) is a sum of.
@@ -22,7 +23,7 @@ pub(super) struct Step {
     pub lambda: f32,
 }
 
-/// PyTorch's source index of output `index` (`aten/src/ATen/native/UpSample.h`, `align_corners=false`), in f32 as there:
+/// `PyTorch`'s source index of output `index` (`aten/src/ATen/native/UpSample.h`, `align_corners=false`), in f32 as there:
 /// the rounding of the position is part of the result.
 pub(super) fn bilinear_step(input: u32, output: u32, index: u32) -> Step {
     if input == output {
@@ -117,6 +118,14 @@ pub(super) struct Tile {
     pub rows: usize,
 }
 
+/// A tile and what it is painted from.
+#[derive(Clone, Copy)]
+pub(super) struct Window<'a> {
+    pub queries: &'a Queries,
+    pub operator: &'a Upsampler,
+    pub tile: Tile,
+}
+
 /// How many tiles cover a row of the photo.
 pub(super) fn tiles_across(photo: Size) -> usize {
     (photo.width as usize).div_ceil(TILE_WIDTH)
@@ -138,7 +147,6 @@ pub(super) struct TileLogits {
     positive: Vec<bool>,
     /// The logits row that `resampled[0]` is.
     first: usize,
-    tile_y: usize,
     /// The combined row.
     row: Box<Row>,
 }
@@ -161,14 +169,15 @@ impl TileLogits {
         2 * logits_rows * (4 * TILE_WIDTH as u64 + 1) + 4 * TILE_WIDTH as u64
     }
 
-    /// Takes up `mask` (`[h, w]` logits) over `tile`. `false` when no logit under the tile is positive: resampled
+    /// Takes up the mask of `query` over the window's tile. `false` when no logit under the tile is positive: resampled
     /// values are convex sums of these, so no pixel is inside the mask, and nothing was computed.
-    pub(super) fn load(&mut self, operator: &Upsampler, mask: &[f32], tile: Tile) -> bool {
+    pub(super) fn load(&mut self, window: &Window<'_>, query: u32) -> bool {
+        let Window { operator, tile, .. } = *window;
+        let mask = window.queries.mask(query as usize);
         let width = operator.columns.logits as usize;
         let columns = operator.columns.logits_of(tile.x..tile.x + tile.width);
         let rows = operator.rows.logits_of(tile.y..tile.y + tile.rows);
         self.first = rows.start;
-        self.tile_y = tile.y;
         let source = |row: usize| &mask[row * width..][columns.clone()];
         if !rows.clone().any(|row| any_positive(source(row))) {
             return false;
@@ -184,16 +193,17 @@ impl TileLogits {
         true
     }
 
-    /// Logits of photo row `y`, or `None` when none of them is positive.
-    pub(super) fn row(&mut self, operator: &Upsampler, y: usize) -> Option<&Row> {
-        let start = operator.rows.start[y] as usize - self.first;
+    /// Logits of the tile's row `row`, or `None` when none of them is positive.
+    pub(super) fn row(&mut self, window: &Window<'_>, row: usize) -> Option<&Row> {
+        let (rows, y) = (&window.operator.rows, window.tile.y + row);
+        let start = rows.start[y] as usize - self.first;
         let last = self.positive.len() - 1;
         let taps = [start, (start + 1).min(last), (start + 2).min(last)];
         if !taps.iter().any(|&tap| self.positive[tap]) {
             return None;
         }
         let [a, b, c] = taps.map(|tap| &self.resampled[tap]);
-        let [wa, wb, wc] = operator.rows.weight[y];
+        let [wa, wb, wc] = rows.weight[y];
         for (((out, a), b), c) in self.row.0.iter_mut().zip(a).zip(b).zip(c) {
             *out = a * wa + b * wb + c * wc;
         }
@@ -202,7 +212,7 @@ impl TileLogits {
 }
 
 fn any_positive(values: &[f32]) -> bool {
-    values.iter().fold(false, |any, &v| any | (v > 0.0))
+    values.iter().fold(f32::NEG_INFINITY, |greatest, &v| if v > greatest { v } else { greatest }) > 0.0
 }
 
 /// One logits row, from column `first` on, to the tile's columns.
@@ -229,7 +239,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// PyTorch 2.8: `F.interpolate(torch.arange(5.).view(1, 1, 5), size=n, mode="linear")`.
+    /// `PyTorch` 2.8: `F.interpolate(torch.arange(5.).view(1, 1, 5), size=n, mode="linear")`.
     #[test]
     fn step_follows_pytorch() {
         let resize = |output: u32| -> Vec<f32> {

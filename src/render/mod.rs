@@ -1,23 +1,9 @@
-//! What is made of the labels: images and the report.
+//! Bands of the painted photo to what is answered. Collectors take bands as they come; what each one holds is told by a
+//! `*_bytes` function beside it, for the plan.
 
+pub mod cutout;
+pub mod overlay;
+pub mod palette_png;
+mod png_rows;
 pub mod report;
-
-use crate::geometry::Size;
-use crate::image::header::Header;
-use crate::manifest::Manifest;
-use crate::options::Options;
-
-/// Placeholder until the renderer lands.
-pub fn collector_bytes(_photo: Size, _manifest: &Manifest, _options: &Options) -> u64 {
-    0
-}
-
-/// Placeholder until the renderer lands.
-pub fn second_decode_bytes(_header: &Header, _options: &Options) -> u64 {
-    0
-}
-
-/// Placeholder until the renderer lands.
-pub fn answer_bytes(_photo: Size, _options: &Options) -> u64 {
-    0
-}
+pub mod rle;

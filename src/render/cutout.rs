@@ -1,0 +1,119 @@
+//! The people cut out: the photo's pixels, everything but the people transparent.
+
+use super::png_rows::{Coding, PngRows, encoder_bytes};
+use crate::error::{Error, Result};
+use crate::geometry::Size;
+use crate::parsing::Band;
+
+/// Media type of what is written.
+pub const CONTENT_TYPE: &str = "image/png";
+
+/// Which pixels are people: one bit a pixel.
+#[derive(Debug)]
+pub struct Foreground {
+    size: Size,
+    background: u8,
+    /// `[rows so far, words]`; pixel x is bit x % 64 of word x / 64.
+    bits: Vec<u64>,
+}
+
+impl Foreground {
+    #[must_use]
+    pub fn new(photo: Size, background: u8) -> Self {
+        let words = (photo.width as usize).div_ceil(64);
+        Self { size: photo, background, bits: Vec::with_capacity(words * photo.height as usize) }
+    }
+
+    /// Takes the next band.
+    pub fn push(&mut self, band: &Band<'_>) {
+        for row in 0..band.rows as usize {
+            let words = band.label_row(row).chunks(64).map(|labels| {
+                let bit = |(x, &label): (usize, &u8)| u64::from(label != self.background) << x;
+                labels.iter().enumerate().map(bit).fold(0, |word, bit| word | bit)
+            });
+            self.bits.extend(words);
+        }
+    }
+
+    fn row(&self, y: usize) -> &[u64] {
+        let words = (self.size.width as usize).div_ceil(64);
+        &self.bits[y * words..][..words]
+    }
+}
+
+/// An RGBA PNG at the photo's size, written while the photo is decoded a second time.
+pub struct Cutout {
+    foreground: Foreground,
+    rows: PngRows,
+    rgba: Vec<u8>,
+    next: u32,
+}
+
+impl Cutout {
+    /// Starts the PNG; `foreground` has taken every band.
+    ///
+    /// # Errors
+    /// `Internal` when bands are missing.
+    pub fn new(foreground: Foreground) -> Result<Self> {
+        let size = foreground.size;
+        if foreground.bits.len() != (size.width as usize).div_ceil(64) * size.height as usize {
+            return Err(Error::internal("a cut-out without all of its bands"));
+        }
+        let coding = Coding {
+            color: png::ColorType::Rgba,
+            palette: Vec::new(),
+            compression: png::DeflateCompression::FdeflateUltraFast,
+            filter: png::Filter::Paeth,
+        };
+        let rows = PngRows::new(size, coding, file_bytes(size))?;
+        Ok(Self { foreground, rows, rgba: vec![0; size.width as usize * 4], next: 0 })
+    }
+
+    /// Row `y` of the photo, RGB; rows come in order.
+    ///
+    /// # Errors
+    /// `Internal` for a row out of order or of another width, `TooLarge` with `Limit::Memory` when the file would pass
+    /// the size that was planned.
+    pub fn push(&mut self, y: u32, rgb: &[u8]) -> Result<()> {
+        let size = self.foreground.size;
+        if y != self.next || y >= size.height || rgb.len() != size.width as usize * 3 {
+            return Err(Error::internal(format!("row {y} of {} bytes in a cut-out of {size}", rgb.len())));
+        }
+        let bits = self.foreground.row(y as usize);
+        for (x, (rgba, rgb)) in self.rgba.chunks_exact_mut(4).zip(rgb.chunks_exact(3)).enumerate() {
+            // Transparent pixels are black, so that they pack to nothing and hide nothing.
+            let mask = if bits[x / 64] >> (x % 64) & 1 == 1 { u8::MAX } else { 0 };
+            rgba.copy_from_slice(&[rgb[0] & mask, rgb[1] & mask, rgb[2] & mask, mask]);
+        }
+        self.next += 1;
+        self.rows.push(&self.rgba)
+    }
+
+    /// The file, after the last row.
+    ///
+    /// # Errors
+    /// `Internal` when rows are missing.
+    pub fn finish(self) -> Result<Vec<u8>> {
+        self.rows.finish()
+    }
+}
+
+/// The most bytes a file may take: what noise from edge to edge would. A person filling half a photograph takes 1 a
+/// pixel or less.
+#[must_use]
+pub fn file_bytes(photo: Size) -> u64 {
+    photo.area() * 3 + 64 * 1024
+}
+
+/// Bytes that a [`Foreground`] holds while bands come.
+#[must_use]
+pub fn foreground_bytes(photo: Size) -> u64 {
+    u64::from(photo.width.div_ceil(64)) * 8 * u64::from(photo.height)
+}
+
+/// The most bytes that a [`Cutout`] holds, foreground and file included.
+#[must_use]
+pub fn cutout_bytes(photo: Size) -> u64 {
+    let row = u64::from(photo.width) * 4;
+    foreground_bytes(photo) + file_bytes(photo) + encoder_bytes(row) + row
+}

@@ -1,0 +1,133 @@
+//! Palette PNGs: class ids with the classes' colours, person numbers with colours that differ.
+
+use super::png_rows::{Coding, PngRows, encoder_bytes};
+use crate::error::{Error, Result};
+use crate::geometry::Size;
+
+/// Media type of what is written.
+pub const CONTENT_TYPE: &str = "image/png";
+
+/// A palette PNG of 8-bit indices, written row by row.
+pub struct PalettePng {
+    rows: PngRows,
+}
+
+impl PalettePng {
+    /// Starts a PNG of `size`. `palette` has at least one more colour than the greatest index and at most 256.
+    ///
+    /// # Errors
+    /// `Internal` for an empty palette or one of more than 256 colours.
+    pub fn new(size: Size, palette: &[[u8; 3]]) -> Result<Self> {
+        if palette.is_empty() || palette.len() > 256 {
+            return Err(Error::internal(format!("a palette of {} colours", palette.len())));
+        }
+        let coding = Coding {
+            color: png::ColorType::Indexed,
+            palette: palette.concat(),
+            // Measured on 1080p label maps (benches/postprocess.rs): rows repeat the row above, so `Up` leaves runs of
+            // zeros, which the fastest real deflate level packs as well as the slow ones do unfiltered.
+            compression: png::DeflateCompression::Level(1),
+            filter: png::Filter::Up,
+        };
+        Ok(Self { rows: PngRows::new(size, coding, file_bytes(size))? })
+    }
+
+    /// The next rows of indices, row-major, whole ones.
+    ///
+    /// # Errors
+    /// `TooLarge` with `Limit::Memory` when the file would pass the size that was planned.
+    pub fn push(&mut self, indices: &[u8]) -> Result<()> {
+        self.rows.push(indices)
+    }
+
+    /// The file.
+    ///
+    /// # Errors
+    /// `Internal` when rows are missing.
+    pub fn finish(self) -> Result<Vec<u8>> {
+        self.rows.finish()
+    }
+}
+
+/// The most bytes a file may take. Label maps are far below it (a 1080p crowd: 30 kB): a map is an upsampling of a few
+/// hundred rows of logits, so it has few edges however large the photo.
+#[must_use]
+pub fn file_bytes(size: Size) -> u64 {
+    const MOST: u64 = 8 << 20;
+    (size.area() / 2).min(MOST) + 64 * 1024
+}
+
+/// The most bytes that a [`PalettePng`] holds, its file included.
+#[must_use]
+pub fn palette_png_bytes(size: Size) -> u64 {
+    file_bytes(size) + encoder_bytes(size.width.into())
+}
+
+/// Colour number `index` of the PASCAL VOC colour map: its bits 0, 1, 2 become the top bits of red, green and blue, the
+/// next three bits the bits below, and so on (`VOClabelcolormap.m` of the VOC development kit). 0 is black.
+#[must_use]
+pub fn voc_color(index: u8) -> [u8; 3] {
+    let mut color = [0; 3];
+    for position in 0..3 {
+        for (channel, value) in color.iter_mut().enumerate() {
+            let bit = index.checked_shr(3 * position + channel as u32).unwrap_or(0) & 1;
+            *value |= bit << (7 - position);
+        }
+    }
+    color
+}
+
+/// Palette of person numbers 0 (nobody, black) to `persons`.
+#[must_use]
+pub fn instance_palette(persons: usize) -> Vec<[u8; 3]> {
+    (0..=persons.min(255)).map(|number| voc_color(number as u8)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn voc_colors_are_those_of_the_development_kit() {
+        assert_eq!(voc_color(0), [0, 0, 0]);
+        assert_eq!(voc_color(1), [128, 0, 0]);
+        assert_eq!(voc_color(2), [0, 128, 0]);
+        assert_eq!(voc_color(3), [128, 128, 0]);
+        assert_eq!(voc_color(7), [128, 128, 128]);
+        assert_eq!(voc_color(8), [64, 0, 0]);
+        assert_eq!(voc_color(15), [192, 128, 128]);
+        assert_eq!(voc_color(20), [0, 64, 128]);
+        assert_eq!(voc_color(255), [224, 224, 192]);
+        let mut all: Vec<_> = instance_palette(255);
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 256);
+    }
+
+    #[test]
+    fn indices_come_back() {
+        let size = Size::new(37, 19);
+        let indices: Vec<u8> = (0..size.area()).map(|i| (i * i % 5) as u8).collect();
+        let palette = instance_palette(4);
+        let mut png = PalettePng::new(size, &palette).unwrap();
+        for rows in indices.chunks(37 * 4) {
+            png.push(rows).unwrap();
+        }
+        let file = png.finish().unwrap();
+        let mut decoder = png::Decoder::new(std::io::Cursor::new(file));
+        decoder.set_transformations(png::Transformations::IDENTITY);
+        let mut reader = decoder.read_info().unwrap();
+        assert_eq!(reader.info().palette.as_deref().unwrap(), palette.concat());
+        let mut out = vec![0; reader.output_buffer_size().unwrap()];
+        reader.next_frame(&mut out).unwrap();
+        assert_eq!(out, indices);
+    }
+
+    #[test]
+    fn missing_rows_are_an_error() {
+        let mut png = PalettePng::new(Size::new(4, 4), &instance_palette(1)).unwrap();
+        png.push(&[0; 8]).unwrap();
+        assert!(png.finish().is_err());
+        assert!(PalettePng::new(Size::new(4, 4), &[]).is_err());
+    }
+}
