@@ -20,16 +20,11 @@ use crate::config::Config;
 use crate::error::{Error, Limit, Result};
 use crate::options::RawOptions;
 use crate::pipeline::{Source, StoreTarget};
+use crate::record::{Destination, MAX_KEY_BYTES};
 use crate::store::ObjectRef;
 
 /// What a body asked for: the photo, its options as they came, and where the outputs shall be written.
 pub type Asked = (Source, RawOptions, Option<StoreTarget>);
-
-/// Greatest key of S3, bytes of UTF-8.
-const MAX_KEY_BYTES: usize = 1024;
-
-/// What a written key adds to `key_prefix` at most: the longest of the outputs' suffixes, rounded up.
-const SUFFIX_BYTES: usize = 24;
 
 /// Longest S3 version id, bytes.
 const MAX_VERSION_BYTES: usize = 1024;
@@ -274,7 +269,7 @@ async fn parse_multipart(boundary: &str, body: Bytes, config: &Config) -> Result
     let stream = futures_util::stream::once(async move { Ok::<_, std::convert::Infallible>(body) });
     let mut form = multer::Multipart::with_constraints(stream, boundary, multer::Constraints::new().size_limit(limits));
     let mut image = None;
-    let mut options = form_urlencoded::Serializer::new(String::new());
+    let mut options: Vec<(String, Bytes)> = Vec::new();
     while let Some(mut field) = form.next_field().await.map_err(|e| bad_multipart(&e))? {
         let name = field.name().unwrap_or_default().to_owned();
         let bytes = read_field(&mut field).await?;
@@ -283,9 +278,7 @@ async fn parse_multipart(boundary: &str, body: Bytes, config: &Config) -> Result
                 return Err(Error::bad_request("the multipart body has more than one field `image`"));
             }
         } else if OPTION_FIELDS.contains(&name.as_str()) {
-            let text = std::str::from_utf8(&bytes)
-                .map_err(|_| Error::bad_request(format!("the multipart field `{name}` is not UTF-8")))?;
-            options.append_pair(&name, text);
+            options.push((name, bytes));
         } else {
             return Err(Error::bad_request(format!(
                 "unknown multipart field `{}`; known are image, {}",
@@ -296,9 +289,20 @@ async fn parse_multipart(boundary: &str, body: Bytes, config: &Config) -> Result
     }
     match image {
         Some(image) if image.is_empty() => Err(Error::bad_request("the multipart field `image` is empty")),
-        Some(image) => Ok((Source::Bytes(image), RawOptions::from_query(&options.finish())?, None)),
+        Some(image) => Ok((Source::Bytes(image), form_options(options)?, None)),
         None => Err(Error::bad_request("the multipart body has no field `image`")),
     }
+}
+
+/// Text fields mean what the query's parameters of the same names mean.
+fn form_options(fields: Vec<(String, Bytes)>) -> Result<RawOptions> {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (name, bytes) in fields {
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|_| Error::bad_request(format!("the multipart field `{name}` is not UTF-8")))?;
+        query.append_pair(&name, text);
+    }
+    RawOptions::from_query(&query.finish())
 }
 
 /// A field's bytes. The usual single chunk is passed on without a copy.
@@ -338,7 +342,7 @@ fn printable(text: &str) -> String {
 
 fn check_object(object: &ObjectRef) -> Result<()> {
     check_bucket("image.s3.bucket", &object.bucket)?;
-    check_key("image.s3.key", &object.key, MAX_KEY_BYTES)?;
+    check_key("image.s3.key", &object.key)?;
     let version = object.version_id.as_deref();
     if version.is_some_and(|v| v.is_empty() || v.len() > MAX_VERSION_BYTES || !v.bytes().all(|b| b.is_ascii_graphic()))
     {
@@ -349,7 +353,8 @@ fn check_object(object: &ObjectRef) -> Result<()> {
 
 fn check_target(target: &StoreTarget) -> Result<()> {
     check_bucket("store.bucket", &target.bucket)?;
-    check_key("store.key_prefix", &target.key_prefix, MAX_KEY_BYTES - SUFFIX_BYTES)
+    check_key("store.key_prefix", &target.key_prefix)?;
+    Destination::for_target(target).map(drop)
 }
 
 /// S3's rules for general purpose buckets: 3–63 of a–z, 0–9, `.` and `-`, first and last a letter or digit, no `..`.
@@ -365,11 +370,11 @@ fn check_bucket(field: &str, bucket: &str) -> Result<()> {
 }
 
 /// Keys are bytes to S3, but path segments to the URL they travel in: `.` and `..` are refused with control characters.
-fn check_key(field: &str, key: &str, max_bytes: usize) -> Result<()> {
+fn check_key(field: &str, key: &str) -> Result<()> {
     let fault = if key.is_empty() {
         "is empty".to_owned()
-    } else if key.len() > max_bytes {
-        format!("is longer than {max_bytes} bytes")
+    } else if key.len() > MAX_KEY_BYTES {
+        format!("is longer than {MAX_KEY_BYTES} bytes")
     } else if key.chars().any(char::is_control) {
         "holds control characters".to_owned()
     } else if key.split('/').any(|segment| matches!(segment, "." | "..")) {
@@ -502,11 +507,15 @@ mod tests {
         for bucket in ["", "ab", "Photos", "a..b", "-ab", "ab-", "a/b", "photos\n", &"a".repeat(64)] {
             refuses(object(bucket, "a.jpg"), "not a bucket's name");
         }
+        for prefix in ["", "/a", "a/", "a/../b"] {
+            let store = serde_json::json!({"image": "AAAA", "store": {"bucket": "masks", "key_prefix": prefix}});
+            refuses(json(&store.to_string()), "`store.key_prefix`");
+        }
         for key in ["", "a\nb", "a\u{0}", "../a", "a/../b", "a/.", &"k".repeat(1025)] {
             refuses(object("photos", key), "`image.s3.key`");
         }
-        let store = serde_json::json!({"image": "AAAA", "store": {"bucket": "masks", "key_prefix": "k".repeat(1010)}});
-        refuses(json(&store.to_string()), "`store.key_prefix`");
+        let store = serde_json::json!({"image": "AAAA", "store": {"bucket": "masks", "key_prefix": "k".repeat(1020)}});
+        refuses(json(&store.to_string()), "keys would exceed 1024 bytes");
         let version = serde_json::json!({"image": {"s3": {"bucket": "photos", "key": "a", "version_id": "a b"}}});
         refuses(json(&version.to_string()), "`image.s3.version_id`");
         assert!(object("photos", &"k".repeat(1024)).is_ok());
