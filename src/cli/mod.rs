@@ -3,8 +3,10 @@
 mod config;
 mod files;
 mod info;
+pub mod invoke;
 mod parse;
 mod plan;
+pub mod serve;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,0 +1,232 @@
+//! `m2fp serve`: the HTTP routes on a socket of our own.
+//!
+//! One connection is one task. Request bodies are held whole before the pipeline sees them, so they have an account of
+//! their own: however many clients send at once, their bodies together stay under [`Bodies`]' limit, and a client that
+//! cannot be served soon gets 503 instead of a place in memory.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::error::{Error, Result};
+use crate::http::{App, body, headers, problem};
+use crate::pipeline::{Context, Pipeline};
+
+/// A request's headers must be there after this long.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// And then its body.
+const BODY_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How long requests in progress may still take after the order to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// After a failed `accept` (too many open files, usually) the next try waits this long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections open at once; further ones wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 256;
+
+/// Serves until SIGTERM or ctrl-c, then lets the requests in progress end.
+///
+/// # Errors
+/// When `address` cannot be bound.
+pub async fn serve(pipeline: Arc<Pipeline>, address: SocketAddr) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    println!("m2fp serves http://{}/ (ctrl-c stops it)", listener.local_addr()?);
+    serve_on(listener, Arc::new(App::local(pipeline)), stop_signal()).await;
+    Ok(())
+}
+
+/// Serves `listener` until `stop` is ready, then lets the requests in progress end.
+pub async fn serve_on(listener: TcpListener, app: Arc<App>, stop: impl Future<Output = ()>) {
+    let server = Arc::new(Server::new(app));
+    let (stopping, stopped) = watch::channel(());
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut tasks = JoinSet::new();
+    let mut stop = pin!(stop);
+    loop {
+        let next = tokio::select! {
+            next = accept(&listener, &connections) => next,
+            () = &mut stop => break,
+        };
+        while tasks.try_join_next().is_some() {}
+        match next {
+            Ok((stream, permit)) => {
+                let (server, stopped) = (Arc::clone(&server), stopped.clone());
+                tasks.spawn(async move {
+                    connection(server, stream, stopped).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop((listener, stopping));
+    let rest = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_TIMEOUT, rest).await.is_err() {
+        tracing::warn!("requests were still in progress at the end");
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(connections).acquire_owned().await.map_err(std::io::Error::other)?;
+    Ok((listener.accept().await?.0, permit))
+}
+
+/// One connection, until it ends or, after the order to stop, its request in progress does.
+async fn connection(server: Arc<Server>, stream: TcpStream, mut stopped: watch::Receiver<()>) {
+    let service = service_fn(move |request| {
+        let server = Arc::clone(&server);
+        async move { Ok::<_, Infallible>(server.answer(request).await.map(Full::new)) }
+    });
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        // Never sent to: the sender is dropped when the server stops.
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection broke");
+    }
+}
+
+struct Server {
+    app: Arc<App>,
+    bodies: Bodies,
+    requests: AtomicU64,
+}
+
+impl Server {
+    fn new(app: Arc<App>) -> Self {
+        let bodies = Bodies::new(&app.pipeline);
+        Self { app, bodies, requests: AtomicU64::new(0) }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Bytes> {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let context = Context { request_id: format!("local-{number}"), deadline: None };
+        let (parts, body) = request.into_parts();
+        match self.bodies.read(body, &self.app.pipeline).await {
+            Ok((body, permit)) => {
+                let response = crate::http::handle(&self.app, Request::from_parts(parts, body), context).await;
+                drop(permit);
+                response
+            }
+            Err(error) => {
+                let mut response = problem::response(&error, &context.request_id);
+                headers::surround(&mut response, &self.app.pipeline.config, &context.request_id);
+                // What is left of the body is not read, so the connection cannot go on.
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                response
+            }
+        }
+    }
+}
+
+/// The account of request bodies in memory, in KiB: a quarter of what requests share, at least one body.
+struct Bodies {
+    account: Arc<Semaphore>,
+    total_kib: u32,
+}
+
+impl Bodies {
+    fn new(pipeline: &Pipeline) -> Self {
+        let bytes = (pipeline.budget.total_bytes() / 4).max(pipeline.config.max_body_bytes);
+        let total_kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX >> 4);
+        Self { account: Arc::new(Semaphore::new(total_kib as usize)), total_kib }
+    }
+
+    /// Reads a body. Its length is checked before a byte is read where the client names it; a chunked body is charged
+    /// the greatest length until it ends.
+    async fn read(&self, body: Incoming, pipeline: &Pipeline) -> Result<(Bytes, OwnedSemaphorePermit)> {
+        let config = &pipeline.config;
+        let (least, most) = (body.size_hint().lower(), body.size_hint().upper());
+        body::check_length(least, config)?;
+        let mut permit = self.reserve(most.unwrap_or(u64::MAX).min(config.max_body_bytes), config.max_wait).await?;
+        let limited = Limited::new(body, config.max_body()).collect();
+        let collected = tokio::time::timeout(BODY_TIMEOUT, limited).await.map_err(|_| too_slow())?;
+        let bytes = collected.map_err(|error| unread(&*error, config.max_body_bytes))?.to_bytes();
+        let surplus = permit.num_permits().saturating_sub(bytes.len().div_ceil(1024));
+        drop(permit.split(surplus));
+        Ok((bytes, permit))
+    }
+
+    async fn reserve(&self, bytes: u64, max_wait: Duration) -> Result<OwnedSemaphorePermit> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(self.total_kib);
+        let acquire = Arc::clone(&self.account).acquire_many_owned(kib);
+        match tokio::time::timeout(max_wait, acquire).await {
+            Ok(permit) => permit.map_err(Error::internal),
+            Err(_) => Err(Error::Busy { retry_after: max_wait.max(Duration::from_secs(1)) }),
+        }
+    }
+}
+
+fn too_slow() -> Error {
+    Error::Deadline { detail: format!("the body was not there after {} s", BODY_TIMEOUT.as_secs()) }
+}
+
+fn unread(error: &(dyn std::error::Error + 'static), max_bytes: u64) -> Error {
+    if error.is::<LengthLimitError>() {
+        let detail = format!("the body exceeds {max_bytes} bytes");
+        Error::TooLarge { limit: crate::error::Limit::Body, detail }
+    } else {
+        Error::bad_request("the body ended early")
+    }
+}
+
+async fn stop_signal() {
+    let interrupted = async {
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            tracing::warn!(%error, "ctrl-c cannot be watched for");
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    let terminated = async {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => _ = signal.recv().await,
+            Err(error) => {
+                tracing::warn!(%error, "SIGTERM cannot be watched for");
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    #[cfg(not(unix))]
+    let terminated = std::future::pending::<()>();
+    tokio::select! {
+        () = interrupted => {}
+        () = terminated => {}
+    }
+}

@@ -1,0 +1,594 @@
+//! Request bodies: what a client sent becomes a [`Source`], raw options and where to store.
+//!
+//! Three forms, told apart by `Content-Type` alone: `application/json` (or `…+json`), `multipart/form-data`, and
+//! anything else, which is the image itself (its format is found by content later). Nothing here looks at pixels.
+//!
+//! The JSON form is also what a direct invocation of the function sends: [`parse_json`] and [`parse_invocation`] differ
+//! only in which buckets the sender may name.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::{Bytes, BytesMut};
+use serde::Deserialize;
+use serde::de::{self, MapAccess, Visitor};
+
+use crate::config::Config;
+use crate::error::{Error, Limit, Result};
+use crate::options::RawOptions;
+use crate::pipeline::{Source, StoreTarget};
+use crate::record::{Destination, MAX_KEY_BYTES};
+use crate::store::ObjectRef;
+
+/// What a body asked for: the photo, its options as they came, and where the outputs shall be written.
+pub type Asked = (Source, RawOptions, Option<StoreTarget>);
+
+/// Longest S3 version id, bytes.
+const MAX_VERSION_BYTES: usize = 1024;
+
+/// Longest text field of a multipart form, bytes.
+const MAX_TEXT_FIELD_BYTES: u64 = 256;
+
+/// Multipart fields that are options, by the names of the query's parameters.
+const OPTION_FIELDS: [&str; 6] = ["output", "mode", "max_side", "score", "alpha", "rle"];
+
+/// The standard alphabet, padded or not.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Reads an HTTP body.
+///
+/// # Errors
+/// `BadRequest` (empty, malformed), `TooLarge` with `Limit::Body`, `Unsupported` (another multipart type),
+/// `Forbidden` (a bucket that is not allowed).
+pub async fn parse(content_type: Option<&str>, body: Bytes, config: &Config) -> Result<Asked> {
+    check_length(body.len() as u64, config)?;
+    match Form::of(content_type) {
+        _ if body.is_empty() => Err(Error::bad_request(
+            "the body is empty; send an image, a multipart form with a field `image`, or JSON with `image`",
+        )),
+        Form::Json => parse_json(&body, config),
+        Form::Multipart(boundary) => parse_multipart(&boundary?, body, config).await,
+        Form::Image => Ok((Source::Bytes(body), RawOptions::default(), None)),
+    }
+}
+
+/// Refuses a body of `bytes` that exceeds the configured limit.
+///
+/// # Errors
+/// `TooLarge` with `Limit::Body`.
+pub fn check_length(bytes: u64, config: &Config) -> Result<()> {
+    if bytes <= config.max_body_bytes {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        limit: Limit::Body,
+        detail: format!("the body is {bytes} bytes; at most {} are accepted", config.max_body_bytes),
+    })
+}
+
+/// The forms of a body.
+enum Form {
+    Json,
+    /// With its boundary, if it has one.
+    Multipart(Result<String>),
+    Image,
+}
+
+impl Form {
+    fn of(content_type: Option<&str>) -> Self {
+        let content_type = content_type.unwrap_or_default();
+        let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
+            Self::Json
+        } else if essence == "multipart/form-data" {
+            Self::Multipart(multer::parse_boundary(content_type).map_err(|e| bad_multipart(&e)))
+        } else if essence.starts_with("multipart/") {
+            Self::Multipart(Err(Error::Unsupported {
+                detail: "of the multipart types only multipart/form-data is served".to_owned(),
+            }))
+        } else {
+            Self::Image
+        }
+    }
+}
+
+/// Reads the JSON form of an HTTP request: `{"image": base64 or data URL}` or `{"image": {"s3": {…}}}`, with optional
+/// `"options"` and `"store"`.
+///
+/// Only buckets of `M2FP_ALLOWED_BUCKETS` may be read; those and the output bucket may be written.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_json(body: &[u8], config: &Config) -> Result<Asked> {
+    parse_json_from(Sender::Anyone, body, config)
+}
+
+/// As [`parse_json`] for a direct invocation: whoever may invoke the function is trusted with any bucket that the
+/// function's role can reach, unless `M2FP_ALLOWED_BUCKETS` narrows it.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_invocation(body: &[u8], config: &Config) -> Result<Asked> {
+    parse_json_from(Sender::Invoker, body, config)
+}
+
+/// Who sent a body, and so which buckets it may name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sender {
+    /// Somebody with the token, or anybody where there is none.
+    Anyone,
+    /// Somebody whom IAM lets invoke the function.
+    Invoker,
+}
+
+impl Sender {
+    fn check_read(self, bucket: &str, config: &Config) -> Result<()> {
+        let allowed = &config.allowed_buckets;
+        if self.is_free(config) || allowed.iter().any(|b| b == bucket) {
+            return Ok(());
+        }
+        Err(Error::Forbidden {
+            detail: if allowed.is_empty() {
+                "requests may read no bucket; M2FP_ALLOWED_BUCKETS names those they may".to_owned()
+            } else {
+                format!("requests may not read the bucket `{bucket}`; M2FP_ALLOWED_BUCKETS does not name it")
+            },
+        })
+    }
+
+    fn check_write(self, bucket: &str, config: &Config) -> Result<()> {
+        let mut allowed = config.allowed_buckets.iter().chain(&config.output_bucket);
+        if self.is_free(config) || allowed.any(|b| b == bucket) {
+            return Ok(());
+        }
+        Err(Error::Forbidden {
+            detail: format!(
+                "requests may not write to the bucket `{bucket}`; M2FP_OUTPUT_BUCKET and M2FP_ALLOWED_BUCKETS name those \
+                 they may"
+            ),
+        })
+    }
+
+    fn is_free(self, config: &Config) -> bool {
+        self == Self::Invoker && config.allowed_buckets.is_empty()
+    }
+}
+
+/// The JSON body, as it came.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JsonBody<'a> {
+    #[serde(borrow)]
+    image: JsonImage<'a>,
+    #[serde(default)]
+    options: Option<RawOptions>,
+    #[serde(default)]
+    store: Option<StoreTarget>,
+}
+
+/// `"image"`: borrowed from the body where JSON needs no unescaping, so that a photo is not held twice as text.
+enum JsonImage<'a> {
+    Text(Cow<'a, str>),
+    Object(ObjectRef),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JsonObject {
+    s3: ObjectRef,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for JsonImage<'a> {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Image;
+        impl<'de> Visitor<'de> for Image {
+            type Value = JsonImage<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`image` as base64, a data URL, or {\"s3\": {\"bucket\", \"key\"}}")
+            }
+
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(JsonImage::Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(JsonImage::Text(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                let object = JsonObject::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(JsonImage::Object(object.s3))
+            }
+        }
+        deserializer.deserialize_any(Image)
+    }
+}
+
+fn parse_json_from(sender: Sender, body: &[u8], config: &Config) -> Result<Asked> {
+    let parsed: JsonBody<'_> =
+        serde_json::from_slice(body).map_err(|e| Error::bad_request(format!("the JSON body does not fit: {e}")))?;
+    if let Some(target) = &parsed.store {
+        check_target(target)?;
+        sender.check_write(&target.bucket, config)?;
+    }
+    let source = match parsed.image {
+        JsonImage::Text(text) => Source::Bytes(decode_image(&text, config)?),
+        JsonImage::Object(object) => {
+            check_object(&object)?;
+            sender.check_read(&object.bucket, config)?;
+            Source::Object(object)
+        }
+    };
+    Ok((source, parsed.options.unwrap_or_default(), parsed.store))
+}
+
+/// Decodes base64 or a base64 data URL. Line breaks and blanks, which `base64` prints, are passed over.
+fn decode_image(text: &str, config: &Config) -> Result<Bytes> {
+    let text = text.trim_ascii();
+    let text = if text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) {
+        data_url_payload(text)?
+    } else {
+        text
+    };
+    let text = if text.bytes().any(|b| b.is_ascii_whitespace()) {
+        Cow::Owned(text.chars().filter(|c| !c.is_ascii_whitespace()).collect())
+    } else {
+        Cow::Borrowed(text)
+    };
+    if text.is_empty() {
+        return Err(Error::bad_request("`image` is empty"));
+    }
+    check_length(text.trim_end_matches('=').len() as u64 * 3 / 4, config)?;
+    let bytes =
+        BASE64.decode(text.as_ref()).map_err(|e| Error::bad_request(format!("`image` is not valid base64: {e}")))?;
+    Ok(bytes.into())
+}
+
+/// RFC 2397: `data:[<mediatype>][;base64],<data>`. The media type is not believed: the format is found by content.
+fn data_url_payload(url: &str) -> Result<&str> {
+    let (head, payload) =
+        url.split_once(',').ok_or_else(|| Error::bad_request("`image` is a data URL without a comma"))?;
+    if head.len() >= 7 && head.to_ascii_lowercase().ends_with(";base64") {
+        Ok(payload)
+    } else {
+        Err(Error::bad_request("`image` is a data URL that is not base64"))
+    }
+}
+
+async fn parse_multipart(boundary: &str, body: Bytes, config: &Config) -> Result<Asked> {
+    let limits = OPTION_FIELDS.iter().fold(multer::SizeLimit::new().per_field(config.max_body_bytes), |limit, name| {
+        limit.for_field(*name, MAX_TEXT_FIELD_BYTES)
+    });
+    let stream = futures_util::stream::once(async move { Ok::<_, std::convert::Infallible>(body) });
+    let mut form = multer::Multipart::with_constraints(stream, boundary, multer::Constraints::new().size_limit(limits));
+    let mut image = None;
+    let mut options: Vec<(String, Bytes)> = Vec::new();
+    while let Some(mut field) = form.next_field().await.map_err(|e| bad_multipart(&e))? {
+        let name = field.name().unwrap_or_default().to_owned();
+        let bytes = read_field(&mut field).await?;
+        if name == "image" {
+            if image.replace(bytes).is_some() {
+                return Err(Error::bad_request("the multipart body has more than one field `image`"));
+            }
+        } else if OPTION_FIELDS.contains(&name.as_str()) {
+            options.push((name, bytes));
+        } else {
+            return Err(Error::bad_request(format!(
+                "unknown multipart field `{}`; known are image, {}",
+                printable(&name),
+                OPTION_FIELDS.join(", ")
+            )));
+        }
+    }
+    match image {
+        Some(image) if image.is_empty() => Err(Error::bad_request("the multipart field `image` is empty")),
+        Some(image) => Ok((Source::Bytes(image), form_options(options)?, None)),
+        None => Err(Error::bad_request("the multipart body has no field `image`")),
+    }
+}
+
+/// Text fields mean what the query's parameters of the same names mean.
+fn form_options(fields: Vec<(String, Bytes)>) -> Result<RawOptions> {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (name, bytes) in fields {
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|_| Error::bad_request(format!("the multipart field `{name}` is not UTF-8")))?;
+        query.append_pair(&name, text);
+    }
+    RawOptions::from_query(&query.finish())
+}
+
+/// A field's bytes. The usual single chunk is passed on without a copy.
+async fn read_field(field: &mut multer::Field<'_>) -> Result<Bytes> {
+    let Some(first) = field.chunk().await.map_err(|e| bad_multipart(&e))? else {
+        return Ok(Bytes::new());
+    };
+    let Some(second) = field.chunk().await.map_err(|e| bad_multipart(&e))? else {
+        return Ok(first);
+    };
+    let mut whole = BytesMut::from(first);
+    whole.extend_from_slice(&second);
+    while let Some(next) = field.chunk().await.map_err(|e| bad_multipart(&e))? {
+        whole.extend_from_slice(&next);
+    }
+    Ok(whole.freeze())
+}
+
+fn bad_multipart(error: &multer::Error) -> Error {
+    match error {
+        multer::Error::FieldSizeExceeded { limit, field_name } => Error::TooLarge {
+            limit: Limit::Body,
+            detail: format!(
+                "the multipart field `{}` exceeds {limit} bytes",
+                printable(field_name.as_deref().unwrap_or_default())
+            ),
+        },
+        multer::Error::NoBoundary => Error::bad_request("the multipart content type names no boundary"),
+        other => Error::bad_request(format!("the multipart body is malformed: {}", printable(&other.to_string()))),
+    }
+}
+
+/// Text of a client as our sentences may quote it: short, and without control characters.
+fn printable(text: &str) -> String {
+    text.chars().take(80).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn check_object(object: &ObjectRef) -> Result<()> {
+    check_bucket("image.s3.bucket", &object.bucket)?;
+    check_key("image.s3.key", &object.key)?;
+    let version = object.version_id.as_deref();
+    if version.is_some_and(|v| v.is_empty() || v.len() > MAX_VERSION_BYTES || !v.bytes().all(|b| b.is_ascii_graphic()))
+    {
+        return Err(Error::bad_request("`image.s3.version_id` is not a version id"));
+    }
+    Ok(())
+}
+
+fn check_target(target: &StoreTarget) -> Result<()> {
+    check_bucket("store.bucket", &target.bucket)?;
+    check_key("store.key_prefix", &target.key_prefix)?;
+    Destination::for_target(target).map(drop)
+}
+
+/// S3's rules for general purpose buckets: 3–63 of a–z, 0–9, `.` and `-`, first and last a letter or digit, no `..`.
+fn check_bucket(field: &str, bucket: &str) -> Result<()> {
+    let is_end = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let bytes = bucket.as_bytes();
+    let fits = (3..=63).contains(&bytes.len())
+        && bytes.iter().all(|b| is_end(b) || matches!(b, b'.' | b'-'))
+        && bytes.first().is_some_and(is_end)
+        && bytes.last().is_some_and(is_end)
+        && !bucket.contains("..");
+    if fits { Ok(()) } else { Err(Error::bad_request(format!("`{field}` is not a bucket's name"))) }
+}
+
+/// Keys are bytes to S3, but path segments to the URL they travel in: `.` and `..` are refused with control characters.
+fn check_key(field: &str, key: &str) -> Result<()> {
+    let fault = if key.is_empty() {
+        "is empty".to_owned()
+    } else if key.len() > MAX_KEY_BYTES {
+        format!("is longer than {MAX_KEY_BYTES} bytes")
+    } else if key.chars().any(char::is_control) {
+        "holds control characters".to_owned()
+    } else if key.split('/').any(|segment| matches!(segment, "." | "..")) {
+        "holds a path segment `.` or `..`".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Error::bad_request(format!("`{field}` {fault}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn config(vars: &[(&str, &str)]) -> Config {
+        Config::from_vars(vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))).unwrap()
+    }
+
+    fn read(content_type: Option<&str>, body: &[u8], config: &Config) -> Result<Asked> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(parse(content_type, Bytes::copy_from_slice(body), config))
+    }
+
+    fn json(body: &str) -> Result<Asked> {
+        parse_json(body.as_bytes(), &config(&[("M2FP_ALLOWED_BUCKETS", "photos"), ("M2FP_OUTPUT_BUCKET", "masks")]))
+    }
+
+    #[track_caller]
+    fn bytes_of(asked: Result<Asked>) -> Vec<u8> {
+        match asked.unwrap().0 {
+            Source::Bytes(bytes) => bytes.to_vec(),
+            Source::Object(object) => panic!("an object: {object:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn refuses(asked: Result<Asked>, words: &str) {
+        let error = asked.expect_err("accepted");
+        assert!(matches!(error, Error::BadRequest { .. }), "{error:?}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+
+    fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut body = Vec::new();
+        for (name, value) in parts {
+            body.extend_from_slice(
+                format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"x\"\r\n\r\n").as_bytes(),
+            );
+            body.extend_from_slice(value);
+            body.extend_from_slice(b"\r\n");
+        }
+        body.extend_from_slice(b"--B--\r\n");
+        body
+    }
+
+    const FORM: Option<&str> = Some("multipart/form-data; boundary=B");
+
+    #[test]
+    fn any_other_content_type_is_the_image_itself() {
+        let config = config(&[]);
+        for content_type in [None, Some("image/jpeg"), Some("application/x-www-form-urlencoded"), Some("nonsense")] {
+            assert_eq!(bytes_of(read(content_type, b"\xff\xd8", &config)), b"\xff\xd8");
+        }
+    }
+
+    #[test]
+    fn an_empty_body_is_a_bad_request_in_every_form() {
+        let config = config(&[]);
+        for content_type in [None, Some("application/json"), FORM] {
+            refuses(read(content_type, b"", &config), "the body is empty");
+        }
+        refuses(read(FORM, &form(&[("image", b"")]), &config), "`image` is empty");
+        refuses(json(r#"{"image": ""}"#), "`image` is empty");
+    }
+
+    #[test]
+    fn the_limit_counts_decoded_bytes_too() {
+        let config = config(&[("M2FP_MAX_BODY_BYTES", "40")]);
+        let too_large = |asked: Result<Asked>| matches!(asked, Err(Error::TooLarge { limit: Limit::Body, .. }));
+        assert!(too_large(read(None, &[0; 41], &config)));
+        assert!(too_large(parse_json(format!(r#"{{"image":"{}"}}"#, "A".repeat(56)).as_bytes(), &config)));
+        assert!(!too_large(parse_json(format!(r#"{{"image":"{}"}}"#, "A".repeat(52)).as_bytes(), &config)));
+        assert!(!too_large(read(None, &[0; 40], &config)));
+    }
+
+    #[test]
+    fn base64_comes_plain_as_data_url_wrapped_and_unpadded() {
+        for text in [
+            "/9j/AA==",
+            "/9j/AA",
+            r"\/9j\/AA==",
+            r"/9j/\nAA==\n",
+            "data:image/jpeg;base64,/9j/AA==",
+            "DATA:;BASE64,/9j/AA==",
+        ] {
+            assert_eq!(bytes_of(json(&format!(r#"{{"image": "{text}"}}"#))), [0xff, 0xd8, 0xff, 0x00], "{text}");
+        }
+        refuses(json(r#"{"image": "data:image/png,abc"}"#), "not base64");
+        refuses(json(r#"{"image": "data:image/png;base64"}"#), "without a comma");
+        refuses(json(r#"{"image": "ab$d"}"#), "not valid base64");
+    }
+
+    #[test]
+    fn unknown_json_fields_are_named() {
+        refuses(json(r#"{"image": "AAAA", "ouput": "mask"}"#), "`ouput`");
+        refuses(json(r#"{"image": "AAAA", "options": {"ouput": "mask"}}"#), "`ouput`");
+        refuses(json(r#"{"image": {"s3": {"bucket": "photos", "key": "a", "etag": "x"}}}"#), "`etag`");
+        refuses(json(r#"{"image": 5}"#), "expected `image` as base64");
+        refuses(json("{}"), "`image`");
+        refuses(json("[1"), "does not fit");
+    }
+
+    #[test]
+    fn options_and_store_are_read() {
+        let (_, options, store) = json(
+            r#"{"image": {"s3": {"bucket": "photos", "key": "a b.jpg", "version_id": "v1"}},
+                "options": {"output": ["mask", "json"], "rle": true}, "store": {"bucket": "masks", "key_prefix": "x/y"}}"#,
+        )
+        .unwrap();
+        assert_eq!(options.rle, Some(true));
+        assert_eq!(store, Some(StoreTarget { bucket: "masks".into(), key_prefix: "x/y".into() }));
+    }
+
+    #[test]
+    fn hostile_names_are_refused() {
+        let object = |bucket: &str, key: &str| {
+            json(&serde_json::json!({"image": {"s3": {"bucket": bucket, "key": key}}}).to_string())
+        };
+        for bucket in ["", "ab", "Photos", "a..b", "-ab", "ab-", "a/b", "photos\n", &"a".repeat(64)] {
+            refuses(object(bucket, "a.jpg"), "not a bucket's name");
+        }
+        for prefix in ["", "/a", "a/", "a/../b"] {
+            let store = serde_json::json!({"image": "AAAA", "store": {"bucket": "masks", "key_prefix": prefix}});
+            refuses(json(&store.to_string()), "`store.key_prefix`");
+        }
+        for key in ["", "a\nb", "a\u{0}", "../a", "a/../b", "a/.", &"k".repeat(1025)] {
+            refuses(object("photos", key), "`image.s3.key`");
+        }
+        let store = serde_json::json!({"image": "AAAA", "store": {"bucket": "masks", "key_prefix": "k".repeat(1020)}});
+        refuses(json(&store.to_string()), "keys would exceed 1024 bytes");
+        let version = serde_json::json!({"image": {"s3": {"bucket": "photos", "key": "a", "version_id": "a b"}}});
+        refuses(json(&version.to_string()), "`image.s3.version_id`");
+        assert!(object("photos", &"k".repeat(1024)).is_ok());
+        assert!(object("photos", "Ünïcode/日本.jpg").is_ok());
+    }
+
+    #[test]
+    fn requests_reach_allowed_buckets_only() {
+        let read = r#"{"image": {"s3": {"bucket": "photos", "key": "a"}}}"#;
+        let write = r#"{"image": "AAAA", "store": {"bucket": "masks", "key_prefix": "a"}}"#;
+        let forbidden = |asked: Result<Asked>| matches!(asked, Err(Error::Forbidden { .. }));
+        let none = config(&[]);
+        assert!(forbidden(parse_json(read.as_bytes(), &none)));
+        assert!(forbidden(parse_json(write.as_bytes(), &none)));
+        let output = config(&[("M2FP_OUTPUT_BUCKET", "masks")]);
+        assert!(forbidden(parse_json(read.as_bytes(), &output)));
+        assert!(parse_json(write.as_bytes(), &output).is_ok());
+        let allowed = config(&[("M2FP_ALLOWED_BUCKETS", "photos,masks")]);
+        assert!(parse_json(read.as_bytes(), &allowed).is_ok());
+        assert!(parse_json(write.as_bytes(), &allowed).is_ok());
+    }
+
+    #[test]
+    fn an_invoker_reaches_what_iam_lets_it_unless_narrowed() {
+        let read = br#"{"image": {"s3": {"bucket": "anything", "key": "a"}}}"#;
+        assert!(parse_invocation(read, &config(&[])).is_ok());
+        let narrowed = config(&[("M2FP_ALLOWED_BUCKETS", "photos")]);
+        assert!(matches!(parse_invocation(read, &narrowed), Err(Error::Forbidden { .. })));
+    }
+
+    #[test]
+    fn a_form_carries_image_and_options() {
+        let config = config(&[]);
+        let body = form(&[("output", b"overlay"), ("image", b"\xff\xd8&=+"), ("alpha", b"0.5")]);
+        let asked = read(FORM, &body, &config);
+        assert_eq!(asked.as_ref().unwrap().1.alpha, Some(0.5));
+        assert_eq!(bytes_of(asked), b"\xff\xd8&=+");
+    }
+
+    #[test]
+    fn a_form_that_does_not_fit_says_why() {
+        let config = config(&[]);
+        refuses(read(FORM, &form(&[("output", b"mask")]), &config), "no field `image`");
+        refuses(read(FORM, &form(&[("image", b"a"), ("image", b"b")]), &config), "more than one");
+        refuses(read(FORM, &form(&[("image", b"a"), ("file", b"b")]), &config), "`file`");
+        refuses(read(FORM, &form(&[("image", b"a"), ("rle", b"maybe")]), &config), "`rle`");
+        refuses(read(FORM, &form(&[("image", b"a"), ("rle", b"true"), ("rle", b"true")]), &config), "twice");
+        refuses(read(FORM, &form(&[("image", b"a"), ("mode", b"\xff")]), &config), "not UTF-8");
+        refuses(read(FORM, b"--B\r\nContent-", &config), "malformed");
+        refuses(read(Some("multipart/form-data"), b"x", &config), "boundary");
+        let long = read(FORM, &form(&[("mode", &[b'a'; 300])]), &config);
+        assert!(matches!(long, Err(Error::TooLarge { limit: Limit::Body, .. })), "{long:?}");
+        let mixed = read(Some("multipart/mixed; boundary=B"), b"x", &config);
+        assert!(matches!(mixed, Err(Error::Unsupported { .. })), "{mixed:?}");
+    }
+
+    proptest! {
+        /// Whatever arrives, the answer is one of the documented client errors or a source: no panic, nothing internal.
+        #[test]
+        fn hostile_bodies_are_the_clients_fault(
+            kind in 0usize..3,
+            body in prop::collection::vec(any::<u8>(), 1..300),
+            text in r#"[\[\]{}",:a-z0-9=\\-]{0,60}"#,
+        ) {
+            let content_type = [None, Some("application/json"), FORM][kind];
+            let config = config(&[]);
+            let framed = format!("--B\r\nContent-Disposition: form-data; name=\"image\"\r\n{text}\r\n--B--\r\n");
+            let json = format!(r#"{{"image":{text}}}"#);
+            for body in [&body[..], framed.as_bytes(), json.as_bytes()] {
+                if let Err(error) = read(content_type, body, &config) {
+                    prop_assert_eq!(error.fault(), crate::error::Fault::Client);
+                }
+            }
+        }
+    }
+}

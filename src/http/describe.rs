@@ -1,0 +1,158 @@
+//! Answers that run nothing: health, what is served, and plans.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::app::App;
+use super::{headers, problem};
+use crate::budget::to_mib;
+use crate::error::{Error, Result};
+use crate::manifest::{Class, LabelMap, SizeRule, Thresholds};
+use crate::options::OutputKind;
+use crate::pipeline::{Pipeline, Prepared};
+use crate::plan::Plan;
+
+/// The `OpenAPI` document, served as it is.
+pub const OPEN_API: &str = include_str!("openapi.json");
+
+/// Media types whose images are read, whatever a request calls them.
+const IMAGE_TYPES: [&str; 6] = ["image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif", "image/tiff"];
+
+/// That the function answers, and whether the next photo would wait for the model.
+pub fn health(pipeline: &Pipeline) -> Result<Response<Bytes>> {
+    json_response(&json!({"status": "ok", "model_loaded": pipeline.is_loaded()}))
+}
+
+/// `GET /info`.
+#[derive(Serialize)]
+struct Info<'a> {
+    /// Of this function.
+    version: &'static str,
+    model: Model<'a>,
+    classes: &'a [Class],
+    background_id: u8,
+    person_id: Option<u8>,
+    outputs: [Output; OutputKind::ALL.len()],
+    image_types: [&'static str; IMAGE_TYPES.len()],
+    limits: Limits,
+}
+
+#[derive(Serialize)]
+struct Model<'a> {
+    name: &'a str,
+    version: &'a str,
+    description: &'a str,
+    licence: &'a str,
+    /// Of the graph's file.
+    sha256: &'a str,
+    label_map: LabelMap,
+    size: SizeRule,
+    thresholds: Thresholds,
+    provenance: &'a Value,
+    accuracy: &'a Value,
+}
+
+#[derive(Serialize)]
+struct Output {
+    kind: &'static str,
+    content_type: &'static str,
+}
+
+#[derive(Serialize)]
+struct Limits {
+    memory_mb: u64,
+    max_body_bytes: u64,
+    max_source_pixels: u64,
+    /// Of an image; null: any.
+    max_answer_bytes: Option<u64>,
+}
+
+/// The model, its classes and colours, its licence, and the limits in force.
+pub fn info(app: &App) -> Result<Response<Bytes>> {
+    let Pipeline { config, manifest, budget, .. } = &*app.pipeline;
+    json_response(&Info {
+        version: env!("CARGO_PKG_VERSION"),
+        model: Model {
+            name: &manifest.name,
+            version: &manifest.version,
+            description: &manifest.description,
+            licence: &manifest.licence,
+            sha256: manifest.digest(),
+            label_map: manifest.label_map,
+            size: manifest.input.size,
+            thresholds: manifest.thresholds,
+            provenance: &manifest.provenance,
+            accuracy: &manifest.accuracy,
+        },
+        classes: &manifest.classes,
+        background_id: manifest.background_id,
+        person_id: manifest.person_id,
+        outputs: OutputKind::ALL.map(|kind| Output { kind: kind.name(), content_type: kind.content_type() }),
+        image_types: IMAGE_TYPES,
+        limits: Limits {
+            memory_mb: to_mib(budget.limit_bytes()),
+            max_body_bytes: config.max_body_bytes,
+            max_source_pixels: config.max_source_pixels,
+            max_answer_bytes: app.max_image_bytes(),
+        },
+    })
+}
+
+#[must_use]
+pub fn open_api() -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from_static(OPEN_API.as_bytes()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// What would be done with a photo.
+pub fn plan(prepared: &Prepared) -> Result<Response<Bytes>> {
+    let plan = &prepared.decision.plan;
+    let mut response = json_response(&json!({
+        "admitted": prepared.decision.refusal.is_none(),
+        "refused": prepared.decision.refusal.as_ref().map(refusal),
+        "image": {
+            "width": plan.photo.width,
+            "height": plan.photo.height,
+            "orientation": prepared.header.orientation.exif(),
+        },
+        "plan": section(plan),
+        "warnings": plan.warnings,
+    }))?;
+    response.headers_mut().insert(headers::PLAN, headers::text(&plan.header_line()));
+    Ok(response)
+}
+
+/// What would be answered to a body that cannot even be planned.
+pub fn refused(error: &Error) -> Result<Response<Bytes>> {
+    json_response(&json!({"admitted": false, "refused": refusal(error), "image": null, "plan": null, "warnings": []}))
+}
+
+fn refusal(error: &Error) -> Value {
+    let (status, code) = problem::row(error);
+    json!({"status": status.as_u16(), "code": code, "detail": error.to_string()})
+}
+
+/// The plan as the report has it.
+fn section(plan: &Plan) -> Value {
+    json!({
+        "mode": plan.mode,
+        "working_width": plan.working.width,
+        "working_height": plan.working.height,
+        "tiles": plan.tiles,
+        "reason": plan.reason,
+        "limit_mb": to_mib(plan.limit_bytes),
+        "predicted_peak_mb": to_mib(plan.predicted_peak_bytes),
+        "predicted_ms": plan.predicted_ms,
+    })
+}
+
+fn json_response(value: &impl Serialize) -> Result<Response<Bytes>> {
+    let mut response = Response::new(serde_json::to_vec(value).map_err(Error::internal)?.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}

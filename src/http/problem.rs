@@ -1,0 +1,166 @@
+//! Errors as answers: RFC 9457 `application/problem+json`, one table.
+//!
+//! A problem's `detail` is the error's public sentence; causes go to the log alone. `code` is an extension member that
+//! programs may switch on; `type` stays `about:blank` because the status and the sentence say everything.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+
+use crate::error::{Error, Fault, Limit};
+
+/// Media type of every error's body.
+pub const CONTENT_TYPE: &str = "application/problem+json";
+
+/// Seconds after which a failed storage service is worth another try.
+const STORAGE_RETRY_AFTER_S: u64 = 1;
+
+/// The table: status and stable code of every error.
+///
+/// A storage failure is 503 and not 502: it is transient by definition (`store::ObjectStore` gives permanent ones other
+/// variants), and clients retry a 503 by its `Retry-After`.
+#[must_use]
+pub const fn row(error: &Error) -> (StatusCode, &'static str) {
+    match error {
+        Error::BadRequest { .. } => (StatusCode::BAD_REQUEST, "bad_request"),
+        Error::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+        Error::Forbidden { .. } => (StatusCode::FORBIDDEN, "forbidden"),
+        Error::NoRoute { .. } => (StatusCode::NOT_FOUND, "no_route"),
+        Error::NoObject { .. } => (StatusCode::NOT_FOUND, "no_object"),
+        Error::Overtaken => (StatusCode::NOT_FOUND, "overtaken"),
+        Error::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method"),
+        Error::TooLarge { limit: Limit::Body, .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+        Error::TooLarge { limit: Limit::Pixels, .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_many_pixels"),
+        Error::TooLarge { limit: Limit::Memory, .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_little_memory"),
+        Error::TooLarge { limit: Limit::Answer, .. } => (StatusCode::PAYLOAD_TOO_LARGE, "answer_too_large"),
+        Error::Unsupported { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported"),
+        Error::Undecodable { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "undecodable"),
+        Error::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+        Error::Storage { .. } => (StatusCode::SERVICE_UNAVAILABLE, "storage"),
+        Error::Deadline { .. } => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
+        Error::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+    }
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'a str,
+    status: u16,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+}
+
+/// The answer to a request that failed, and its line in the log.
+#[must_use]
+pub fn response(error: &Error, request_id: &str) -> Response<Bytes> {
+    log(error, request_id);
+    let (status, code) = row(error);
+    let internal = error.fault() == Fault::Internal;
+    let problem = Problem {
+        r#type: "about:blank",
+        title: status.canonical_reason().unwrap_or_default(),
+        status: status.as_u16(),
+        code,
+        detail: (!internal).then(|| error.to_string()),
+        request_id: internal.then_some(request_id),
+    };
+    let mut response = Response::new(Bytes::from(serde_json::to_vec(&problem).unwrap_or_default()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    match error {
+        Error::Busy { retry_after } => {
+            headers.insert(header::RETRY_AFTER, retry_after.as_secs().max(1).into());
+        }
+        Error::Storage { .. } => {
+            headers.insert(header::RETRY_AFTER, STORAGE_RETRY_AFTER_S.into());
+        }
+        Error::Unauthorized => {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"m2fp\""));
+        }
+        Error::Method { allowed } => {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+        }
+        _ => {}
+    }
+    response
+}
+
+fn log(error: &Error, request_id: &str) {
+    let chain = error.chain();
+    match error.fault() {
+        Fault::Client => tracing::info!(request_id, error = chain, "refused"),
+        Fault::Capacity | Fault::Upstream => tracing::warn!(request_id, error = chain, "refused"),
+        Fault::Internal => tracing::error!(request_id, error = chain, "failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn too_large(limit: Limit) -> Error {
+        Error::TooLarge { limit, detail: "what would fit".to_owned() }
+    }
+
+    /// One row for each status and each reason it is given for; the statuses are those of the documentation.
+    #[test]
+    fn every_error_has_its_row() {
+        let text = || "the sentence".to_owned();
+        let cause = || Some("disk on fire".into());
+        let rows: [(u16, &str, Error); 17] = [
+            (400, "bad_request", Error::BadRequest { detail: text() }),
+            (401, "unauthorized", Error::Unauthorized),
+            (403, "forbidden", Error::Forbidden { detail: text() }),
+            (404, "no_route", Error::NoRoute { path: "/x".to_owned() }),
+            (404, "no_object", Error::NoObject { detail: text() }),
+            (404, "overtaken", Error::Overtaken),
+            (405, "method", Error::Method { allowed: "POST, OPTIONS" }),
+            (413, "body_too_large", too_large(Limit::Body)),
+            (413, "too_many_pixels", too_large(Limit::Pixels)),
+            (413, "too_little_memory", too_large(Limit::Memory)),
+            (413, "answer_too_large", too_large(Limit::Answer)),
+            (415, "unsupported", Error::Unsupported { detail: text() }),
+            (422, "undecodable", Error::Undecodable { detail: text() }),
+            (503, "busy", Error::Busy { retry_after: Duration::from_secs(3) }),
+            (503, "storage", Error::Storage { detail: text(), source: cause() }),
+            (504, "deadline", Error::Deadline { detail: text() }),
+            (500, "internal", Error::internal("disk on fire")),
+        ];
+        for (status, code, error) in rows {
+            let response = response(&error, "r-1");
+            assert_eq!(response.status().as_u16(), status, "{error:?}");
+            assert_eq!(response.headers()[header::CONTENT_TYPE], CONTENT_TYPE);
+            let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+            assert_eq!(body["status"], status);
+            assert_eq!(body["code"], code);
+            assert_eq!(body["title"], response.status().canonical_reason().unwrap());
+            assert!(!response.body().windows(4).any(|w| w == b"fire"), "a cause leaked: {body}");
+            if status == 500 {
+                assert_eq!(body["request_id"], "r-1");
+                assert!(body.get("detail").is_none());
+            } else {
+                assert_eq!(body["detail"], error.to_string());
+                assert!(body.get("request_id").is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn statuses_that_promise_a_header_carry_it() {
+        let header = |error: &Error, name| response(error, "r").headers().get(name).cloned();
+        let busy = |ms| Error::Busy { retry_after: Duration::from_millis(ms) };
+        assert_eq!(header(&busy(3000), header::RETRY_AFTER).unwrap(), "3");
+        assert_eq!(header(&busy(10), header::RETRY_AFTER).unwrap(), "1");
+        let storage = Error::Storage { detail: "slow down".to_owned(), source: None };
+        assert_eq!(header(&storage, header::RETRY_AFTER).unwrap(), "1");
+        assert_eq!(header(&Error::Unauthorized, header::WWW_AUTHENTICATE).unwrap(), "Bearer realm=\"m2fp\"");
+        assert_eq!(header(&Error::Method { allowed: "GET, HEAD" }, header::ALLOW).unwrap(), "GET, HEAD");
+    }
+}

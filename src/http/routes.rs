@@ -1,0 +1,290 @@
+//! Which request does what.
+//!
+//! | route | methods | token |
+//! |---|---|---|
+//! | `/` | GET: the page; POST: as `/parse` | POST |
+//! | `/parse`, `/plan` | POST | yes |
+//! | `/info` | GET | yes |
+//! | `/health`, `/openapi.json` | GET | no |
+//!
+//! HEAD goes with every GET, OPTIONS with every route.
+//!
+//! The function does not know where it is mounted: gateways put a stage (`/Prod`) or a custom domain's base path in
+//! front. A door that knows its stage names it with [`BasePath`], which is taken off first. Of what remains the last
+//! segment is the route and anything before it a base path, which may not contain a route's name itself: `/m2fp/parse`
+//! is `/parse`, `/health/parse` is nothing. `/` alone has no name, so under a base path that the door does not know
+//! it is not found. Empty segments, and so a trailing slash, do not count; percent-encoding is not undone.
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+
+use super::app::App;
+use super::{body, describe, headers, negotiate, problem, respond};
+use crate::error::{Error, Result};
+use crate::options::{Options, RawOptions};
+use crate::pipeline::{Context, Job};
+use crate::record::{Destination, Work};
+
+/// The path the function is mounted at, `/Prod` for example; a request's extension, set by the door that knows it.
+#[derive(Debug, Clone)]
+pub struct BasePath(pub String);
+
+/// Everything that is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Route {
+    Home,
+    Parse,
+    Plan,
+    Health,
+    Info,
+    OpenApi,
+}
+
+/// What a route does for a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Page,
+    Parse,
+    Plan,
+    Health,
+    Info,
+    OpenApi,
+    Preflight,
+}
+
+impl Route {
+    /// Every route but `/`, by its name.
+    const NAMED: [(&'static str, Self); 5] = [
+        ("parse", Self::Parse),
+        ("plan", Self::Plan),
+        ("health", Self::Health),
+        ("info", Self::Info),
+        ("openapi.json", Self::OpenApi),
+    ];
+
+    fn find(path: &str, base: Option<&BasePath>) -> Result<Self> {
+        let mut segments: Vec<&str> = segments(path).collect();
+        if let Some(base) = base {
+            let base: Vec<&str> = self::segments(&base.0).collect();
+            if segments.starts_with(&base) {
+                segments.drain(..base.len());
+            }
+        }
+        let Some((name, before)) = segments.split_last() else { return Ok(Self::Home) };
+        let no_route = || Error::NoRoute { path: path.chars().take(200).collect() };
+        let route = Self::named(name).ok_or_else(no_route)?;
+        if before.iter().any(|segment| Self::named(segment).is_some()) { Err(no_route()) } else { Ok(route) }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::NAMED.into_iter().find(|(n, _)| *n == name).map(|(_, route)| route)
+    }
+
+    /// The methods it accepts, as `Allow` lists them.
+    const fn methods(self) -> &'static str {
+        match self {
+            Self::Home => "GET, HEAD, POST, OPTIONS",
+            Self::Parse | Self::Plan => "POST, OPTIONS",
+            Self::Health | Self::Info | Self::OpenApi => "GET, HEAD, OPTIONS",
+        }
+    }
+
+    fn action(self, method: &Method) -> Result<Action> {
+        let is_get = method == Method::GET || method == Method::HEAD;
+        Ok(match self {
+            _ if method == Method::OPTIONS => Action::Preflight,
+            Self::Home if is_get => Action::Page,
+            Self::Health if is_get => Action::Health,
+            Self::Info if is_get => Action::Info,
+            Self::OpenApi if is_get => Action::OpenApi,
+            Self::Home | Self::Parse if method == Method::POST => Action::Parse,
+            Self::Plan if method == Method::POST => Action::Plan,
+            _ => return Err(Error::Method { allowed: self.methods() }),
+        })
+    }
+}
+
+impl Action {
+    /// Whether it is done for anybody. The page has nothing to hide, and browsers send no token with OPTIONS.
+    const fn is_public(self) -> bool {
+        match self {
+            Self::Page | Self::Health | Self::OpenApi | Self::Preflight => true,
+            Self::Parse | Self::Plan | Self::Info => false,
+        }
+    }
+}
+
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|segment| !segment.is_empty())
+}
+
+/// Answers a request. Failures are answers too.
+pub async fn handle(app: &App, request: Request<Bytes>, context: Context) -> Response<Bytes> {
+    let is_head = request.method() == Method::HEAD;
+    let mut response =
+        answer(app, request, &context).await.unwrap_or_else(|error| problem::response(&error, &context.request_id));
+    headers::surround(&mut response, &app.pipeline.config, &context.request_id);
+    if is_head {
+        *response.body_mut() = Bytes::new();
+    }
+    response
+}
+
+async fn answer(app: &App, request: Request<Bytes>, context: &Context) -> Result<Response<Bytes>> {
+    let (parts, body) = request.into_parts();
+    let route = Route::find(parts.uri.path(), parts.extensions.get::<BasePath>())?;
+    let action = route.action(&parts.method)?;
+    if let (Some(token), false) = (&app.token, action.is_public()) {
+        token.check(&parts.headers)?;
+    }
+    match action {
+        Action::Page => Ok(app.page.response()),
+        Action::Health => describe::health(&app.pipeline),
+        Action::Info => describe::info(app),
+        Action::OpenApi => Ok(describe::open_api()),
+        Action::Preflight => Ok(preflight(app, route)),
+        Action::Parse => parse(app, &parts, body, context).await,
+        Action::Plan => plan(app, &parts, body, context).await,
+    }
+}
+
+fn preflight(app: &App, route: Route) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(route.methods()));
+    headers::allow_cross_origin(response.headers_mut(), &app.pipeline.config, route.methods());
+    response
+}
+
+async fn parse(app: &App, parts: &Parts, body: Bytes, context: &Context) -> Result<Response<Bytes>> {
+    let job = job(app, parts, body).await?;
+    match job.store.clone() {
+        None => parse_and_send(app, parts, job, context).await,
+        Some(target) => parse_and_store(app, &Destination::for_target(&target)?, job, context).await,
+    }
+}
+
+async fn parse_and_send(app: &App, parts: &Parts, job: Job, context: &Context) -> Result<Response<Bytes>> {
+    let kind = job.options.outputs[0];
+    let prepared = app.pipeline.prepare(job.source, job.options, context).await?;
+    if prepared.decision.refusal.is_none() && negotiate::has_current(&parts.headers, &prepared.etag) {
+        return Ok(respond::not_modified(kind, &prepared));
+    }
+    respond::one(app, kind, app.pipeline.run(prepared, context).await?).await
+}
+
+async fn parse_and_store(app: &App, at: &Destination, job: Job, context: &Context) -> Result<Response<Bytes>> {
+    let prepared = app.pipeline.prepare(job.source.clone(), job.options, context).await?;
+    let work = Work::of(&job.source, &prepared, &app.pipeline.manifest);
+    respond::stored(app, at, &work, app.pipeline.run(prepared, context).await?).await
+}
+
+/// Plans alone: a photo that would be refused is a finding here, not a failure.
+async fn plan(app: &App, parts: &Parts, body: Bytes, context: &Context) -> Result<Response<Bytes>> {
+    let job = job(app, parts, body).await?;
+    match app.pipeline.prepare(job.source, job.options, context).await {
+        Ok(prepared) => describe::plan(&prepared),
+        Err(error @ (Error::TooLarge { .. } | Error::Unsupported { .. } | Error::Undecodable { .. })) => {
+            describe::refused(&error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The checked request. The query wins over options in the body; `Accept` decides where neither names an output, and
+/// the configured outputs where they are stored.
+async fn job(app: &App, parts: &Parts, body: Bytes) -> Result<Job> {
+    let query = RawOptions::from_query(parts.uri.query().unwrap_or_default())?;
+    let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let (source, raw, store) = body::parse(content_type, body, &app.pipeline.config).await?;
+    let default_outputs = match store {
+        Some(_) => app.pipeline.config.outputs.clone(),
+        None => vec![negotiate::default_output(&parts.headers)],
+    };
+    let options = Options::check(&query.or(raw), &default_outputs)?;
+    if store.is_none() && options.outputs.len() > 1 {
+        return Err(Error::bad_request(
+            "an HTTP answer carries one output: name one in `output`, or have all of them stored with `store` in a JSON \
+             body",
+        ));
+    }
+    if store.is_some() && app.pipeline.store.is_none() {
+        return Err(Error::bad_request("no object store is configured, so `store` cannot be served"));
+    }
+    Ok(Job { source, options, store })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(path: &str, base: Option<&str>) -> Option<Route> {
+        Route::find(path, base.map(|b| BasePath(b.to_owned())).as_ref()).ok()
+    }
+
+    #[test]
+    fn routes_are_found_with_and_without_a_trailing_slash() {
+        assert_eq!(find("/", None), Some(Route::Home));
+        assert_eq!(find("", None), Some(Route::Home));
+        for (name, route) in Route::NAMED {
+            assert_eq!(find(&format!("/{name}"), None), Some(route));
+            assert_eq!(find(&format!("/{name}/"), None), Some(route));
+        }
+        for path in ["/nothing", "/parse/x", "/PARSE", "/parse%2f", "/..", "/parse.html"] {
+            assert_eq!(find(path, None), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_stage_that_the_door_names_is_taken_off() {
+        assert_eq!(find("/Prod", Some("/Prod")), Some(Route::Home));
+        assert_eq!(find("/Prod/", Some("/Prod")), Some(Route::Home));
+        assert_eq!(find("/Prod/parse/", Some("/Prod")), Some(Route::Parse));
+        assert_eq!(find("/parse", Some("/Prod")), Some(Route::Parse));
+        assert_eq!(find("/Production", Some("/Prod")), None);
+        assert_eq!(find("/parse/plan", Some("/parse")), Some(Route::Plan), "a stage may have a route's name");
+    }
+
+    #[test]
+    fn an_unknown_base_path_is_passed_over_unless_it_is_ambiguous() {
+        assert_eq!(find("/Prod/parse", None), Some(Route::Parse));
+        assert_eq!(find("/Prod/team/m2fp/parse", Some("/Prod")), Some(Route::Parse));
+        assert_eq!(find("/Prod", None), None);
+        assert_eq!(find("/health/parse", None), None);
+        assert_eq!(find("/parse/parse", None), None);
+    }
+
+    #[test]
+    fn every_method_is_done_or_named_in_allow() {
+        for route in [Route::Home].into_iter().chain(Route::NAMED.map(|(_, route)| route)) {
+            for method in ["GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE"] {
+                let listed = route.methods().split(", ").any(|m| m == method);
+                let done = route.action(&method.parse().unwrap());
+                assert_eq!(done.is_ok(), listed, "{route:?} {method}");
+            }
+        }
+    }
+
+    /// The document and the table say the same: every path, its methods, and which of them need a token.
+    #[test]
+    fn the_open_api_document_has_every_route_and_no_other() {
+        let document: serde_json::Value = serde_json::from_str(describe::OPEN_API).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        let routes = Route::NAMED.map(|(name, route)| (format!("/{name}"), route));
+        let routes: Vec<_> = routes.into_iter().chain([("/".to_owned(), Route::Home)]).collect();
+        assert_eq!(paths.len(), routes.len());
+        for (path, route) in routes {
+            let operations = paths[&path].as_object().unwrap();
+            let documented: Vec<_> = operations.keys().map(|m| m.to_uppercase()).collect();
+            let served: Vec<_> = route.methods().split(", ").filter(|m| !matches!(*m, "HEAD" | "OPTIONS")).collect();
+            assert_eq!(documented, served, "{path}");
+            for (method, operation) in operations {
+                let action = route.action(&method.to_uppercase().parse().unwrap()).unwrap();
+                let needs_no_token = operation["security"].as_array().unwrap().is_empty();
+                assert_eq!(needs_no_token, action.is_public(), "{method} {path}");
+                assert_eq!(operation["responses"].get("401").is_none(), action.is_public(), "{method} {path}");
+            }
+        }
+    }
+}
