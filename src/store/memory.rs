@@ -125,7 +125,10 @@ impl MemoryStore {
         match failing {
             None => operation(&mut state.objects),
             Some(Failing::Before) => Err(broken()),
-            Some(Failing::After) => operation(&mut state.objects).and_then(|_| Err(broken())),
+            Some(Failing::After) => {
+                let _lost = operation(&mut state.objects);
+                Err(broken())
+            }
         }
     }
 }
