@@ -17,9 +17,9 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 M2FP := $(TARGET_DIR)/release/m2fp
 
-# The Lambda package: `make lambda MODEL=model/nano ARCH=arm64`.
+# The Lambda package: `make lambda MODEL=model/nano ARCH=arm64`. What `sam build` asks for is the template's default.
 HOST_ARCH := $(subst aarch64,arm64,$(shell uname -m))
-ARCH ?= $(HOST_ARCH)
+ARCH ?= $(if $(filter build-%,$(MAKECMDGOALS)),x86_64,$(HOST_ARCH))
 MODEL ?= model/nano
 PACKAGE := dist/m2fp-lambda-$(ARCH)
 
@@ -78,7 +78,7 @@ build: runtime ## the command line and the Lambda bootstrap, optimised
 
 .runtime/python/PIL: tools/requirements-demo.txt
 	$(say) "installing Pillow beside the runtime"
-	@$(PYTHON) -m pip --disable-pip-version-check --quiet --root-user-action ignore install --upgrade --target .runtime/python --requirement $<
+	@$(PYTHON) -m pip --disable-pip-version-check --quiet install --root-user-action ignore --upgrade --target .runtime/python --requirement $<
 	@touch $@
 
 demo/photos/astronaut.png: .runtime/photos/astronaut.png
@@ -92,6 +92,51 @@ demo: build demo/photos/astronaut.png demo/photos/scene.jpg ## parse a real phot
 	$(say) "parsing demo/photos through the Lambda dispatcher"
 	@$(PYTHON) scripts/demo.py --m2fp $(M2FP) --out demo demo/photos/astronaut.png demo/photos/scene.jpg
 
+# --- Lambda package ---------------------------------------------------------------------------------------------
+
+# Cargo where the machine is of the wanted kind, zig (a C compiler for any target and glibc) where it is not.
+BUILDER ?= $(if $(filter $(HOST_ARCH),$(ARCH)),cargo,zig)
+RUST_TARGET := $(subst arm64,aarch64,$(ARCH))-unknown-linux-gnu
+LICENCES := .runtime/licences
+RUNTIME_LIBRARY := $(if $(filter $(HOST_ARCH),$(ARCH)),.runtime/libonnxruntime.so,.runtime/$(ARCH)/libonnxruntime.so)
+
+.PHONY: lambda lambda-cargo lambda-zig build-HttpFunction build-S3Function
+lambda: lambda-$(BUILDER) ## the Lambda package in dist/ (MODEL=model/nano ARCH=x86_64 or arm64)
+
+# $(1): the bootstrap to package.
+package = $(PYTHON) scripts/package.py --bootstrap $(1) --runtime $(RUNTIME_LIBRARY) --model $(MODEL) \
+	--licences $(LICENCES) --arch $(ARCH) --out $(PACKAGE)
+
+lambda-cargo: runtime $(LICENCES)/crates.txt
+	$(say) "building the Lambda package for $(ARCH) with $(MODEL) (release; about five minutes the first time)"
+	@$(CARGO) build --release --locked --bin bootstrap
+	@if $(PYTHON) scripts/al2023.py $(TARGET_DIR)/release/bootstrap; then \
+		$(call package,$(TARGET_DIR)/release/bootstrap); \
+	else \
+		echo 'This machine is newer than Lambda: building again with zig, for an older glibc.'; \
+		$(MAKE) lambda-zig; \
+	fi
+
+lambda-zig: runtime $(RUNTIME_LIBRARY) $(LICENCES)/crates.txt $(VENV)/cross
+	$(say) "building the Lambda package for $(ARCH) with $(MODEL) and zig (release; about five minutes the first time)"
+	@[ -d "$$(rustc --print target-libdir --target $(RUST_TARGET))" ] || rustup target add $(RUST_TARGET) || { \
+		echo "Rust's standard library for $(RUST_TARGET) is missing and rustup cannot fetch it." >&2; exit 1; }
+	@PATH="$(abspath $(VENV)/bin):$$PATH" $(CARGO) lambda build --release --locked --bin bootstrap --target $(RUST_TARGET)
+	@$(call package,$(TARGET_DIR)/lambda/bootstrap/bootstrap)
+
+.runtime/%/libonnxruntime.so: .runtime/onnxruntime-$(ORT_VERSION)
+	$(say) "fetching ONNX Runtime $(ORT_VERSION) for $*"
+	@$(PYTHON) scripts/fetch_wheel_file.py onnxruntime==$(ORT_VERSION) --arch $(subst arm64,aarch64,$*) \
+		'onnxruntime/capi/libonnxruntime.so.*=$@'
+
+$(LICENCES)/crates.txt: Cargo.lock scripts/crate_licences.py
+	$(say) "collecting the licences of the crates"
+	@$(PYTHON) scripts/crate_licences.py $(RUST_TARGET) $@
+
+# What `sam build` calls (BuildMethod: makefile). Both functions are the same package.
+build-HttpFunction build-S3Function: lambda
+	@cp -R $(PACKAGE)/. "$(ARTIFACTS_DIR)"
+
 # --- check ------------------------------------------------------------------------------------------------------
 
 .PHONY: test test-rust test-python lint lint-rust lint-python lint-template bench fuzz
@@ -101,9 +146,9 @@ test-rust: runtime tools ## tests of the crate, those under the Lambda emulator 
 	$(say) "running the crate's tests"
 	@$(CARGO) test --locked
 
-test-python: tools ## tests of the template, the scripts and the packaging
+test-python: runtime tools ## tests of the template, the scripts and the packaging
 	$(say) "running the Python tests"
-	@$(VENV)/bin/python -m pytest -q tests
+	@$(VENV)/bin/python -m pytest -q
 
 lint: lint-rust lint-python lint-template ## formatting, lints, docs, licences, spelling, template
 

@@ -62,7 +62,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "LOG",
-        default: "info",
+        default: "info; warn on the command line",
         meaning: "log level: error, warn, info, debug, trace, or tracing directives",
     },
 ];
@@ -104,7 +104,8 @@ pub struct Config {
     pub preload: bool,
     pub max_wait: Duration,
     pub s3_endpoint: Option<String>,
-    pub log: String,
+    /// `None`: the door's own default.
+    pub log: Option<String>,
 }
 
 /// Settings that do not fit, all of them.
@@ -261,7 +262,7 @@ impl Raw {
             preload: self.switch("PRELOAD"),
             max_wait: Duration::from_millis(self.number("MAX_WAIT_MS", 0, 900_000).unwrap_or(5000)),
             s3_endpoint: self.endpoint(),
-            log: self.text("LOG").unwrap_or_else(|| "info".to_owned()),
+            log: self.text("LOG"),
         };
         if self.faults.is_empty() { Ok(config) } else { Err(ConfigError { faults: self.faults }) }
     }
@@ -296,9 +297,18 @@ mod tests {
         assert_eq!(config.max_body_bytes.to_string(), documented("MAX_BODY_BYTES"));
         assert_eq!(config.max_wait.as_millis().to_string(), documented("MAX_WAIT_MS"));
         assert_eq!(config.output_prefix, documented("OUTPUT_PREFIX"));
-        assert_eq!(config.log, documented("LOG"));
+        assert_eq!(config.log, None);
         let names: Vec<_> = config.outputs.iter().map(|k| k.name()).collect();
         assert_eq!(names.join(","), documented("OUTPUTS"));
+    }
+
+    #[test]
+    fn the_documentation_lists_every_setting() {
+        let page = include_str!("../docs/configuration.md");
+        let listed: Vec<_> = page.lines().filter(|line| line.starts_with("| `M2FP_")).collect();
+        let expected: Vec<_> =
+            SETTINGS.iter().map(|s| format!("| `{PREFIX}{}` | {} | {} |", s.name, s.default, s.meaning)).collect();
+        assert_eq!(listed, expected);
     }
 
     #[test]

@@ -10,8 +10,10 @@ use crate::geometry::Size;
 use crate::image::decode;
 use crate::image::header::Header;
 use crate::manifest::{Dtype, Manifest};
-use crate::options::{Mode, Options, OutputKind};
-use crate::{parsing, render};
+use crate::options::{Mode, Options};
+use crate::parsing;
+use crate::render::collect;
+use crate::render::report::PlanSection;
 
 /// Decode and resample, per photo pixel and thread: baseline JPEG without SIMD, measured by `make bench`.
 const DECODE_NS_PER_PIXEL: f64 = 25.0;
@@ -149,7 +151,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Peak of what one request holds: its source and answers, and the hungriest of its stages.
+    /// Peak of what one request holds: its source, and the hungriest of its stages with what is kept meanwhile.
     fn request_bytes(&self, header: &Header, source_bytes: u64, options: &Options, working: Size) -> u64 {
         let photo = header.upright();
         let geometry = self.manifest.geometry(working);
@@ -159,11 +161,10 @@ impl Planner<'_> {
         let memory = &self.manifest.memory;
         let activations = mib(memory.base_mb) + (memory.bytes_per_pixel * working.area() as f64) as u64;
         let post = logits
-            + parsing::bytes(self.manifest, geometry.mask, working, photo)
-            + render::collector_bytes(photo, self.manifest, options);
-        let second_decode = render::second_decode_bytes(header, options);
-        let answers = render::answer_bytes(photo, options);
-        source_bytes + answers + decode.max(input + activations).max(post).max(second_decode)
+            + parsing::bytes(working, photo, self.manifest, parsing::BAND_ROWS)
+            + collect::collectors_bytes(photo, self.manifest, options);
+        let second_decode = collect::second_decode_bytes(header, options);
+        source_bytes + decode.max(input + activations).max(post).max(second_decode)
     }
 
     fn input_element_bytes(&self) -> u64 {
@@ -182,7 +183,36 @@ impl Planner<'_> {
     }
 }
 
+impl Decision {
+    /// The answer of `/plan` and `m2fp plan --json`.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "admitted": self.refusal.is_none(),
+            "refused": self.refusal.as_ref().map(ToString::to_string),
+            "image": { "width": self.plan.photo.width, "height": self.plan.photo.height },
+            "plan": self.plan.section(),
+            "warnings": self.plan.warnings,
+        })
+    }
+}
+
 impl Plan {
+    /// The plan as the report shows it.
+    #[must_use]
+    pub fn section(&self) -> PlanSection {
+        PlanSection {
+            mode: self.mode.to_owned(),
+            working_width: self.working.width,
+            working_height: self.working.height,
+            tiles: self.tiles,
+            reason: self.reason.clone(),
+            limit_mb: to_mib(self.limit_bytes),
+            predicted_peak_mb: to_mib(self.predicted_peak_bytes),
+            predicted_ms: self.predicted_ms,
+        }
+    }
+
     /// The plan as one header line, `X-M2FP-Plan`.
     #[must_use]
     pub fn header_line(&self) -> String {
@@ -201,8 +231,88 @@ impl Plan {
     }
 }
 
-/// Which kinds need the photo's pixels again after the label map is known.
-#[must_use]
-pub fn decodes_again(options: &Options) -> bool {
-    options.wants(OutputKind::Overlay) || options.wants(OutputKind::Cutout)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::MIB;
+    use crate::geometry::Orientation;
+    use crate::image::header::Format;
+    use crate::options::{OutputKind, RawOptions};
+    use proptest::prelude::*;
+
+    fn manifest() -> Manifest {
+        Manifest::read(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano")).unwrap()
+    }
+
+    fn header(width: u32, height: u32, held_bytes: u64) -> Header {
+        Header { format: Format::Jpeg, stored: Size::new(width, height), orientation: Orientation::Upright, held_bytes }
+    }
+
+    fn options(query: &str) -> Options {
+        Options::check(&RawOptions::from_query(query).unwrap(), &[OutputKind::Mask]).unwrap()
+    }
+
+    fn decide(limit_mb: u64, header: &Header, options: &Options) -> Decision {
+        let manifest = manifest();
+        let budget = Budget::new(limit_mb * MIB, 10 * MIB, &manifest);
+        Planner { manifest: &manifest, budget: &budget, threads: 2 }.decide(header, 1 << 20, options)
+    }
+
+    #[test]
+    fn plenty_of_memory_gives_the_native_size() {
+        let decision = decide(4096, &header(1920, 1080, 0), &options(""));
+        assert!(decision.refusal.is_none());
+        assert_eq!(decision.plan.working, Size::new(683, 384));
+        assert_eq!(decision.plan.padded, Size::new(704, 384));
+        assert!(decision.plan.warnings.is_empty());
+        assert_eq!(decision.plan.reason, "the model's native size");
+    }
+
+    #[test]
+    fn a_request_may_lower_the_size_but_not_raise_it() {
+        let plan = |query| decide(4096, &header(1920, 1080, 0), &options(query)).plan;
+        assert_eq!(plan("max_side=400").working, Size::new(400, 225));
+        assert_eq!(plan("max_side=400").reason, "max_side=400 asked for");
+        assert_eq!(plan("max_side=4000").working, Size::new(683, 384));
+    }
+
+    #[test]
+    fn what_the_decoder_holds_is_charged() {
+        let streamed = decide(512, &header(6000, 4000, 0), &options(""));
+        let held = decide(512, &header(6000, 4000, 144 << 20), &options(""));
+        assert!(held.plan.request_bytes > streamed.plan.request_bytes);
+        let refused = decide(512, &header(6000, 4000, 1 << 30), &options(""));
+        assert!(refused.refusal.unwrap().to_string().contains("this function has 512 MB"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_plan_fits_or_names_what_would(
+            (width, height) in (1u32..20_000, 1u32..20_000),
+            limit_mb in 64u64..2048,
+            held_mb in 0u64..512,
+        ) {
+            let header = header(width, height, held_mb * MIB);
+            let decision = decide(limit_mb, &header, &options(""));
+            let native = manifest().input.size.native(Size::new(width, height));
+            let plan = &decision.plan;
+            prop_assert!(plan.working.width <= native.width && plan.working.height <= native.height);
+            match &decision.refusal {
+                None => {
+                    prop_assert!(plan.predicted_peak_bytes <= plan.limit_bytes);
+                    prop_assert_eq!(plan.working == native, plan.warnings.is_empty());
+                    let more = decide(limit_mb + 64, &header, &options("")).plan;
+                    prop_assert!(more.working.area() >= plan.working.area());
+                }
+                Some(refusal) => {
+                    let text = refusal.to_string();
+                    let words: Vec<_> = text.split(' ').collect();
+                    let at = words.iter().position(|w| *w == "needs").unwrap();
+                    let enough: u64 = words[at + 1].parse().unwrap();
+                    prop_assert!(enough > limit_mb);
+                    prop_assert!(decide(enough, &header, &options("")).refusal.is_none());
+                }
+            }
+        }
+    }
 }

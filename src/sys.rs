@@ -73,6 +73,16 @@ pub fn prepare_process() {
     }
 }
 
+/// Ends this process quietly when whoever reads its output stops reading, as `… | head` does. Sockets are not
+/// concerned: Rust writes to them without the signal.
+pub fn end_on_broken_pipe() {
+    // SAFETY: restores a signal's default action; no handler of this process is replaced.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}
+
 /// Gives free heap pages back to the system.
 pub fn release_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
