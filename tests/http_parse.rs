@@ -115,7 +115,7 @@ async fn a_photo_that_memory_refuses_is_planned_and_not_run() {
 async fn objects_of_allowed_buckets_are_read() {
     let store = MemoryStore::with("photos", "a b.png", photo(80, 50));
     let app = lambda(&[("ALLOWED_BUCKETS", "photos")], Some(store), 1 << 20);
-    let body = |key: &str| json!({"image": {"s3": {"bucket": "photos", "key": key}}}).to_string();
+    let body = |key: &str| json!({"s3": {"bucket": "photos", "key": key}}).to_string();
     assert_eq!(send(&app, "POST /parse", &[JSON], body("a b.png")).await.status(), StatusCode::OK);
     assert_eq!(send(&app, "POST /parse", &[JSON], body("other.png")).await.status(), StatusCode::NOT_FOUND);
     assert_eq!(send(&app, "POST /plan", &[JSON], body("other.png")).await.status(), StatusCode::NOT_FOUND);

@@ -53,7 +53,7 @@ async fn problems_look_like_this() {
     let app = app(&[("BEARER_TOKEN", "t")]);
     let token = ("authorization", "Bearer t");
     let json = ("content-type", "application/json");
-    let s3 = r#"{"image": {"s3": {"bucket": "photos", "key": "a.jpg"}}}"#;
+    let s3 = r#"{"s3": {"bucket": "photos", "key": "a.jpg"}}"#;
     let mut problems = serde_json::Map::new();
     for (name, line, headers, body) in [
         ("no route", "GET /nothing", &[][..], ""),

@@ -49,6 +49,8 @@ enum Command {
     Parse(parse::Arguments),
     /// Show how a photo would be run, without running it.
     Plan(plan::Arguments),
+    /// Serve the HTTP routes and the web page on this machine.
+    Serve(serve::Arguments),
     /// Show the model, its classes and the limits in force.
     Info(info::Arguments),
     /// Show the settings in force.
@@ -131,6 +133,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Config => Ok(ExitCode::SUCCESS),
             Command::Parse(arguments) => parse::run(&pipeline, &arguments).await,
             Command::Plan(arguments) => plan::run(&pipeline, &arguments).await,
+            Command::Serve(arguments) => serve::run(pipeline, &arguments).await,
             Command::Info(arguments) => info::run(&pipeline, &arguments).await,
         }
     })

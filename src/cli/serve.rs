@@ -6,8 +6,9 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -42,6 +43,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections open at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 256;
+
+/// `m2fp serve`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Port; 0 picks a free one.
+    #[arg(long, default_value_t = 9000)]
+    port: u16,
+    /// Address to listen on; 0.0.0.0 is every network this machine is on.
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    host: IpAddr,
+}
+
+pub(super) async fn run(pipeline: Arc<Pipeline>, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    serve(pipeline, SocketAddr::new(arguments.host, arguments.port)).await?;
+    Ok(ExitCode::SUCCESS)
+}
 
 /// Serves until SIGTERM or ctrl-c, then lets the requests in progress end.
 ///

@@ -14,7 +14,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
-use serde::de::{self, MapAccess, Visitor};
+use serde::de::{self, Visitor};
 
 use crate::config::Config;
 use crate::error::{Error, Limit, Result};
@@ -50,7 +50,7 @@ pub async fn parse(content_type: Option<&str>, body: Bytes, config: &Config) -> 
     check_length(body.len() as u64, config)?;
     match Form::of(content_type) {
         _ if body.is_empty() => Err(Error::bad_request(
-            "the body is empty; send an image, a multipart form with a field `image`, or JSON with `image`",
+            "the body is empty; send an image, a multipart form with a field `image`, or JSON with `image` or `s3`",
         )),
         Form::Json => parse_json(&body, config),
         Form::Multipart(boundary) => parse_multipart(&boundary?, body, config).await,
@@ -98,8 +98,8 @@ impl Form {
     }
 }
 
-/// Reads the JSON form of an HTTP request: `{"image": base64 or data URL}` or `{"image": {"s3": {…}}}`, with optional
-/// `"options"` and `"store"`.
+/// Reads the JSON form of an HTTP request: `{"image": base64 or data URL}` or `{"s3": {bucket, key, version_id?}}`, with
+/// optional `"options"` and `"store"`.
 ///
 /// Only buckets of `M2FP_ALLOWED_BUCKETS` may be read; those and the output bucket may be written.
 ///
@@ -160,54 +160,43 @@ impl Sender {
     }
 }
 
-/// The JSON body, as it came.
+/// The JSON body, as it came: one of `image` and `s3`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct JsonBody<'a> {
-    #[serde(borrow)]
-    image: JsonImage<'a>,
+    #[serde(borrow, default)]
+    image: Option<Text<'a>>,
+    #[serde(default)]
+    s3: Option<ObjectRef>,
     #[serde(default)]
     options: Option<RawOptions>,
     #[serde(default)]
     store: Option<StoreTarget>,
 }
 
-/// `"image"`: borrowed from the body where JSON needs no unescaping, so that a photo is not held twice as text.
-enum JsonImage<'a> {
-    Text(Cow<'a, str>),
-    Object(ObjectRef),
-}
+/// Text borrowed from the body where JSON needs no unescaping, so that a photo is not held twice as base64. (An
+/// `Option<Cow<str>>` would always own: serde borrows only for a bare `Cow`.)
+struct Text<'a>(Cow<'a, str>);
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct JsonObject {
-    s3: ObjectRef,
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for JsonImage<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Image;
-        impl<'de> Visitor<'de> for Image {
-            type Value = JsonImage<'de>;
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`image` as base64, a data URL, or {\"s3\": {\"bucket\", \"key\"}}")
+                f.write_str("base64 or a data URL")
             }
 
             fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(JsonImage::Text(Cow::Borrowed(text)))
+                Ok(Text(Cow::Borrowed(text)))
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(JsonImage::Text(Cow::Owned(text.to_owned())))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                let object = JsonObject::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(JsonImage::Object(object.s3))
+                Ok(Text(Cow::Owned(text.to_owned())))
             }
         }
-        deserializer.deserialize_any(Image)
+        deserializer.deserialize_str(TextVisitor)
     }
 }
 
@@ -218,13 +207,14 @@ fn parse_json_from(sender: Sender, body: &[u8], config: &Config) -> Result<Asked
         check_target(target)?;
         sender.check_write(&target.bucket, config)?;
     }
-    let source = match parsed.image {
-        JsonImage::Text(text) => Source::Bytes(decode_image(&text, config)?),
-        JsonImage::Object(object) => {
+    let source = match (parsed.image, parsed.s3) {
+        (Some(Text(text)), None) => Source::Bytes(decode_image(&text, config)?),
+        (None, Some(object)) => {
             check_object(&object)?;
             sender.check_read(&object.bucket, config)?;
             Source::Object(object)
         }
+        _ => return Err(Error::bad_request("the JSON body needs one of `image` and `s3`")),
     };
     Ok((source, parsed.options.unwrap_or_default(), parsed.store))
 }
@@ -341,12 +331,12 @@ fn printable(text: &str) -> String {
 }
 
 fn check_object(object: &ObjectRef) -> Result<()> {
-    check_bucket("image.s3.bucket", &object.bucket)?;
-    check_key("image.s3.key", &object.key)?;
+    check_bucket("s3.bucket", &object.bucket)?;
+    check_key("s3.key", &object.key)?;
     let version = object.version_id.as_deref();
     if version.is_some_and(|v| v.is_empty() || v.len() > MAX_VERSION_BYTES || !v.bytes().all(|b| b.is_ascii_graphic()))
     {
-        return Err(Error::bad_request("`image.s3.version_id` is not a version id"));
+        return Err(Error::bad_request("`s3.version_id` is not a version id"));
     }
     Ok(())
 }
@@ -482,16 +472,18 @@ mod tests {
     fn unknown_json_fields_are_named() {
         refuses(json(r#"{"image": "AAAA", "ouput": "mask"}"#), "`ouput`");
         refuses(json(r#"{"image": "AAAA", "options": {"ouput": "mask"}}"#), "`ouput`");
-        refuses(json(r#"{"image": {"s3": {"bucket": "photos", "key": "a", "etag": "x"}}}"#), "`etag`");
-        refuses(json(r#"{"image": 5}"#), "expected `image` as base64");
-        refuses(json("{}"), "`image`");
+        refuses(json(r#"{"s3": {"bucket": "photos", "key": "a", "etag": "x"}}"#), "`etag`");
+        refuses(json(r#"{"image": 5}"#), "expected base64 or a data URL");
+        for body in ["{}", r#"{"image": "AAAA", "s3": {"bucket": "photos", "key": "a"}}"#] {
+            refuses(json(body), "one of `image` and `s3`");
+        }
         refuses(json("[1"), "does not fit");
     }
 
     #[test]
     fn options_and_store_are_read() {
         let (_, options, store) = json(
-            r#"{"image": {"s3": {"bucket": "photos", "key": "a b.jpg", "version_id": "v1"}},
+            r#"{"s3": {"bucket": "photos", "key": "a b.jpg", "version_id": "v1"},
                 "options": {"output": ["mask", "json"], "rle": true}, "store": {"bucket": "masks", "key_prefix": "x/y"}}"#,
         )
         .unwrap();
@@ -501,9 +493,8 @@ mod tests {
 
     #[test]
     fn hostile_names_are_refused() {
-        let object = |bucket: &str, key: &str| {
-            json(&serde_json::json!({"image": {"s3": {"bucket": bucket, "key": key}}}).to_string())
-        };
+        let object =
+            |bucket: &str, key: &str| json(&serde_json::json!({"s3": {"bucket": bucket, "key": key}}).to_string());
         for bucket in ["", "ab", "Photos", "a..b", "-ab", "ab-", "a/b", "photos\n", &"a".repeat(64)] {
             refuses(object(bucket, "a.jpg"), "not a bucket's name");
         }
@@ -512,19 +503,19 @@ mod tests {
             refuses(json(&store.to_string()), "`store.key_prefix`");
         }
         for key in ["", "a\nb", "a\u{0}", "../a", "a/../b", "a/.", &"k".repeat(1025)] {
-            refuses(object("photos", key), "`image.s3.key`");
+            refuses(object("photos", key), "`s3.key`");
         }
         let store = serde_json::json!({"image": "AAAA", "store": {"bucket": "masks", "key_prefix": "k".repeat(1020)}});
         refuses(json(&store.to_string()), "keys would exceed 1024 bytes");
-        let version = serde_json::json!({"image": {"s3": {"bucket": "photos", "key": "a", "version_id": "a b"}}});
-        refuses(json(&version.to_string()), "`image.s3.version_id`");
+        let version = serde_json::json!({"s3": {"bucket": "photos", "key": "a", "version_id": "a b"}});
+        refuses(json(&version.to_string()), "`s3.version_id`");
         assert!(object("photos", &"k".repeat(1024)).is_ok());
         assert!(object("photos", "Ünïcode/日本.jpg").is_ok());
     }
 
     #[test]
     fn requests_reach_allowed_buckets_only() {
-        let read = r#"{"image": {"s3": {"bucket": "photos", "key": "a"}}}"#;
+        let read = r#"{"s3": {"bucket": "photos", "key": "a"}}"#;
         let write = r#"{"image": "AAAA", "store": {"bucket": "masks", "key_prefix": "a"}}"#;
         let forbidden = |asked: Result<Asked>| matches!(asked, Err(Error::Forbidden { .. }));
         let none = config(&[]);
@@ -540,7 +531,7 @@ mod tests {
 
     #[test]
     fn an_invoker_reaches_what_iam_lets_it_unless_narrowed() {
-        let read = br#"{"image": {"s3": {"bucket": "anything", "key": "a"}}}"#;
+        let read = br#"{"s3": {"bucket": "anything", "key": "a"}}"#;
         assert!(parse_invocation(read, &config(&[])).is_ok());
         let narrowed = config(&[("M2FP_ALLOWED_BUCKETS", "photos")]);
         assert!(matches!(parse_invocation(read, &narrowed), Err(Error::Forbidden { .. })));

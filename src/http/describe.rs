@@ -12,7 +12,6 @@ use crate::error::{Error, Result};
 use crate::manifest::{Class, LabelMap, SizeRule, Thresholds};
 use crate::options::OutputKind;
 use crate::pipeline::{Pipeline, Prepared};
-use crate::plan::Plan;
 
 /// The `OpenAPI` document, served as it is.
 pub const OPEN_API: &str = include_str!("openapi.json");
@@ -111,19 +110,11 @@ pub fn open_api() -> Response<Bytes> {
 
 /// What would be done with a photo.
 pub fn plan(prepared: &Prepared) -> Result<Response<Bytes>> {
-    let plan = &prepared.decision.plan;
-    let mut response = json_response(&json!({
-        "admitted": prepared.decision.refusal.is_none(),
-        "refused": prepared.decision.refusal.as_ref().map(refusal),
-        "image": {
-            "width": plan.photo.width,
-            "height": plan.photo.height,
-            "orientation": prepared.header.orientation.exif(),
-        },
-        "plan": section(plan),
-        "warnings": plan.warnings,
-    }))?;
-    response.headers_mut().insert(headers::PLAN, headers::text(&plan.header_line()));
+    let mut answer = prepared.decision.to_json();
+    answer["refused"] = prepared.decision.refusal.as_ref().map(refusal).into();
+    answer["image"]["orientation"] = prepared.header.orientation.exif().into();
+    let mut response = json_response(&answer)?;
+    response.headers_mut().insert(headers::PLAN, headers::text(&prepared.decision.plan.header_line()));
     Ok(response)
 }
 
@@ -135,20 +126,6 @@ pub fn refused(error: &Error) -> Result<Response<Bytes>> {
 fn refusal(error: &Error) -> Value {
     let (status, code) = problem::row(error);
     json!({"status": status.as_u16(), "code": code, "detail": error.to_string()})
-}
-
-/// The plan as the report has it.
-fn section(plan: &Plan) -> Value {
-    json!({
-        "mode": plan.mode,
-        "working_width": plan.working.width,
-        "working_height": plan.working.height,
-        "tiles": plan.tiles,
-        "reason": plan.reason,
-        "limit_mb": to_mib(plan.limit_bytes),
-        "predicted_peak_mb": to_mib(plan.predicted_peak_bytes),
-        "predicted_ms": plan.predicted_ms,
-    })
 }
 
 fn json_response(value: &impl Serialize) -> Result<Response<Bytes>> {
