@@ -1,14 +1,28 @@
 //! `m2fp invoke EVENT.json`: one event through the dispatcher of the Lambda function, without Lambda.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use clap::Args;
 use serde_json::value::RawValue;
 
 use crate::http::app::App;
 use crate::lambda::dispatch;
 use crate::pipeline::{Context, Pipeline};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// JSON of the event, such as those in events/.
+    #[arg(value_name = "EVENT.json")]
+    event: PathBuf,
+}
+
+pub(super) async fn run(pipeline: Arc<Pipeline>, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    invoke(pipeline, &arguments.event).await?;
+    Ok(ExitCode::SUCCESS)
+}
 
 /// Dispatches the event in the file and prints the function's answer, one line of JSON.
 ///
