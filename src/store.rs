@@ -2,7 +2,7 @@
 //! The adapter that speaks to S3 is `lambda/store.rs`; tests bring their own.
 
 #[cfg(test)]
-pub mod memory;
+pub(crate) mod memory;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

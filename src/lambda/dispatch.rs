@@ -110,7 +110,8 @@ pub async fn dispatch(app: &App, event: Box<RawValue>, context: Context) -> Resu
     let span = tracing::info_span!("invocation", request_id = context.request_id, event = shape.name());
     let answer = async {
         tracing::info!(cold_start = is_cold_start(), "invoked");
-        let answer = guarded(answer(app, shape, event, &context)).await;
+        // On the heap: every door's state together is large, and the callers' futures would all hold it.
+        let answer = guarded(Box::pin(answer(app, shape, event, &context))).await;
         answer.map_err(|error| Failure::new(&error, &context.request_id))
     };
     answer.instrument(span).await
