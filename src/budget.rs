@@ -25,6 +25,7 @@ const UNIT_BYTES: u64 = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct Budget {
     limit_bytes: u64,
+    used_bytes: u64,
     total_bytes: u64,
     units: Arc<Semaphore>,
 }
@@ -39,9 +40,9 @@ impl Budget {
     /// A budget under `limit_bytes` for a process that already holds `process_bytes` of anonymous memory.
     #[must_use]
     pub fn new(limit_bytes: u64, process_bytes: u64, manifest: &Manifest) -> Self {
-        let fixed = process_bytes + mib(manifest.memory.load_mb) + MARGIN_BYTES;
-        let total_bytes = limit_bytes.saturating_sub(fixed);
-        Self { limit_bytes, total_bytes, units: Arc::new(Semaphore::new(units(total_bytes, false))) }
+        let used_bytes = process_bytes + mib(manifest.memory.load_mb);
+        let total_bytes = limit_bytes.saturating_sub(used_bytes + MARGIN_BYTES);
+        Self { limit_bytes, used_bytes, total_bytes, units: Arc::new(Semaphore::new(units(total_bytes, false))) }
     }
 
     /// The function's memory limit.
@@ -56,10 +57,16 @@ impl Budget {
         self.total_bytes
     }
 
-    /// What is spent before any request: the load, the process and the margin.
+    /// What the process and the loaded model hold before any request.
     #[must_use]
-    pub fn fixed_bytes(&self) -> u64 {
-        self.limit_bytes - self.total_bytes
+    pub fn used_bytes(&self) -> u64 {
+        self.used_bytes
+    }
+
+    /// The limit that would let a request of `bytes` run.
+    #[must_use]
+    pub fn limit_for(&self, bytes: u64) -> u64 {
+        self.used_bytes + MARGIN_BYTES + bytes
     }
 
     /// Reserves `bytes`, waiting at most `max_wait` for other requests to end.

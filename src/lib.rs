@@ -4,14 +4,20 @@
 
 pub mod budget;
 pub mod cli;
+pub mod config;
 pub mod engine;
 pub mod error;
 pub mod geometry;
+pub mod hex;
 pub mod http;
 pub mod image;
 pub mod lambda;
 pub mod manifest;
 pub mod options;
 pub mod parsing;
+pub mod pipeline;
+pub mod plan;
 pub mod render;
 pub mod store;
+pub mod sys;
+pub mod telemetry;

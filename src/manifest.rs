@@ -110,6 +110,17 @@ pub struct Class {
     pub color: [u8; 3],
 }
 
+/// The network's sizes for one image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// The resized image, unpadded.
+    pub working: Size,
+    /// After padding to the divisor.
+    pub padded: Size,
+    /// One mask's logits.
+    pub mask: Size,
+}
+
 /// How queries become one label per pixel (`parsing/label_map.rs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -254,6 +265,14 @@ impl Manifest {
     #[must_use]
     pub fn palette(&self) -> Vec<[u8; 3]> {
         self.classes.iter().map(|c| c.color).collect()
+    }
+
+    /// The sizes that follow from a working size.
+    #[must_use]
+    pub fn geometry(&self, working: Size) -> Geometry {
+        let padded = working.padded_to(self.input.size.divisor);
+        let stride = self.outputs.stride;
+        Geometry { working, padded, mask: Size::new(padded.width / stride, padded.height / stride) }
     }
 
     /// sha256 of the graph's file: names the model in ETags and reports.

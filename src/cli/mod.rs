@@ -1,1 +1,144 @@
 //! The command line, one file per subcommand.
+
+mod config;
+mod files;
+mod info;
+mod parse;
+mod plan;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Config;
+use crate::options::{Names, Options, OutputKind, RawOptions};
+use crate::pipeline::{Context, Pipeline};
+
+/// Some inputs failed.
+const EXIT_FAILED: u8 = 1;
+/// Wrong usage or settings.
+const EXIT_USAGE: u8 = 2;
+
+/// Multi-person human parsing on a CPU: a photo in, coloured body-part and clothing masks out.
+#[derive(Debug, Parser)]
+#[command(name = "m2fp", version, about)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Global {
+    /// Model folder (default: `M2FP_MODEL_DIR`, else the packaged model).
+    #[arg(long, global = true, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Memory limit in MB; lowers what the machine, a cgroup or `M2FP_MEMORY_MB` give.
+    #[arg(long, global = true, value_name = "MB")]
+    memory: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Parse photos: files, folders, or - for standard input.
+    Parse(parse::Arguments),
+    /// Show how a photo would be run, without running it.
+    Plan(plan::Arguments),
+    /// Show the model, its classes and the limits in force.
+    Info(info::Arguments),
+    /// Show the settings in force.
+    #[command(after_long_help = config::settings_help())]
+    Config,
+}
+
+/// Options of a request, as flags.
+#[derive(Debug, Args)]
+struct RequestFlags {
+    /// What to write: mask, overlay, instances, cutout, json; separated by commas.
+    #[arg(long, value_name = "KINDS")]
+    output: Option<String>,
+    /// How to run: auto.
+    #[arg(long)]
+    mode: Option<String>,
+    /// Greatest long side of the working size, pixels.
+    #[arg(long, value_name = "PX")]
+    max_side: Option<u32>,
+    /// Least score of a reported person or part, 0 to 1.
+    #[arg(long)]
+    score: Option<f32>,
+    /// Opacity of the overlay's colours, 0 to 1.
+    #[arg(long)]
+    alpha: Option<f32>,
+    /// Put COCO RLE masks into the report.
+    #[arg(long)]
+    rle: bool,
+}
+
+impl RequestFlags {
+    fn check(&self, default_outputs: &[OutputKind]) -> crate::error::Result<Options> {
+        let raw = RawOptions {
+            output: self.output.clone().map(Names::One),
+            mode: self.mode.clone(),
+            max_side: self.max_side,
+            score: self.score,
+            alpha: self.alpha,
+            rle: Some(self.rle),
+        };
+        Options::check(&raw, default_outputs)
+    }
+}
+
+/// Wrong usage, found after the arguments were read.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
+
+/// Reads the process's arguments, runs the command, and says how the process should end.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("m2fp: {error:#}");
+            ExitCode::from(if error.is::<UsageError>() { EXIT_USAGE } else { EXIT_FAILED })
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let mut config = Config::from_env().map_err(|error| UsageError(error.to_string()))?;
+    if let Some(folder) = cli.global.model {
+        config.model_dir = folder;
+    }
+    if let Some(mb) = cli.global.memory {
+        config.memory_mb = Some(config.memory_mb.map_or(mb, |set| set.min(mb)));
+    }
+    crate::telemetry::init(config.log.as_deref().unwrap_or("warn"), crate::telemetry::Style::Text);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(async {
+        if let Command::Config = cli.command {
+            config::print(&config);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let pipeline = pipeline(config)?;
+        match cli.command {
+            Command::Config => Ok(ExitCode::SUCCESS),
+            Command::Parse(arguments) => parse::run(&pipeline, &arguments).await,
+            Command::Plan(arguments) => plan::run(&pipeline, &arguments).await,
+            Command::Info(arguments) => info::run(&pipeline, &arguments).await,
+        }
+    })
+}
+
+fn pipeline(config: Config) -> anyhow::Result<Arc<Pipeline>> {
+    Ok(Arc::new(Pipeline::new(config, None).map_err(|error| anyhow::anyhow!(error.chain()))?))
+}
+
+/// The context of work without a deadline.
+fn context(name: &str) -> Context {
+    Context { request_id: name.to_owned(), deadline: None }
+}

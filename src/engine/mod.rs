@@ -5,7 +5,7 @@ pub mod ort;
 
 use crate::error::Result;
 use crate::geometry::Size;
-use crate::image::Rgb8;
+use crate::image::Planar8;
 
 /// What the network says of one image.
 pub struct Queries {
@@ -36,5 +36,5 @@ pub trait Engine: Send + Sync {
     ///
     /// # Errors
     /// `Internal` when the runtime fails.
-    fn infer(&self, image: &Rgb8) -> Result<Queries>;
+    fn infer(&self, image: &Planar8) -> Result<Queries>;
 }

@@ -1,1 +1,291 @@
 //! ONNX Runtime: the only file that knows it.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use ort::environment::Environment;
+use ort::session::builder::SessionBuilder;
+use ort::session::{RunOptions, Session};
+use ort::value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType};
+use sha2::{Digest, Sha256};
+
+use super::{Engine, Queries};
+use crate::error::{Error, Result};
+use crate::geometry::Size;
+use crate::image::Planar8;
+use crate::manifest::{Dtype, Manifest, ModelFile};
+
+/// File name of ONNX Runtime's library beside the executable and in the system.
+const LIBRARY: &str = "libonnxruntime.so";
+
+/// Names another library than the one beside the executable.
+const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
+
+/// Why a model or the runtime cannot be used, in one sentence that names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(
+        "ONNX Runtime 1.{minor} cannot be loaded ({fault}); run `make runtime`, put {LIBRARY} beside the executable, or set {LIBRARY_VARIABLE}",
+        minor = ort::MINOR_VERSION
+    )]
+    Runtime { fault: String },
+    #[error("{path}: {fault}")]
+    File { path: String, fault: String },
+    #[error("{path}: its sha256 is not the one that model.json names")]
+    Checksum { path: String },
+    #[error("{path}: {fault}, unlike model.json says")]
+    Graph { path: String, fault: String },
+}
+
+impl From<LoadError> for Error {
+    fn from(error: LoadError) -> Self {
+        Self::internal(error)
+    }
+}
+
+/// A model loaded into ONNX Runtime on the CPU.
+pub struct OrtEngine {
+    /// One run at a time: a run already uses every thread, and two at once would double the peak.
+    session: Mutex<Session>,
+    run_options: RunOptions,
+    manifest: Manifest,
+}
+
+impl OrtEngine {
+    /// Loads `folder`'s model as `manifest` describes it, checking checksums, names, types and shapes.
+    ///
+    /// # Errors
+    /// [`LoadError`], one sentence.
+    pub fn load(folder: &Path, manifest: &Manifest, threads: usize) -> Result<Self, LoadError> {
+        for file in &manifest.files {
+            check_file(folder, file)?;
+        }
+        let graph = folder.join(&manifest.files[0].path);
+        let path = graph.display().to_string();
+        let session = session_builder(environment()?, threads)
+            .and_then(|mut builder| builder.commit_from_file(&graph))
+            .map_err(|error| LoadError::File { path: path.clone(), fault: error.to_string() })?;
+        check_graph(&session, manifest).map_err(|fault| LoadError::Graph { path: path.clone(), fault })?;
+        let run_options = run_options().map_err(|error| LoadError::File { path, fault: error.to_string() })?;
+        Ok(Self { session: Mutex::new(session), run_options, manifest: manifest.clone() })
+    }
+}
+
+impl Engine for OrtEngine {
+    fn infer(&self, image: &Planar8) -> Result<Queries> {
+        let outputs = &self.manifest.outputs;
+        let (class_logits, mask_logits) = self.run(image).map_err(Error::internal)?;
+        let (class_shape, class_data) = class_logits.extract_tensor();
+        let expected = self.manifest.geometry(image.size).mask;
+        let (count, classes) = (outputs.queries as usize, self.manifest.classes.len());
+        let mask_shape = mask_logits.extract_tensor().0;
+        if class_shape[..] != [1, count as i64, classes as i64 + 1]
+            || mask_shape[..] != [1, count as i64, i64::from(expected.height), i64::from(expected.width)]
+        {
+            return Err(Error::internal(format!(
+                "the network answered with class logits {class_shape:?} and mask logits {mask_shape:?}; masks of {expected} were expected"
+            )));
+        }
+        Ok(Queries {
+            count,
+            classes,
+            class_logits: class_data.to_vec(),
+            mask_size: expected,
+            mask_logits: Box::new(RuntimeBuffer(mask_logits)),
+        })
+    }
+}
+
+impl OrtEngine {
+    fn run(&self, image: &Planar8) -> ort::Result<(Tensor<f32>, Tensor<f32>)> {
+        let Size { width, height } = image.size;
+        let shape = [1, 3, height as usize, width as usize];
+        let input = &self.manifest.input;
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outputs = match input.dtype {
+            Dtype::Uint8 => {
+                let planes = TensorRef::from_array_view((shape, image.data.as_slice()))?;
+                session.run_with_options(ort::inputs![input.name.as_str() => planes], &self.run_options)?
+            }
+            Dtype::Float32 => {
+                let floats: Vec<f32> = image.data.iter().copied().map(f32::from).collect();
+                let planes = TensorRef::from_array_view((shape, floats.as_slice()))?;
+                session.run_with_options(ort::inputs![input.name.as_str() => planes], &self.run_options)?
+            }
+        };
+        let mut take = |name: &str| -> ort::Result<Tensor<f32>> {
+            let value: Option<DynValue> = outputs.remove(name);
+            value
+                .ok_or_else(|| ort::Error::new(format!("the network gave no `{name}`")))?
+                .downcast()
+                .map_err(Into::into)
+        };
+        Ok((take(&self.manifest.outputs.class_logits)?, take(&self.manifest.outputs.mask_logits)?))
+    }
+}
+
+/// Logits in the runtime's own buffer, freed with it.
+struct RuntimeBuffer(Tensor<f32>);
+
+impl AsRef<[f32]> for RuntimeBuffer {
+    fn as_ref(&self) -> &[f32] {
+        self.0.extract_tensor().1
+    }
+}
+
+/// The process's one environment, on the library found first: `ORT_DYLIB_PATH`, beside the executable, the system's.
+fn environment() -> Result<&'static Environment, LoadError> {
+    static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
+    static LOADING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(environment) = ENVIRONMENT.get() {
+        return Ok(environment);
+    }
+    let fault = |error: &dyn std::fmt::Display| LoadError::Runtime { fault: error.to_string() };
+    let environment = ort::init_from(library())
+        .map_err(|error| fault(&error))?
+        .with_name("m2fp")
+        .with_telemetry(false)
+        .build()
+        .map_err(|error| fault(&error))?;
+    Ok(ENVIRONMENT.get_or_init(|| environment))
+}
+
+fn library() -> PathBuf {
+    if let Some(path) = std::env::var_os(LIBRARY_VARIABLE).filter(|path| !path.is_empty()) {
+        return path.into();
+    }
+    let beside = std::env::current_exe().unwrap_or_default().with_file_name(LIBRARY);
+    if beside.is_file() { beside } else { PathBuf::from(LIBRARY) }
+}
+
+fn session_builder(environment: &Environment, threads: usize) -> ort::Result<SessionBuilder> {
+    let builder = Session::builder(environment)?
+        .with_intra_threads(threads)?
+        // Sleeping workers leave the CPU to the rest of the request; spinning burns the share that Lambda bills.
+        .with_intra_op_spinning(false)?
+        // Sizes vary from photo to photo: a remembered pattern would only hold memory.
+        .with_memory_pattern(false)?
+        // The arena reuses what tensors leave behind within a run; without it each one is mapped and faulted in anew,
+        // which more than doubles the packaged model's time. It is emptied after every run, see `run_options`.
+        .with_execution_providers([ort::ep::CPU::default().with_arena_allocator(true).build()])?;
+    Ok(builder)
+}
+
+/// Every run gives the arena's memory back: no growth from request to request.
+fn run_options() -> ort::Result<RunOptions> {
+    let mut options = RunOptions::new()?;
+    options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
+    Ok(options)
+}
+
+fn check_file(folder: &Path, file: &ModelFile) -> Result<(), LoadError> {
+    let path = folder.join(&file.path);
+    let name = path.display().to_string();
+    let fault = |fault: String| LoadError::File { path: name.clone(), fault };
+    let length = std::fs::metadata(&path).map_err(|e| fault(e.to_string()))?.len();
+    if length != file.bytes {
+        return Err(fault(format!("it has {length} bytes where model.json says {}", file.bytes)));
+    }
+    let mut reader = std::fs::File::open(&path).map_err(|e| fault(e.to_string()))?;
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match reader.read(&mut buffer).map_err(|e| fault(e.to_string()))? {
+            0 => break,
+            n => digest.update(&buffer[..n]),
+        }
+    }
+    let found = crate::hex::encode(&digest.finalize());
+    if found == file.sha256 { Ok(()) } else { Err(LoadError::Checksum { path: name }) }
+}
+
+/// Compares what the graph declares with the manifest; dimensions that the graph leaves open are checked at each run.
+fn check_graph(session: &Session, manifest: &Manifest) -> Result<(), String> {
+    let input = match manifest.input.dtype {
+        Dtype::Uint8 => TensorElementType::Uint8,
+        Dtype::Float32 => TensorElementType::Float32,
+    };
+    let queries = i64::from(manifest.outputs.queries);
+    let columns = manifest.classes.len() as i64 + 1;
+    let float = TensorElementType::Float32;
+    check_outlet(session.inputs(), &manifest.input.name, input, [1, 3, -1, -1])?;
+    check_outlet(session.outputs(), &manifest.outputs.class_logits, float, [1, queries, columns])?;
+    check_outlet(session.outputs(), &manifest.outputs.mask_logits, float, [1, queries, -1, -1])
+}
+
+/// `-1` is open, in the graph and in `expected`.
+fn check_outlet<const N: usize>(
+    outlets: &[ort::value::Outlet],
+    name: &str,
+    element: TensorElementType,
+    expected: [i64; N],
+) -> Result<(), String> {
+    let outlet = outlets.iter().find(|o| o.name() == name).ok_or_else(|| format!("it has no tensor `{name}`"))?;
+    let ValueType::Tensor { ty, shape, .. } = outlet.dtype() else {
+        return Err(format!("`{name}` is not a tensor"));
+    };
+    if *ty != element {
+        return Err(format!("`{name}` holds {ty:?}, not {element:?}"));
+    }
+    let fits =
+        shape.len() == N && shape.iter().zip(expected).all(|(&have, want)| have == -1 || want == -1 || have == want);
+    if fits { Ok(()) } else { Err(format!("`{name}` has the shape {:?}, not {expected:?}", &shape[..])) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nano() -> (PathBuf, Manifest) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano");
+        let manifest = Manifest::read(&folder).unwrap();
+        (folder, manifest)
+    }
+
+    fn load_fault(folder: &Path, manifest: &Manifest) -> String {
+        match OrtEngine::load(folder, manifest, 1) {
+            Ok(_) => panic!("the model was accepted"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_packaged_model_answers_at_odd_sizes() {
+        let (folder, manifest) = nano();
+        let engine = OrtEngine::load(&folder, &manifest, 1).unwrap();
+        for size in [Size::new(33, 47), Size::new(800, 8), Size::new(1, 1)] {
+            let image = Planar8 { size, data: vec![127; size.area() as usize * 3] };
+            let queries = engine.infer(&image).unwrap();
+            assert_eq!(queries.mask_size, manifest.geometry(size).mask);
+            assert_eq!(queries.class_logits.len(), queries.count * (queries.classes + 1));
+            assert!(queries.mask(queries.count - 1).iter().all(|logit| logit.is_finite()));
+        }
+    }
+
+    #[test]
+    fn a_changed_file_is_refused() {
+        let (folder, mut manifest) = nano();
+        manifest.files[0].sha256 = "0".repeat(64);
+        assert!(load_fault(&folder, &manifest).contains("sha256"));
+        manifest.files[0].bytes += 1;
+        assert!(load_fault(&folder, &manifest).contains("bytes"));
+        manifest.files[0].path = "absent.onnx".to_owned();
+        assert!(load_fault(&folder, &manifest).contains("absent.onnx"));
+    }
+
+    #[test]
+    fn a_manifest_that_does_not_fit_the_graph_is_refused() {
+        let (folder, manifest) = nano();
+        let refused = |change: fn(&mut Manifest)| {
+            let mut manifest = manifest.clone();
+            change(&mut manifest);
+            load_fault(&folder, &manifest)
+        };
+        assert!(refused(|m| m.input.name = "pixels".into()).contains("`pixels`"));
+        assert!(refused(|m| m.input.dtype = Dtype::Float32).contains("Uint8"));
+        assert!(refused(|m| m.outputs.queries = 100).contains("shape"));
+        assert!(refused(|m| drop(m.classes.pop())).contains("shape"));
+    }
+}

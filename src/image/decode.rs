@@ -1,29 +1,51 @@
 //! Pixels of a photograph, upright, streamed where the format can.
+//!
+//! Every decoder gives stored rows as RGB, top to bottom as stored; what turns them upright is here and in `resample`.
+//! Alpha is dropped, not composited, and samples of 16 bits give their high byte, as Pillow's `convert("RGB")` does.
+
+mod frame;
+mod gif;
+mod guard;
+mod jpeg;
+mod png;
+mod tiff;
 
 use crate::error::{Error, Result};
 use crate::geometry::Size;
 use crate::image::Rgb8;
-use crate::image::header::Header;
+use crate::image::header::{Format, Header};
+use crate::image::resample::Resampler;
 
-/// Bytes that [`resized`] holds at its peak, its result included, the source's bytes not.
+/// Takes the next stored row: RGB, width × 3 bytes.
+type RowSink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
+
+/// Bytes of a pixel.
+const RGB: usize = 3;
+
+/// Bytes that [`resized`] holds at its peak, its result included, the source's bytes not; an upper bound.
 #[must_use]
 pub fn resized_bytes(header: &Header, target: Size) -> u64 {
-    header.held_bytes + target.area() * 3
+    decoder_bytes(header) + Resampler::bytes(header.stored, header.orientation, target)
 }
 
 /// Decodes `bytes`, turns them upright and resizes to `target` with Pillow's antialiased bilinear filter.
 ///
 /// # Errors
-/// `Undecodable`; a decoder's panic is caught and is this too.
+/// `Undecodable`; a decoder's panic is caught and is this too. `Unsupported` for a variant only the decoder recognises.
 pub fn resized(bytes: &[u8], header: &Header, target: Size) -> Result<Rgb8> {
-    let _ = (bytes, header, target);
-    Err(Error::Undecodable { detail: "not built yet".into() })
+    let mut resampler = Resampler::new(header.stored, header.orientation, target);
+    stored_rows(bytes, header, &mut |row| {
+        resampler.push(row);
+        Ok(())
+    })?;
+    resampler.finish().ok_or_else(too_few_rows)
 }
 
-/// Bytes that [`rows`] holds at its peak, the source's bytes not.
+/// Bytes that [`rows`] holds at its peak, the source's bytes not; an upper bound.
 #[must_use]
 pub fn rows_bytes(header: &Header) -> u64 {
-    header.held_bytes
+    let turned = if rows_stream(header) { u64::from(header.stored.width) } else { header.stored.area() };
+    decoder_bytes(header) + turned * RGB as u64
 }
 
 /// Gives every upright row, top to bottom, at the photo's own size: `sink(y, rgb)`.
@@ -31,6 +53,107 @@ pub fn rows_bytes(header: &Header) -> u64 {
 /// # Errors
 /// `Undecodable`, or what `sink` returns.
 pub fn rows(bytes: &[u8], header: &Header, sink: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
-    let _ = (bytes, header, sink);
-    Err(Error::Undecodable { detail: "not built yet".into() })
+    if rows_stream(header) { streamed_rows(bytes, header, sink) } else { turned_rows(bytes, header, sink) }
+}
+
+/// Whether upright rows come in stored order.
+fn rows_stream(header: &Header) -> bool {
+    !header.orientation.transposes() && !header.orientation.flips_stored_rows()
+}
+
+fn streamed_rows(bytes: &[u8], header: &Header, sink: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
+    let mut mirrored = Vec::new();
+    let mut y = 0;
+    stored_rows(bytes, header, &mut |row| {
+        let upright = if header.orientation.flips_stored_columns() {
+            mirrored.clear();
+            mirrored.extend(row.rchunks_exact(RGB).flatten());
+            &mirrored
+        } else {
+            row
+        };
+        sink(y, upright)?;
+        y += 1;
+        Ok(())
+    })?;
+    if y == header.stored.height { Ok(()) } else { Err(too_few_rows()) }
+}
+
+fn turned_rows(bytes: &[u8], header: &Header, sink: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
+    let (stored, orientation, upright) = (header.stored, header.orientation, header.upright());
+    let stride = upright.width as usize * RGB;
+    let mut frame = vec![0; stride * upright.height as usize];
+    let place = |index: usize, length: u32, flipped: bool| if flipped { length as usize - 1 - index } else { index };
+    let mut stored_y = 0;
+    stored_rows(bytes, header, &mut |row| {
+        let across = place(stored_y, stored.height, orientation.flips_stored_rows());
+        for (stored_x, pixel) in row.chunks_exact(RGB).enumerate() {
+            let along = place(stored_x, stored.width, orientation.flips_stored_columns());
+            let (x, y) = if orientation.transposes() { (across, along) } else { (along, across) };
+            frame[y * stride + x * RGB..][..RGB].copy_from_slice(pixel);
+        }
+        stored_y += 1;
+        Ok(())
+    })?;
+    if stored_y != stored.height as usize {
+        return Err(too_few_rows());
+    }
+    (0..).zip(frame.chunks_exact(stride)).try_for_each(|(y, row)| sink(y, row))
+}
+
+/// Decodes; gives stored rows in order, exactly `stored.height` of them on success.
+fn stored_rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
+    guard::decoder(sink, |sink| match header.format {
+        Format::Jpeg => jpeg::rows(bytes, header, sink),
+        Format::Png => png::rows(bytes, header, sink),
+        Format::Gif => gif::rows(bytes, header, sink),
+        Format::Tiff => tiff::rows(bytes, header, sink),
+        Format::WebP => frame::webp_rows(bytes, header, sink),
+        Format::Bmp => frame::bmp_rows(bytes, header, sink),
+    })
+}
+
+/// Bytes of the decoder: what it holds of the picture, its rows and its fixed buffers.
+fn decoder_bytes(header: &Header) -> u64 {
+    let (a_column, fixed) = match header.format {
+        Format::Jpeg => jpeg::WORKING_BYTES,
+        Format::Png => png::WORKING_BYTES,
+        Format::Gif => gif::WORKING_BYTES,
+        Format::Tiff => tiff::WORKING_BYTES,
+        Format::WebP | Format::Bmp => frame::WORKING_BYTES,
+    };
+    header.held_bytes + u64::from(header.stored.width) * a_column + fixed
+}
+
+fn too_few_rows() -> Error {
+    undecodable("it ends before its last row")
+}
+
+fn undecodable(detail: impl Into<String>) -> Error {
+    Error::Undecodable { detail: detail.into() }
+}
+
+/// Pixels of `stride` bytes whose first three are red, green and blue.
+fn rgb_of(pixels: &[u8], stride: usize, out: &mut [u8]) {
+    for (pixel, out) in pixels.chunks_exact(stride).zip(out.chunks_exact_mut(RGB)) {
+        out.copy_from_slice(&pixel[..RGB]);
+    }
+}
+
+/// Pixels of `stride` bytes whose first is grey.
+fn rgb_of_grey(pixels: &[u8], stride: usize, out: &mut [u8]) {
+    for (pixel, out) in pixels.chunks_exact(stride).zip(out.chunks_exact_mut(RGB)) {
+        out.fill(pixel[0]);
+    }
+}
+
+/// Pillow's `cmyk2rgb` (`src/libImaging/Convert.c`) for 0 = no ink.
+fn rgb_of_cmyk(pixels: &[u8], out: &mut [u8]) {
+    for (pixel, out) in pixels.chunks_exact(4).zip(out.chunks_exact_mut(RGB)) {
+        let light = 255 - u32::from(pixel[3]);
+        for (ink, out) in pixel.iter().zip(out) {
+            let product = u32::from(*ink) * light + 128;
+            *out = (light - (((product >> 8) + product) >> 8)) as u8;
+        }
+    }
 }

@@ -1,6 +1,18 @@
 //! What an image file says of itself before anything is decoded.
+//!
+//! The format is found by content, never by name. Reading a header allocates nothing, whatever the file claims.
 
-use crate::error::{Error, Result};
+mod bmp;
+mod bytes;
+mod exif;
+mod gif;
+mod jpeg;
+mod png;
+mod sniff;
+mod tiff;
+mod webp;
+
+use crate::error::{Error, Limit, Result};
 use crate::geometry::{Orientation, Size};
 
 /// Image formats served, found by content.
@@ -14,6 +26,34 @@ pub enum Format {
     Tiff,
 }
 
+impl Format {
+    /// The format's name as people write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Jpeg => "JPEG",
+            Self::Png => "PNG",
+            Self::WebP => "WebP",
+            Self::Bmp => "BMP",
+            Self::Gif => "GIF",
+            Self::Tiff => "TIFF",
+        }
+    }
+
+    /// The format's media type.
+    #[must_use]
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Jpeg => "image/jpeg",
+            Self::Png => "image/png",
+            Self::WebP => "image/webp",
+            Self::Bmp => "image/bmp",
+            Self::Gif => "image/gif",
+            Self::Tiff => "image/tiff",
+        }
+    }
+}
+
 /// Checked header of an image: sides are at least 1, pixels within the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
@@ -21,8 +61,9 @@ pub struct Header {
     /// Size as stored.
     pub stored: Size,
     pub orientation: Orientation,
-    /// Bytes the decoder holds at once besides single rows: 0 for baseline JPEG and non-interlaced PNG; coefficients
-    /// of a progressive JPEG; the whole decoded frame of an interlaced PNG, WebP, BMP, GIF or TIFF.
+    /// Bytes the decoder holds at once besides single rows: 0 for baseline JPEG and non-interlaced PNG and GIF;
+    /// coefficients of a progressive JPEG; the whole decoded frame, with the decoder's own copies, of an interlaced
+    /// PNG or GIF, a WebP or a BMP; the strips or tiles of one band of a TIFF.
     pub held_bytes: u64,
 }
 
@@ -40,6 +81,130 @@ impl Header {
 /// `Unsupported` (not an image type served, or a variant that is not), `Undecodable` (empty, cut short, inconsistent),
 /// `TooLarge` with `Limit::Pixels` above `max_pixels`.
 pub fn read(bytes: &[u8], max_pixels: u64) -> Result<Header> {
-    let _ = (bytes, max_pixels);
-    Err(Error::Unsupported { detail: "not built yet".into() })
+    let header = match sniff::format(bytes)? {
+        Format::Jpeg => jpeg::read(bytes),
+        Format::Png => png::read(bytes),
+        Format::WebP => webp::read(bytes),
+        Format::Bmp => bmp::read(bytes),
+        Format::Gif => gif::read(bytes),
+        Format::Tiff => tiff::read(bytes),
+    }?;
+    if header.stored.width == 0 || header.stored.height == 0 {
+        return Err(undecodable("it says that a side is 0 pixels long"));
+    }
+    let pixels = header.stored.area();
+    if pixels > max_pixels {
+        let size = header.upright();
+        let detail = format!("the image has {size} = {pixels} pixels; the limit is {max_pixels} pixels");
+        return Err(Error::TooLarge { limit: Limit::Pixels, detail });
+    }
+    Ok(header)
+}
+
+fn undecodable(detail: &str) -> Error {
+    Error::Undecodable { detail: detail.into() }
+}
+
+fn unsupported(detail: &str) -> Error {
+    Error::Unsupported { detail: detail.into() }
+}
+
+/// The file ends, or points outside itself, before its header is complete.
+fn cut_short() -> Error {
+    undecodable("the file ends before its header is complete")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(bytes: &[u8]) -> String {
+        match read(bytes, u64::MAX) {
+            Err(Error::Unsupported { detail }) => detail,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A JPEG's frame header and first scan header, enough for `read`.
+    fn jpeg(frame: u8, precision: u8, size: Size, factors: &[u8], in_scan: u8) -> Vec<u8> {
+        let count = factors.len() as u8;
+        let mut bytes = vec![0xff, 0xd8, 0xff, frame, 0, 8 + 3 * count, precision];
+        bytes.extend((size.height as u16).to_be_bytes());
+        bytes.extend((size.width as u16).to_be_bytes());
+        bytes.push(count);
+        for (id, factor) in factors.iter().enumerate() {
+            bytes.extend([id as u8 + 1, *factor, 0]);
+        }
+        bytes.extend([0xff, 0xda, 0, 6 + 2 * in_scan, in_scan]);
+        bytes.extend(vec![0; 3 + 2 * usize::from(in_scan)]);
+        bytes
+    }
+
+    #[test]
+    fn what_is_not_served_has_a_name() {
+        assert!(refusal(b"\0\0\0\x18ftypheic\0\0").starts_with("HEIC is not served; send a JPEG"));
+        assert!(refusal(b"\0\0\0\x18ftypavif\0\0").starts_with("AVIF"));
+        assert!(refusal(b"%PDF-1.7").starts_with("PDF"));
+        assert!(refusal(b"<?xml version='1.0'?>\n<svg xmlns=''/>").starts_with("SVG"));
+        assert!(refusal(b"  <html>").starts_with("HTML"));
+        assert!(refusal(b"BMW is a make of car").starts_with("this is not an image of a known type"));
+        assert!(refusal(&[7; 100]).contains("JPEG, PNG, WebP, BMP, GIF or TIFF"));
+    }
+
+    #[test]
+    fn an_empty_file_is_undecodable() {
+        assert!(matches!(read(b"", u64::MAX), Err(Error::Undecodable { .. })));
+    }
+
+    #[test]
+    fn jpeg_variants() {
+        let size = Size::new(640, 480);
+        let baseline = jpeg(0xc0, 8, size, &[0x22, 0x11, 0x11], 3);
+        let header = read(&baseline, u64::MAX).unwrap();
+        assert_eq!((header.stored, header.held_bytes), (size, 0));
+        for (frame, precision, said) in [(0xc1, 12, "8 bits"), (0xc3, 8, "lossless"), (0xc9, 8, "arithmetic")] {
+            assert!(refusal(&jpeg(frame, precision, size, &[0x11], 1)).contains(said));
+        }
+        assert!(refusal(&jpeg(0xc0, 8, size, &[0x11, 0x11], 2)).contains("components"));
+    }
+
+    #[test]
+    fn jpeg_coefficients_are_charged() {
+        let blocks = |header: &[u8]| read(header, u64::MAX).unwrap().held_bytes;
+        let size = Size::new(641, 481);
+        // 4:2:0: 82 × 62 blocks of luma (padded to whole MCUs), 41 × 31 of each chroma; a pointer a row of blocks.
+        let subsampled = (82 * 62 + 2 * 41 * 31) * 128 + (62 + 2 * 31) * 8;
+        assert_eq!(blocks(&jpeg(0xc2, 8, size, &[0x22, 0x11, 0x11], 3)), subsampled);
+        // A baseline file with its components in separate scans needs them too.
+        assert_eq!(blocks(&jpeg(0xc0, 8, size, &[0x22, 0x11, 0x11], 1)), subsampled);
+        assert_eq!(blocks(&jpeg(0xc2, 8, size, &[0x11], 1)), 81 * 61 * 128 + 61 * 8);
+    }
+
+    #[test]
+    fn sides_of_zero_are_undecodable() {
+        for size in [Size::new(0, 5), Size::new(5, 0)] {
+            assert!(matches!(read(&jpeg(0xc0, 8, size, &[0x11], 1), u64::MAX), Err(Error::Undecodable { .. })));
+        }
+    }
+
+    #[test]
+    fn pixels_are_limited() {
+        let bytes = jpeg(0xc0, 8, Size::new(400, 300), &[0x11], 1);
+        assert!(read(&bytes, 120_000).is_ok());
+        match read(&bytes, 119_999) {
+            Err(Error::TooLarge { limit: Limit::Pixels, detail }) => {
+                assert_eq!(detail, "the image has 400×300 = 120000 pixels; the limit is 119999 pixels");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn endless_scans_are_refused() {
+        let mut bytes = jpeg(0xc2, 8, Size::new(400, 300), &[0x11], 1);
+        for _ in 0..100 {
+            bytes.extend([0xff, 0xda, 0, 8, 1, 0, 0, 0, 0, 0]);
+        }
+        assert!(matches!(read(&bytes, u64::MAX), Err(Error::Undecodable { .. })));
+    }
 }

@@ -58,7 +58,7 @@ class MobileNetV1(nn.Module):
 
 
 def load_bodypix(backbone: MobileNetV1, folder: Path) -> None:
-    """Copy BodyPix's weights from `folder` (`model-stride16.json` and its shard) into `backbone`."""
+    """Copy BodyPix's weights into `backbone` from `folder` (`model-stride16.json`, its shard)."""
     weights = read_tfjs_weights(folder / "model-stride16.json")
     prefix = "MobilenetV1/Conv2d_"
     _assign(backbone.stem, weights[f"{prefix}0/weights"], weights[f"{prefix}0/Conv2D_bias"])

@@ -1,5 +1,6 @@
-"""Checkpoints: what a training run needs to go on, and the networks that came out of earlier ones."""
+"""Checkpoints: what a training run needs to go on, and the networks of finished ones."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,23 +32,36 @@ V0_NAMES = (
 
 @dataclass
 class Checkpoint:
-    """The state of a training run after `step` steps and `elapsed_s` seconds of training."""
+    """The state of a training run after `step` steps and `elapsed_s` seconds of training.
+
+    optimizer: AdamW's moments, by the number of the parameter; its rates follow from the recipe.
+    """
 
     step: int
     elapsed_s: float
+    recipe: dict[str, Any]
     network: dict[str, Tensor]
     average: dict[str, Tensor]
-    optimizer: dict[str, Any]
+    optimizer: dict[int, dict[str, Tensor]]
 
     def save(self, path: Path) -> None:
-        """Write to `path` in one move, so that a run stopped while saving keeps its last checkpoint."""
+        """Write to `path` in one move: a run stopped while saving keeps its last checkpoint."""
+        header = {"step": self.step, "elapsed_s": self.elapsed_s, "recipe": self.recipe}
         partial = path.with_suffix(".partial")
-        torch.save(vars(self), partial)
+        # PyTorch 1.13 loads no float safely, only tensors and text: hence JSON.
+        stored = {
+            "header": json.dumps(header),
+            "network": self.network,
+            "average": self.average,
+            "optimizer": self.optimizer,
+        }
+        torch.save(stored, partial)
         partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":
-        return cls(**torch.load(path, map_location="cpu", weights_only=True))
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        return cls(**json.loads(stored.pop("header")), **stored)
 
 
 def load_network(path: Path) -> NanoParser:

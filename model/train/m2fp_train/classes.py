@@ -1,4 +1,4 @@
-"""The classes of multi-person human parsing as CIHP names them, their colours and their mirror images.
+"""The classes of human parsing as CIHP names them, their colours and their mirror images.
 
 Source of names and order: the CIHP data set (Gong et al., "Instance-level Human Parsing via Part
 Grouping Network", ECCV 2018), with `Human` after the 20 parts as in M2FP (arXiv 2301.00394).

@@ -10,8 +10,8 @@ STRIDE = 4
 class SizeRule:
     """How large a photo is shown to the model; all values in pixels.
 
-    The short side becomes `min_side` unless the long side would then exceed `max_side`. `divisor` is
-    what the graph pads to. Under a short side of `smallest_side` the results are of little use.
+    The short side becomes `min_side` unless the long side would then exceed `max_side`. The graph
+    pads to multiples of `divisor`. Under a short side of `smallest_side` results are of little use.
     """
 
     min_side: int
@@ -20,17 +20,9 @@ class SizeRule:
     smallest_side: int
 
     def working_size(self, width: int, height: int) -> tuple[int, int]:
-        """Unpadded (width, height) for a photo, as detectron2's `ResizeShortestEdge` computes it."""
+        """Unpadded (width, height) for a photo, as detectron2's `ResizeShortestEdge` has it."""
         scale = min(self.min_side / min(width, height), self.max_side / max(width, height))
         return max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
-
-    def padded_size(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) after padding right and below to multiples of `divisor`."""
-        return _round_up(width, self.divisor), _round_up(height, self.divisor)
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
 
 
 NANO_SIZE = SizeRule(min_side=384, max_side=800, divisor=32, smallest_side=128)

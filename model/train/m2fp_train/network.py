@@ -46,7 +46,7 @@ def projection(channels: int, out_channels: int) -> nn.Sequential:
 class NanoParser(nn.Module):
     """Normalised RGB [N, 3, H, W], H and W multiples of 16 -> logits [N, 21, H/4, W/4].
 
-    Channels 0..19 are the parts, to be read by a softmax over them; channel 20 is Human, by a sigmoid.
+    Channels 0..19 are the parts, to be read by a softmax; channel 20 is Human, by a sigmoid.
     """
 
     def __init__(self) -> None:

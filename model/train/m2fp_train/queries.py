@@ -9,8 +9,8 @@ from m2fp_train.network import NanoParser
 
 OWN_CLASS_LOGIT = 8.0
 """Logit of a query's own class; every other class, and "no object", has its negative."""
-LARGEST_PROBABILITY = 1 - 1e-6
-"""Cap of a part's probability before it becomes a logit (about 13.8), which would be infinite at 1."""
+SMALLEST_ODDS_AGAINST = 1e-12
+"""Floor of the odds against a part, relative to the likeliest one: a mask logit is at most 27.6."""
 
 
 def normalise(image: Tensor) -> Tensor:
@@ -21,8 +21,8 @@ def normalise(image: Tensor) -> Tensor:
 class QueryParser(nn.Module):
     """uint8 RGB [1, 3, H, W] of any size -> class logits [1, 21, 22] and mask logits [1, 21, h, w].
 
-    There is one fixed query per class. h and w are a quarter of H and W padded to multiples of `divisor`.
-    A part's mask logit is the logit of its softmax probability, so that sigmoid gives the probability.
+    There is one fixed query per class. h and w are a quarter of H and W, these padded to multiples
+    of `divisor`. A part's mask logit is the logit of its softmax probability.
     """
 
     def __init__(self, network: NanoParser, divisor: int) -> None:
@@ -31,14 +31,19 @@ class QueryParser(nn.Module):
         self.divisor = divisor
         own_class = torch.eye(NUM_CLASSES, NUM_CLASSES + 1)
         self.register_buffer("class_logits", (2 * own_class - 1)[None] * OWN_CLASS_LOGIT)
+        others = 1 - torch.eye(NUM_PARTS)
+        self.register_buffer("sum_of_others", others[:, :, None, None])
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.network(self._pad(normalise(image)))
         parts, human = logits[:, :NUM_PARTS], logits[:, NUM_PARTS:]
-        log_probability = parts.log_softmax(1)
-        probability = log_probability.exp().clamp(max=LARGEST_PROBABILITY)
-        masks = log_probability - torch.log(1.0 - probability)
-        return self.class_logits, torch.cat([masks, human], 1)
+        return self.class_logits, torch.cat([self._softmax_logits(parts), human], 1)
+
+    def _softmax_logits(self, parts: Tensor) -> Tensor:
+        """log(p / (1 - p)) of p = softmax(parts); 1 - p is a sum, for a difference would cancel."""
+        parts = parts - parts.amax(1, keepdim=True)
+        others = F.conv2d(parts.exp(), self.sum_of_others)
+        return parts - others.clamp(min=SMALLEST_ODDS_AGAINST).log()
 
     def _pad(self, image: Tensor) -> Tensor:
         # Written without negative remainders, on whose sign PyTorch and ONNX need not agree.

@@ -1,0 +1,191 @@
+# `make help` lists what can be made. Needs Rust, Python 3 with pip, a C compiler and make.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+ORT_VERSION := 1.31.0
+PYTHON ?= python3
+CARGO ?= cargo
+VENV := .venv
+# pip and python of the tools' own environment; tests find `.venv` themselves.
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+
+# Where cargo builds, whoever chose it.
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+M2FP := $(TARGET_DIR)/release/m2fp
+
+# The Lambda package: `make lambda MODEL=model/nano ARCH=arm64`. What `sam build` asks for is the template's default.
+HOST_ARCH := $(subst aarch64,arm64,$(shell uname -m))
+ARCH ?= $(if $(filter build-%,$(MAKECMDGOALS)),x86_64,$(HOST_ARCH))
+MODEL ?= model/nano
+PACKAGE := dist/m2fp-lambda-$(ARCH)
+
+say = @printf '\033[1m» %s\033[0m\n'
+
+.PHONY: help
+help: ## list the targets
+	@printf 'make TARGET, with TARGET one of\n\n'
+	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+# --- what is fetched --------------------------------------------------------------------------------------------
+
+.PHONY: runtime tools tools-pin
+runtime: .runtime/onnxruntime-$(ORT_VERSION) .runtime/photos/astronaut.png ## ONNX Runtime and a photo, out of PyPI's wheels
+tools: $(VENV)/tools ## Python tools that tests and checks run, in .venv
+
+.runtime/onnxruntime-$(ORT_VERSION):
+	$(say) "fetching ONNX Runtime $(ORT_VERSION)"
+	@$(PYTHON) scripts/fetch_wheel_file.py onnxruntime==$(ORT_VERSION) \
+		'onnxruntime/capi/libonnxruntime.so.*=.runtime/libonnxruntime.so' \
+		'onnxruntime/LICENSE=.runtime/licences/onnxruntime/LICENSE' \
+		'onnxruntime/ThirdPartyNotices.txt=.runtime/licences/onnxruntime/ThirdPartyNotices.txt'
+	@touch $@
+
+.runtime/photos/astronaut.png:
+	$(say) "fetching a photo in the public domain"
+	@$(PYTHON) scripts/fetch_wheel_file.py scikit-image==0.26.0 'skimage/data/astronaut.png=$@'
+
+$(VENV)/bin/python:
+	$(say) "making a Python environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Python's venv module is missing: install it (Debian, Ubuntu: python3-venv) and run make again." >&2; exit 1; }
+
+$(VENV)/tools: tools/requirements.txt | $(VENV)/bin/python
+	$(say) "installing the tools of $< (a minute)"
+	@$(PIP) install --requirement $<
+	@touch $@
+
+$(VENV)/cross: tools/requirements-cross.txt | $(VENV)/bin/python
+	$(say) "installing cargo-lambda and zig"
+	@$(PIP) install --requirement $<
+	@touch $@
+
+tools-pin: ## pin again what tools/requirements.in asks for
+	$(say) "resolving tools/requirements.in in a fresh environment"
+	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; $(PYTHON) -m venv $$folder
+	$$folder/bin/python -m pip install --quiet --requirement tools/requirements.in
+	{ echo '# Made from requirements.in by `make tools-pin`.'; $$folder/bin/python -m pip freeze; } > tools/requirements.txt
+
+# --- build and try ----------------------------------------------------------------------------------------------
+
+.PHONY: build demo
+# Cargo decides what is out of date, so it is always asked.
+build: runtime ## the command line and the Lambda bootstrap, optimised
+	$(say) "building (release; about five minutes the first time)"
+	@$(CARGO) build --release --locked --bins
+
+.runtime/python/PIL: tools/requirements-demo.txt
+	$(say) "installing Pillow beside the runtime"
+	@$(PYTHON) -m pip --disable-pip-version-check --quiet install --root-user-action ignore --upgrade --target .runtime/python --requirement $<
+	@touch $@
+
+demo/photos/astronaut.png: .runtime/photos/astronaut.png
+	@mkdir -p $(@D) && cp $< $@
+
+demo/photos/scene.jpg: .runtime/photos/astronaut.png scripts/compose_scene.py | .runtime/python/PIL
+	$(say) "composing a scene of several people"
+	@PYTHONPATH=.runtime/python $(PYTHON) scripts/compose_scene.py $< $@
+
+demo: build demo/photos/astronaut.png demo/photos/scene.jpg ## parse a real photo and a scene through the Lambda dispatcher
+	$(say) "parsing demo/photos through the Lambda dispatcher"
+	@$(PYTHON) scripts/demo.py --m2fp $(M2FP) --out demo demo/photos/astronaut.png demo/photos/scene.jpg
+
+# --- Lambda package ---------------------------------------------------------------------------------------------
+
+# Cargo where the machine is of the wanted kind, zig (a C compiler for any target and glibc) where it is not.
+BUILDER ?= $(if $(filter $(HOST_ARCH),$(ARCH)),cargo,zig)
+RUST_TARGET := $(subst arm64,aarch64,$(ARCH))-unknown-linux-gnu
+LICENCES := .runtime/licences
+RUNTIME_LIBRARY := $(if $(filter $(HOST_ARCH),$(ARCH)),.runtime/libonnxruntime.so,.runtime/$(ARCH)/libonnxruntime.so)
+
+.PHONY: lambda lambda-cargo lambda-zig build-HttpFunction build-S3Function
+lambda: lambda-$(BUILDER) ## the Lambda package in dist/ (MODEL=model/nano ARCH=x86_64 or arm64)
+
+# $(1): the bootstrap to package.
+package = $(PYTHON) scripts/package.py --bootstrap $(1) --runtime $(RUNTIME_LIBRARY) --model $(MODEL) \
+	--licences $(LICENCES) --arch $(ARCH) --out $(PACKAGE)
+
+lambda-cargo: runtime $(LICENCES)/crates.txt
+	$(say) "building the Lambda package for $(ARCH) with $(MODEL) (release; about five minutes the first time)"
+	@$(CARGO) build --release --locked --bin bootstrap
+	@if $(PYTHON) scripts/al2023.py $(TARGET_DIR)/release/bootstrap; then \
+		$(call package,$(TARGET_DIR)/release/bootstrap); \
+	else \
+		echo 'This machine is newer than Lambda: building again with zig, for an older glibc.'; \
+		$(MAKE) lambda-zig; \
+	fi
+
+lambda-zig: runtime $(RUNTIME_LIBRARY) $(LICENCES)/crates.txt $(VENV)/cross
+	$(say) "building the Lambda package for $(ARCH) with $(MODEL) and zig (release; about five minutes the first time)"
+	@[ -d "$$(rustc --print target-libdir --target $(RUST_TARGET))" ] || rustup target add $(RUST_TARGET) || { \
+		echo "Rust's standard library for $(RUST_TARGET) is missing and rustup cannot fetch it." >&2; exit 1; }
+	@PATH="$(abspath $(VENV)/bin):$$PATH" $(CARGO) lambda build --release --locked --bin bootstrap --target $(RUST_TARGET)
+	@$(call package,$(TARGET_DIR)/lambda/bootstrap/bootstrap)
+
+.runtime/%/libonnxruntime.so: .runtime/onnxruntime-$(ORT_VERSION)
+	$(say) "fetching ONNX Runtime $(ORT_VERSION) for $*"
+	@$(PYTHON) scripts/fetch_wheel_file.py onnxruntime==$(ORT_VERSION) --arch $(subst arm64,aarch64,$*) \
+		'onnxruntime/capi/libonnxruntime.so.*=$@'
+
+$(LICENCES)/crates.txt: Cargo.lock scripts/crate_licences.py
+	$(say) "collecting the licences of the crates"
+	@$(PYTHON) scripts/crate_licences.py $(RUST_TARGET) $@
+
+# What `sam build` calls (BuildMethod: makefile). Both functions are the same package.
+build-HttpFunction build-S3Function: lambda
+	@cp -R $(PACKAGE)/. "$(ARTIFACTS_DIR)"
+
+# --- check ------------------------------------------------------------------------------------------------------
+
+.PHONY: test test-rust test-python lint lint-rust lint-python lint-template bench fuzz
+test: test-rust test-python ## all tests, end-to-end ones included
+
+test-rust: runtime tools ## tests of the crate, those under the Lambda emulator included
+	$(say) "running the crate's tests"
+	@$(CARGO) test --locked
+
+test-python: runtime tools ## tests of the template, the scripts and the packaging
+	$(say) "running the Python tests"
+	@$(VENV)/bin/python -m pytest -q
+
+lint: lint-rust lint-python lint-template ## formatting, lints, docs, licences, spelling, template
+
+lint-rust: runtime
+	$(say) "checking formatting, lints and docs of the crate"
+	@$(CARGO) fmt --check
+	@$(CARGO) clippy --locked --all-targets -- -D warnings
+	@RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked --log-level error check bans licenses sources; \
+		else echo 'cargo-deny is not installed (cargo install --locked cargo-deny): dependencies not checked'; fi
+
+lint-python: tools
+	$(say) "checking the Python code and spelling"
+	@$(VENV)/bin/ruff check --quiet && $(VENV)/bin/ruff format --quiet --check
+	@$(VENV)/bin/typos
+
+lint-template: tools
+	$(say) "checking template.yaml"
+	@$(VENV)/bin/cfn-lint template.yaml
+	@SAM_CLI_TELEMETRY=0 $(VENV)/bin/sam validate --lint --region us-east-1
+
+bench: runtime ## benchmarks: decode, post-processing, end to end
+	$(say) "running the benchmarks"
+	@$(CARGO) bench --locked
+
+FUZZ_SECONDS ?= 30
+# Without a sanitizer libFuzzer runs on the stable compiler.
+fuzz: runtime ## every fuzz target for a short time (FUZZ_SECONDS=30 each)
+	@command -v cargo-fuzz >/dev/null || { echo 'cargo-fuzz is missing: cargo install --locked cargo-fuzz' >&2; exit 1; }
+	@for file in fuzz/fuzz_targets/*.rs; do \
+		name=$$(basename $$file .rs); printf '\033[1m» fuzzing %s\033[0m\n' $$name; \
+		$(CARGO) fuzz run --sanitizer none $$name -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096; \
+	done
+
+# --- clean ------------------------------------------------------------------------------------------------------
+
+.PHONY: clean
+clean: ## remove what was built and fetched
+	rm -rf $(VENV) .runtime demo dist .aws-sam
+	$(CARGO) clean

@@ -1,0 +1,109 @@
+"""Measures a model on labelled photos, from photo to label map at the photo's own size.
+
+The steps after the network are those of the Lambda function's `semantic` label map.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from m2fp_train.classes import IGNORE, NUM_CLASSES, NUM_PARTS, PERSON_ID
+from m2fp_train.geometry import STRIDE, SizeRule
+from m2fp_train.onnx_graph import INPUT_NAME, OUTPUT_NAMES, open_session
+from m2fp_train.queries import QueryParser
+from m2fp_train.scene import Scene
+
+Predictor = Callable[[np.ndarray], tuple[Tensor, Tensor]]
+"""uint8 [1, 3, H, W] -> class logits [1, Q, 22] and mask logits [1, Q, h, w] at stride 4."""
+
+
+def torch_predictor(parser: QueryParser) -> Predictor:
+    def predict(image: np.ndarray) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            return parser(torch.from_numpy(image))
+
+    return predict
+
+
+def onnx_predictor(path: Path) -> Predictor:
+    session = open_session(path)
+
+    def predict(image: np.ndarray) -> tuple[Tensor, Tensor]:
+        class_logits, mask_logits = session.run(list(OUTPUT_NAMES), {INPUT_NAME: image})
+        return torch.from_numpy(class_logits), torch.from_numpy(mask_logits)
+
+    return predict
+
+
+@dataclass
+class Scores:
+    """Pixels counted over photos: per class 0..20, where Human is judged by its own mask."""
+
+    intersection: np.ndarray
+    union: np.ndarray
+
+    @classmethod
+    def empty(cls) -> "Scores":
+        return cls(np.zeros(NUM_CLASSES, np.int64), np.zeros(NUM_CLASSES, np.int64))
+
+    def add(self, class_id: int, predicted: np.ndarray, true: np.ndarray) -> None:
+        """Count one class in one photo; both are bool [pixels], ignored pixels left out."""
+        self.intersection[class_id] += np.count_nonzero(predicted & true)
+        self.union[class_id] += np.count_nonzero(predicted | true)
+
+    @property
+    def iou(self) -> np.ndarray:
+        """Intersection over union [21]; NaN for a class that is nowhere."""
+        with np.errstate(invalid="ignore"):
+            return self.intersection / self.union
+
+    @property
+    def mean_iou(self) -> float:
+        """mIoU over the 20 part classes (Background included) that occur or are predicted."""
+        return float(np.nanmean(self.iou[:NUM_PARTS]))
+
+    @property
+    def person_iou(self) -> float:
+        return float(self.iou[PERSON_ID])
+
+
+def evaluate(predict: Predictor, rule: SizeRule, scenes: Iterable[Scene]) -> Scores:
+    scores = Scores.empty()
+    for scene in scenes:
+        label_map, human = parse(predict, rule, scene.image)
+        known = scene.parts != IGNORE
+        for class_id in range(NUM_PARTS):
+            scores.add(class_id, label_map[known] == class_id, scene.parts[known] == class_id)
+        known = scene.person != IGNORE
+        scores.add(PERSON_ID, human[known], scene.person[known] == 1)
+    return scores
+
+
+def parse(predict: Predictor, rule: SizeRule, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Label map (class id 0..19) and Human mask (bool) of a photo uint8 [H, W, 3], at its size."""
+    height, width = photo.shape[:2]
+    working = rule.working_size(width, height)
+    resized = Image.fromarray(photo).resize(working, Image.Resampling.BILINEAR)
+    image = np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1)[None])
+    class_logits, mask_logits = predict(image)
+    masks = to_photo_size(mask_logits, working, (width, height))[0]
+    # Part classes only: Human overlaps all of them, and the last logit is "no object".
+    probability = class_logits[0].softmax(-1)[:, :NUM_PARTS]
+    semantic = torch.einsum("qc,qhw->chw", probability, masks.sigmoid())
+    return semantic.argmax(0).numpy().astype(np.uint8), (masks[PERSON_ID] > 0).numpy()
+
+
+def to_photo_size(mask_logits: Tensor, working: tuple[int, int], photo: tuple[int, int]) -> Tensor:
+    """Mask logits [1, Q, h, w] upsampled to the padded size, cropped, resampled to the photo.
+
+    Sizes are (width, height). Both steps are bilinear, half-pixel centres, no antialiasing.
+    """
+    padded = F.interpolate(mask_logits, scale_factor=STRIDE, mode="bilinear", align_corners=False)
+    cropped = padded[:, :, : working[1], : working[0]]
+    return F.interpolate(cropped, size=photo[::-1], mode="bilinear", align_corners=False)

@@ -1,0 +1,101 @@
+"""The manifest `model.json`: the only place where the Rust code learns a model's facts."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from m2fp_train.classes import BACKGROUND_ID, CLASS_NAMES, NUM_CLASSES, PERSON_ID, voc_color
+from m2fp_train.geometry import NANO_SIZE, STRIDE
+from m2fp_train.onnx_graph import INPUT_NAME, OUTPUT_NAMES
+
+SCHEMA = 1
+MANIFEST_NAME = "model.json"
+THRESHOLDS = {
+    "top_k": 100,
+    "part_score": 0.1,
+    "person_score": 0.1,
+    "paste_score": 0.5,
+    "nms_iou": 0.7,
+}
+"""ModelScope's values for `image-human-parsing`, and the IoU from which two persons are one."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What a person decides about a model: its name and where it comes from.
+
+    accuracy: given only where the validation photos cannot judge the model, since it was trained on
+    them; then the figures that can.
+    """
+
+    name: str
+    version: str
+    description: str
+    licence: str
+    provenance: dict[str, str]
+    accuracy: dict[str, Any] | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> "About":
+        return cls(**json.loads(path.read_text()))
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured of a model: memory, time and accuracy, as the manifest has them."""
+
+    memory: dict[str, int]
+    time: dict[str, int]
+    accuracy: dict[str, Any]
+
+
+def build(graph: Path, about: About, figures: Figures) -> dict[str, Any]:
+    """The manifest of the model whose only file is `graph`."""
+    data = graph.read_bytes()
+    return {
+        "schema": SCHEMA,
+        "name": about.name,
+        "version": about.version,
+        "description": about.description,
+        "licence": about.licence,
+        "files": [
+            {
+                "path": graph.name,
+                "sha256": hashlib.sha256(data).hexdigest(),
+                "bytes": len(data),
+            }
+        ],
+        "input": {"name": INPUT_NAME, "dtype": "uint8", "size": asdict(NANO_SIZE)},
+        "outputs": {
+            "class_logits": OUTPUT_NAMES[0],
+            "mask_logits": OUTPUT_NAMES[1],
+            "queries": NUM_CLASSES,
+            "stride": STRIDE,
+        },
+        "classes": [
+            {"id": class_id, "name": name, "color": list(voc_color(class_id))}
+            for class_id, name in enumerate(CLASS_NAMES)
+        ],
+        "background_id": BACKGROUND_ID,
+        "person_id": PERSON_ID,
+        "label_map": "semantic",
+        "thresholds": THRESHOLDS,
+        "memory": figures.memory,
+        "time": figures.time,
+        "provenance": about.provenance,
+        "accuracy": figures.accuracy,
+    }
+
+
+def write(manifest: dict[str, Any], folder: Path) -> None:
+    """Write the manifest into `folder`, one class per line."""
+    text = json.dumps(manifest, indent=2)
+    for entry in manifest["classes"]:
+        text = text.replace(_indented(entry), json.dumps(entry))
+    (folder / MANIFEST_NAME).write_text(text + "\n")
+
+
+def _indented(entry: dict[str, Any]) -> str:
+    return json.dumps(entry, indent=2).replace("\n", "\n    ")

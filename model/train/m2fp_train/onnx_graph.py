@@ -1,0 +1,88 @@
+"""Writes the query parser as ONNX and proves that ONNX Runtime computes the same."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+from m2fp_train.queries import QueryParser
+
+OPSET = 17
+INPUT_NAME = "image"
+OUTPUT_NAMES = ("pred_logits", "pred_masks")
+VERIFIED_SIZES = (
+    (683, 384),
+    (384, 800),
+    (512, 384),
+    (32, 32),
+    (47, 33),
+    (800, 8),
+    (1, 1),
+    (5, 321),
+)
+"""(width, height) in pixels: ordinary, exact multiples of the divisor, tiny, odd and elongated."""
+ABSOLUTE_TOLERANCE = 1e-3
+RELATIVE_TOLERANCE = 1e-4
+"""On logits: both sides compute in float32 and differ only in the order of sums."""
+
+
+def write_graph(parser: QueryParser, path: Path) -> None:
+    """Write `parser` to `path`, weights included; height and width stay free."""
+    with warnings.catch_warnings():
+        # PyTorch 1.13 says that it infers no shape of constants (ONNX Runtime does), and 2.x that
+        # this exporter will give way to another, which 1.13 does not have.
+        warnings.filterwarnings("ignore", message="The shape inference of prim::Constant")
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        torch.onnx.export(
+            parser,
+            (torch.zeros(1, 3, 333, 417, dtype=torch.uint8),),
+            str(path),
+            opset_version=OPSET,
+            input_names=[INPUT_NAME],
+            output_names=list(OUTPUT_NAMES),
+            dynamic_axes={
+                INPUT_NAME: {2: "height", 3: "width"},
+                OUTPUT_NAMES[1]: {2: "mask_height", 3: "mask_width"},
+            },
+        )
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def open_session(path: Path, threads: int = 2) -> onnxruntime.InferenceSession:
+    """A session as the Lambda function opens it: CPU only, no arena, no memory patterns."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def verify_graph(
+    parser: QueryParser, path: Path, sizes: tuple[tuple[int, int], ...] = VERIFIED_SIZES
+) -> float:
+    """Largest absolute difference between PyTorch and ONNX Runtime over `sizes` of noise.
+
+    Raises AssertionError where an output's shape differs or a value is out of tolerance.
+    """
+    session = open_session(path)
+    generator = np.random.default_rng(0)
+    largest = 0.0
+    for width, height in sizes:
+        image = generator.integers(0, 256, (1, 3, height, width), dtype=np.uint8)
+        with torch.no_grad():
+            expected = [output.numpy() for output in parser(torch.from_numpy(image))]
+        actual = session.run(list(OUTPUT_NAMES), {INPUT_NAME: image})
+        for name, theirs, ours in zip(OUTPUT_NAMES, actual, expected, strict=True):
+            np.testing.assert_allclose(
+                theirs,
+                ours,
+                rtol=RELATIVE_TOLERANCE,
+                atol=ABSOLUTE_TOLERANCE,
+                err_msg=f"{name} at {width}x{height}",
+            )
+            largest = max(largest, float(np.abs(theirs - ours).max()))
+    return largest

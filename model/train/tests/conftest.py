@@ -1,0 +1,19 @@
+"""Synthetic data for every test: none needs fetched photos or weights."""
+
+import numpy as np
+import pytest
+
+from m2fp_train.ccp import ClothingCoParsing
+from m2fp_train.scene import Scene
+from synthetic import draw_person, scene_of, write_ccp
+
+
+@pytest.fixture
+def scene() -> Scene:
+    """48 x 64 pixels with one person."""
+    return scene_of(*draw_person(np.random.default_rng(0)))
+
+
+@pytest.fixture(scope="session")
+def ccp(tmp_path_factory: pytest.TempPathFactory) -> ClothingCoParsing:
+    return write_ccp(tmp_path_factory.mktemp("ccp"))

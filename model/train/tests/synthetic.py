@@ -1,0 +1,97 @@
+"""Stand-ins for the fetched data: a tiny data set and noise for weights, in the real layouts."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from m2fp_train.backbone import BLOCK_CHANNELS, STEM_CHANNELS
+from m2fp_train.ccp import ClothingCoParsing
+from m2fp_train.classes import CLASS_NAMES, IGNORE
+from m2fp_train.scene import Scene
+
+TAGS = ("null", "bag", "hair", "jeans", "purse", "shirt", "skin", "tie", "wallet")
+NUMBERS = ("0001", "0002", "0003", "0004", "0013")
+
+
+def class_id(name: str) -> int:
+    return CLASS_NAMES.index(name)
+
+
+def write_ccp(folder: Path) -> ClothingCoParsing:
+    for kind in ("photos", "labels59", "cihp20"):
+        (folder / kind).mkdir()
+    (folder / "labels59.txt").write_text("\n".join(TAGS) + "\n")
+    for seed, number in enumerate(NUMBERS):
+        tags, parts = draw_person(np.random.default_rng(seed))
+        _save(folder / "photos" / f"{number}.jpg", scene_of(tags, parts).image)
+        _save(folder / "labels59" / f"{number}.png", tags)
+        _save(folder / "cihp20" / f"{number}.png", parts)
+    return ClothingCoParsing(folder)
+
+
+def draw_person(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Hair over a face over a shirt with a left arm over trousers; a bag beside.
+
+    Tags and parts, uint8 [64, 48], of one person at a random place.
+    """
+    tags, parts = np.zeros((64, 48), np.uint8), np.zeros((64, 48), np.uint8)
+    top, left = rng.integers(2, 8), rng.integers(4, 16)
+
+    def fill(rows: slice, columns: slice, tag: str, part: int) -> None:
+        area = (
+            slice(top + rows.start, top + rows.stop),
+            slice(left + columns.start, left + columns.stop),
+        )
+        tags[area], parts[area] = TAGS.index(tag), part
+
+    fill(slice(0, 6), slice(4, 14), "hair", class_id("Hair"))
+    fill(slice(6, 14), slice(4, 14), "skin", class_id("Face"))
+    fill(slice(14, 32), slice(2, 16), "shirt", class_id("UpperClothes"))
+    fill(slice(14, 28), slice(16, 20), "skin", class_id("Left-arm"))
+    fill(slice(16, 26), slice(8, 10), "tie", IGNORE)
+    fill(slice(32, 52), slice(3, 15), "jeans", class_id("Pants"))
+    fill(slice(28, 34), slice(16, 22), "bag", class_id("Background"))
+    parts[:6, 44:] = IGNORE  # somebody far away
+    return tags, parts
+
+
+def scene_of(tags: np.ndarray, parts: np.ndarray) -> Scene:
+    palette = np.random.default_rng(9).integers(0, 256, (256, 3), dtype=np.uint8)
+    person = ~np.isin(tags, [TAGS.index(tag) for tag in ("null", "bag")])
+    return Scene(palette[tags], parts, person.astype(np.uint8))
+
+
+def _save(path: Path, pixels: np.ndarray) -> None:
+    Image.fromarray(pixels).save(path)
+
+
+def write_bodypix(folder: Path) -> None:
+    """A BodyPix folder of the right names and shapes, filled with noise."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "MobilenetV1/Conv2d_0/weights": (3, 3, 3, STEM_CHANNELS),
+        "MobilenetV1/Conv2d_0/Conv2D_bias": (STEM_CHANNELS,),
+    }
+    channels = STEM_CHANNELS
+    for block, out_channels in enumerate(BLOCK_CHANNELS, start=1):
+        name = f"MobilenetV1/Conv2d_{block}_"
+        shapes[f"{name}depthwise/depthwise_weights"] = (3, 3, channels, 1)
+        shapes[f"{name}depthwise/depthwise_bias"] = (channels,)
+        shapes[f"{name}pointwise/weights"] = (1, 1, channels, out_channels)
+        shapes[f"{name}pointwise/Conv2D_bias"] = (out_channels,)
+        channels = out_channels
+    count = sum(int(np.prod(shape)) for shape in shapes.values())
+    write_tfjs(folder, shapes, np.random.default_rng(0).integers(0, 5, count))
+
+
+def write_tfjs(folder: Path, shapes: dict[str, tuple[int, ...]], stored: np.ndarray) -> None:
+    """A TensorFlow.js graph model whose stored value s stands for s / 2 - 1."""
+    quantization = {"dtype": "uint16", "scale": 0.5, "min": -1.0}
+    entries = [
+        {"name": name, "shape": shape, "quantization": quantization}
+        for name, shape in shapes.items()
+    ]
+    manifest = {"weightsManifest": [{"paths": ["shard.bin"], "weights": entries}]}
+    (folder / "model-stride16.json").write_text(json.dumps(manifest))
+    (folder / "shard.bin").write_bytes(stored.astype(np.uint16).tobytes())

@@ -1,0 +1,84 @@
+"""The manifest as it is built, and the one that the package ships."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from m2fp_train import manifest
+from m2fp_train.__main__ import ABOUT_NANO
+from m2fp_train.classes import voc_color
+from m2fp_train.onnx_graph import open_session
+
+PACKAGED = Path(__file__).parents[2] / "nano"
+KEYS = [
+    *("schema", "name", "version", "description", "licence", "files", "input", "outputs"),
+    *("classes", "background_id", "person_id", "label_map", "thresholds", "memory", "time"),
+    *("provenance", "accuracy"),
+]
+
+
+def test_what_is_built_is_what_is_written(tmp_path: Path) -> None:
+    graph = tmp_path / "model.onnx"
+    graph.write_bytes(b"graph")
+    figures = manifest.Figures(
+        memory={"load_mb": 1, "base_mb": 2, "bytes_per_pixel": 3},
+        time={"base_ms": 4, "ns_per_pixel": 5, "threads": 2},
+        accuracy={"miou": 0.5, "person_iou": 0.5, "measured_on": "nothing"},
+    )
+    built = manifest.build(graph, manifest.About.read(ABOUT_NANO), figures)
+    manifest.write(built, tmp_path)
+    text = (tmp_path / "model.json").read_text()
+    assert json.loads(text) == built
+    assert list(built) == KEYS
+    assert built["files"] == [
+        {"path": "model.onnx", "sha256": hashlib.sha256(b"graph").hexdigest(), "bytes": 5}
+    ]
+    assert '    {"id": 20, "name": "Human", "color": [0, 64, 128]}\n' in text
+
+
+@pytest.fixture(scope="module")
+def packaged() -> dict:
+    return json.loads((PACKAGED / "model.json").read_text())
+
+
+def test_packaged_keys(packaged: dict) -> None:
+    assert list(packaged) == KEYS
+    assert {key: sorted(packaged[key]) for key in ("memory", "time", "accuracy", "provenance")} == {
+        "memory": ["base_mb", "bytes_per_pixel", "load_mb"],
+        "time": ["base_ms", "ns_per_pixel", "threads"],
+        "accuracy": ["measured_on", "miou", "person_iou"],
+        "provenance": ["code", "notes", "trained_on"],
+    }
+
+
+def test_packaged_files_are_those_listed(packaged: dict) -> None:
+    for entry in packaged["files"]:
+        data = (PACKAGED / entry["path"]).read_bytes()
+        assert len(data) == entry["bytes"]
+        assert hashlib.sha256(data).hexdigest() == entry["sha256"]
+
+
+def test_packaged_classes(packaged: dict) -> None:
+    classes = packaged["classes"]
+    assert [entry["id"] for entry in classes] == list(range(21))
+    assert [tuple(entry["color"]) for entry in classes] == [voc_color(i) for i in range(21)]
+    assert classes[packaged["background_id"]]["name"] == "Background"
+    assert classes[packaged["person_id"]]["name"] == "Human"
+
+
+def test_packaged_graph_has_the_shapes_that_the_manifest_says(packaged: dict) -> None:
+    session = open_session(PACKAGED / packaged["files"][0]["path"])
+    assert [entry.name for entry in session.get_inputs()] == [packaged["input"]["name"]]
+    outputs = packaged["outputs"]
+    logits, masks = session.get_outputs()
+    assert (logits.name, masks.name) == (outputs["class_logits"], outputs["mask_logits"])
+    queries, classes = logits.shape[1:]
+    assert (queries, classes) == (outputs["queries"], len(packaged["classes"]) + 1)
+
+
+def test_the_model_card_gives_the_accuracy_of_the_manifest(packaged: dict) -> None:
+    card = (PACKAGED / "MODEL_CARD.md").read_text()
+    assert f"mIoU {packaged['accuracy']['miou']:.2f}" in card
+    assert f"person IoU {packaged['accuracy']['person_iou']:.2f}" in card

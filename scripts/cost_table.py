@@ -1,0 +1,93 @@
+"""Print what a photo costs on Lambda at each memory size, as a Markdown table: `cost_table.py [--model FOLDER]`.
+
+Times are computed, not measured on Lambda: inference from the model's calibrated constants, which it spreads over the
+vCPUs that the memory buys, the rest on one of them. `m2fp info --timing` measures a machine of yours.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+# AWS's list prices for us-east-1, USD, as of October 2025.
+GB_SECOND = {"x86_64": 0.0000166667, "arm64": 0.0000133334}
+REQUEST = 0.20 / 1_000_000
+
+# Memory that buys one vCPU, MB, and the most vCPUs there are (AWS Lambda developer guide).
+MB_PER_VCPU = 1769
+MOST_VCPUS = 6
+
+# API Gateway ends a request then.
+GATEWAY_SECONDS = 29
+
+SIZES_MB = [512, 1024, 1769, 3008, 3538, 5307, 10240]
+
+
+@dataclass
+class Work:
+    """What one photo takes on whole vCPUs."""
+
+    inference_core_seconds: float  # of all threads together
+    serial_seconds: float  # decoding, post-processing and encoding
+
+
+def working_pixels(width: int, height: int, size: dict[str, int]) -> int:
+    """Pixels that the network sees of a photo: the size rule, padded to the divisor."""
+    scale = min(size["min_side"] / min(width, height), size["max_side"] / max(width, height))
+    divisor = size["divisor"]
+    sides = (-(-int(side * scale + 0.5) // divisor) * divisor for side in (width, height))
+    return next(sides) * next(sides)
+
+
+def work_of(manifest: dict, width: int, height: int, serial_ms: float) -> Work:
+    """The work of a photo, from the constants in the manifest."""
+    time = manifest["time"]
+    wall_ms = time["base_ms"] + time["ns_per_pixel"] * working_pixels(width, height, manifest["input"]["size"]) / 1e6
+    return Work(wall_ms * time["threads"] / 1000, serial_ms / 1000)
+
+
+def seconds(work: Work, vcpus: float) -> float:
+    """Time of a warm request. Under one vCPU everything is slowed alike."""
+    return work.inference_core_seconds / min(vcpus, MOST_VCPUS) + work.serial_seconds / min(vcpus, 1)
+
+
+def rows(work: Work, arch: str, least_mb: int) -> list[str]:
+    """The table's lines."""
+    lines = [
+        "| memory | vCPU | seconds a photo | USD for 1,000 photos | fits 29 s? |",
+        "|---:|---:|---:|---:|---|",
+    ]
+    for memory_mb in SIZES_MB:
+        vcpus = min(memory_mb / MB_PER_VCPU, MOST_VCPUS)
+        if memory_mb < least_mb:
+            lines.append(f"| {memory_mb} MB | {vcpus:.2f} | – | – | no: the model needs {least_mb} MB |")
+            continue
+        time = seconds(work, vcpus)
+        # Billed to the millisecond.
+        cost = 1000 * (max(round(time, 3), 0.001) * memory_mb / 1024 * GB_SECOND[arch] + REQUEST)
+        fits = "yes" if time <= GATEWAY_SECONDS else "no"
+        lines.append(f"| {memory_mb:,} MB | {vcpus:.2f} | {time:.2f} | {cost:.4f} | {fits} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=Path("model/nano"))
+    parser.add_argument("--size", default="1920x1080", help="the photo's, default %(default)s")
+    parser.add_argument(
+        "--serial-ms",
+        type=float,
+        default=150,
+        help="decoding, post-processing and encoding on one core, default %(default)s",
+    )
+    parser.add_argument("--least-mb", type=int, default=256, help="memory that one photo needs, default %(default)s")
+    parser.add_argument("--arch", choices=sorted(GB_SECOND), default="x86_64")
+    arguments = parser.parse_args()
+    width, height = (int(side) for side in arguments.size.split("x"))
+    manifest = json.loads((arguments.model / "model.json").read_text())
+    work = work_of(manifest, width, height, arguments.serial_ms)
+    print("\n".join(rows(work, arguments.arch, arguments.least_mb)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Put the Lambda package together: a folder that is the function's /var/task, and a zip of it.
+
+`package.py --bootstrap FILE --runtime LIBRARY --model FOLDER --licences FOLDER --arch x86_64 --out dist/NAME`
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import al2023
+
+# Lambda's limit on a zip package with its layers, unzipped: 250 MB of 2^20 bytes.
+UNZIPPED_LIMIT = 250 * 2**20
+
+
+def check_binaries(arch: str, *binaries: Path) -> None:
+    """Ends with one line a fault unless all run on Amazon Linux 2023 of `arch`."""
+    found = [fault for binary in binaries for fault in al2023.faults(binary)]
+    found += [
+        f"{binary} is for {al2023.architecture(binary)}, the package for {arch}"
+        for binary in binaries
+        if al2023.architecture(binary) != arch
+    ]
+    if found:
+        raise SystemExit("\n".join(found))
+
+
+def model_files(folder: Path) -> list[Path]:
+    """What of a model folder is served: the manifest, the files it names, the card and licence."""
+    manifest = folder / "model.json"
+    if not manifest.is_file():
+        raise SystemExit(f"{folder} is not a model folder: it has no model.json")
+    named = [folder / file["path"] for file in json.loads(manifest.read_text())["files"]]
+    missing = [str(file) for file in named if not file.is_file()]
+    if missing:
+        raise SystemExit(f"{manifest} names files that are not there: {', '.join(missing)}")
+    return [manifest, *named, *sorted(folder.glob("*.md")), *sorted(folder.glob("LICENSE*"))]
+
+
+def fill(arguments: argparse.Namespace) -> None:
+    """Writes the folder anew."""
+    out: Path = arguments.out
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    shutil.copy(arguments.bootstrap, out / "bootstrap")
+    shutil.copy(arguments.runtime, out / "libonnxruntime.so")
+    for binary in ("bootstrap", "libonnxruntime.so"):
+        (out / binary).chmod(0o755)
+    for file in model_files(arguments.model):
+        target = out / "model" / file.relative_to(arguments.model)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+    shutil.copytree(arguments.licences, out / "licences")
+    for text in ("LICENSE", "NOTICE"):
+        shutil.copy(text, out / "licences" / text)
+
+
+def write_zip(folder: Path, target: Path) -> None:
+    """Zips `folder`; the same content gives the same bytes, so that an unchanged package is not deployed again."""
+    partial = target.with_suffix(".part")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            entry = zipfile.ZipInfo(file.relative_to(folder).as_posix())
+            executable = file.parent == folder
+            entry.external_attr = (0o100755 if executable else 0o100644) << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, file.read_bytes())
+    partial.replace(target)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bootstrap", type=Path, required=True)
+    parser.add_argument("--runtime", type=Path, required=True, help="libonnxruntime.so of the same architecture")
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--licences", type=Path, required=True, help="folder of third parties' licence texts")
+    parser.add_argument("--arch", choices=["x86_64", "arm64"], required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+
+    check_binaries(arguments.arch, arguments.bootstrap, arguments.runtime)
+    fill(arguments)
+    out: Path = arguments.out
+    archive = out.with_name(out.name + ".zip")
+    archive.unlink(missing_ok=True)
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    for part in ("bootstrap", "libonnxruntime.so", "model", "licences"):
+        files = [out / part] if (out / part).is_file() else (out / part).rglob("*")
+        print(f"  {part:<18} {sum(file.stat().st_size for file in files) / 2**20:7.1f} MB")
+    if size > UNZIPPED_LIMIT:
+        print(
+            f"{arguments.model} makes a package of {size / 2**20:.0f} MB, over the 250 MB of a zip: build a container "
+            f'image from {out} with deploy/container/Dockerfile (docs/deploy.md, "Container image").',
+            file=sys.stderr,
+        )
+        return 1
+    write_zip(out, archive)
+    print(f"  {archive}: {archive.stat().st_size / 2**20:.1f} MB, {size / 2**20:.1f} of 250 MB unzipped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+//! `m2fp config`: the settings in force.
+
+use std::fmt::Write;
+
+use crate::budget::to_mib;
+use crate::config::{Config, PREFIX, SETTINGS};
+
+/// Every setting with its default, for `--help`.
+pub fn settings_help() -> String {
+    let mut text = "Settings (environment variables):\n".to_owned();
+    for setting in SETTINGS {
+        let _ = writeln!(text, "  {PREFIX}{}\n      {} [default: {}]", setting.name, setting.meaning, setting.default);
+    }
+    text
+}
+
+/// Prints every setting with the value in force; the token is only said to be set.
+pub fn print(config: &Config) {
+    for (setting, value) in SETTINGS.iter().zip(values(config)) {
+        println!("{PREFIX}{:<18} {value}", setting.name);
+    }
+    println!("memory limit in force: {} MB", to_mib(config.memory_limit_bytes()));
+}
+
+/// One value per entry of [`SETTINGS`], in its order.
+fn values(config: &Config) -> [String; 15] {
+    let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+    let outputs: Vec<_> = config.outputs.iter().map(|kind| kind.name()).collect();
+    [
+        config.model_dir.display().to_string(),
+        config.memory_mb.map_or_else(|| "found".to_owned(), |mb| mb.to_string()),
+        config.max_source_pixels.to_string(),
+        config.max_body_bytes.to_string(),
+        or_none(&config.output_bucket),
+        config.output_prefix.clone(),
+        outputs.join(","),
+        if config.allowed_buckets.is_empty() {
+            "those of the event".to_owned()
+        } else {
+            config.allowed_buckets.join(",")
+        },
+        if config.bearer_token.is_some() { "set" } else { "none" }.to_owned(),
+        or_none(&config.cors_origin),
+        config.threads.to_string(),
+        if config.preload { "on" } else { "off" }.to_owned(),
+        config.max_wait.as_millis().to_string(),
+        or_none(&config.s3_endpoint),
+        config.log.clone().unwrap_or_else(|| "warn".to_owned()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_has_a_value() {
+        let config = Config::from_vars([]).unwrap();
+        assert_eq!(values(&config).len(), SETTINGS.len());
+        assert!(settings_help().contains("M2FP_MAX_WAIT_MS"));
+    }
+}

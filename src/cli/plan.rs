@@ -1,0 +1,78 @@
+//! `m2fp plan`: how photos would be run.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::files;
+use super::{EXIT_FAILED, RequestFlags, UsageError, context};
+use crate::budget::to_mib;
+use crate::options::OutputKind;
+use crate::pipeline::{Pipeline, Source};
+use crate::plan::Decision;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Photos, folders of photos, or - for standard input.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    #[command(flatten)]
+    request: RequestFlags,
+    /// Print each plan as JSON, one line an image.
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(pipeline: &Pipeline, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let options = arguments.request.check(&[OutputKind::Mask]).map_err(|error| UsageError(error.to_string()))?;
+    let mut failed = false;
+    for photo in files::find(&arguments.paths)? {
+        let label = photo.label();
+        let prepared = match photo.read() {
+            Ok(bytes) => {
+                let source = Source::Bytes(bytes);
+                pipeline
+                    .prepare(source, options.clone(), &context(&label))
+                    .await
+                    .map_err(|e| anyhow::anyhow!(e.chain()))
+            }
+            Err(error) => Err(error),
+        };
+        match prepared {
+            Ok(prepared) => {
+                failed |= prepared.decision.refusal.is_some();
+                if arguments.json {
+                    println!("{}", serde_json::to_string(&prepared.decision.to_json())?);
+                } else {
+                    print(&label, &prepared.decision);
+                }
+            }
+            Err(error) => {
+                failed = true;
+                eprintln!("{label}: {error:#}");
+            }
+        }
+    }
+    Ok(if failed { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
+}
+
+fn print(label: &str, decision: &Decision) {
+    let plan = &decision.plan;
+    if let Some(refusal) = &decision.refusal {
+        println!("{label}: refused: {refusal}");
+        return;
+    }
+    println!(
+        "{label}: {} run at {} ({}), about {} of {} MB and {} ms",
+        plan.photo,
+        plan.working,
+        plan.reason,
+        to_mib(plan.predicted_peak_bytes),
+        to_mib(plan.limit_bytes),
+        plan.predicted_ms
+    );
+    for warning in &plan.warnings {
+        println!("{label}: warning: {warning}");
+    }
+}

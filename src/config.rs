@@ -1,0 +1,339 @@
+//! Settings: environment variables `M2FP_*`, raw as they come, checked as they are used.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::manifest;
+use crate::options::OutputKind;
+
+/// Prefix of every setting's variable.
+pub const PREFIX: &str = "M2FP_";
+
+/// A setting: its name without the prefix, its default in words, what it does.
+pub struct Setting {
+    pub name: &'static str,
+    pub default: &'static str,
+    pub meaning: &'static str,
+}
+
+/// Every setting, in the order of the documentation.
+pub const SETTINGS: &[Setting] = &[
+    Setting { name: "MODEL_DIR", default: "the packaged model", meaning: "model folder with model.json" },
+    Setting {
+        name: "MEMORY_MB",
+        default: "found",
+        meaning: "memory limit in MB (2^20 bytes); the smallest of this, the function's size, the cgroup and physical memory counts",
+    },
+    Setting { name: "MAX_SOURCE_PIXELS", default: "200000000", meaning: "largest photo accepted, pixels" },
+    Setting { name: "MAX_BODY_BYTES", default: "20000000", meaning: "largest request body or source object, bytes" },
+    Setting {
+        name: "OUTPUT_BUCKET",
+        default: "none",
+        meaning: "bucket that outputs are written to; for S3 events the event's own bucket where none is set",
+    },
+    Setting { name: "OUTPUT_PREFIX", default: "masks/", meaning: "prefix of written keys" },
+    Setting {
+        name: "OUTPUTS",
+        default: "mask,json",
+        meaning: "what S3 events write: mask, overlay, instances, cutout, json; json is always written",
+    },
+    Setting {
+        name: "ALLOWED_BUCKETS",
+        default: "those of the event",
+        meaning: "buckets, separated by commas, that requests may read from and write to",
+    },
+    Setting {
+        name: "BEARER_TOKEN",
+        default: "none",
+        meaning: "token that HTTP requests must send as `Authorization: Bearer …`",
+    },
+    Setting { name: "CORS_ORIGIN", default: "none", meaning: "origin whose pages may call the HTTP routes, or *" },
+    Setting { name: "THREADS", default: "the CPUs given", meaning: "threads for inference and post-processing" },
+    Setting { name: "PRELOAD", default: "off", meaning: "on: load the model at init instead of at the first request" },
+    Setting {
+        name: "MAX_WAIT_MS",
+        default: "5000",
+        meaning: "longest wait for memory that other requests hold, milliseconds; then 503",
+    },
+    Setting {
+        name: "S3_ENDPOINT",
+        default: "AWS",
+        meaning: "URL of another S3-compatible server (path-style addressing)",
+    },
+    Setting {
+        name: "LOG",
+        default: "info; warn on the command line",
+        meaning: "log level: error, warn, info, debug, trace, or tracing directives",
+    },
+];
+
+/// A value that never shows in logs or debug output.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Checked settings. See [`SETTINGS`] for units and defaults.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub model_dir: PathBuf,
+    pub memory_mb: Option<u64>,
+    /// The function's memory size that Lambda names, MB; `None` outside Lambda.
+    pub lambda_memory_mb: Option<u64>,
+    pub max_source_pixels: u64,
+    pub max_body_bytes: u64,
+    pub output_bucket: Option<String>,
+    pub output_prefix: String,
+    /// Always contains `Json`.
+    pub outputs: Vec<OutputKind>,
+    pub allowed_buckets: Vec<String>,
+    pub bearer_token: Option<Secret>,
+    pub cors_origin: Option<String>,
+    pub threads: usize,
+    pub preload: bool,
+    pub max_wait: Duration,
+    pub s3_endpoint: Option<String>,
+    /// `None`: the door's own default.
+    pub log: Option<String>,
+}
+
+/// Settings that do not fit, all of them.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", faults.join("; "))]
+pub struct ConfigError {
+    pub faults: Vec<String>,
+}
+
+impl Config {
+    /// Reads the process's environment.
+    ///
+    /// # Errors
+    /// Every fault found, together.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_vars(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))))
+    }
+
+    /// Reads `vars`; names without the prefix are ignored, but for the memory size that Lambda sets.
+    ///
+    /// # Errors
+    /// Every fault found, together; an unknown name with the prefix is a fault.
+    pub fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let mut raw = Raw::default();
+        for (name, value) in vars {
+            if name == "AWS_LAMBDA_FUNCTION_MEMORY_SIZE" {
+                raw.lambda_memory = Some(value);
+            } else if let Some(short) = name.strip_prefix(PREFIX) {
+                if SETTINGS.iter().any(|s| s.name == short) {
+                    raw.values.push((short.to_owned(), value));
+                } else {
+                    raw.faults.push(format!("{name} is not a setting; `m2fp config --help` lists them"));
+                }
+            }
+        }
+        raw.check()
+    }
+
+    /// Greatest request body or source object, as a `usize` for buffers.
+    #[must_use]
+    pub fn max_body(&self) -> usize {
+        usize::try_from(self.max_body_bytes).unwrap_or(usize::MAX)
+    }
+
+    /// The memory limit in force, bytes.
+    #[must_use]
+    pub fn memory_limit_bytes(&self) -> u64 {
+        let found = crate::sys::memory_limit_bytes(self.lambda_memory_mb);
+        self.memory_mb.map_or(found, |mb| found.min(mb * crate::budget::MIB))
+    }
+}
+
+/// Settings as text, and the faults met so far.
+#[derive(Default)]
+struct Raw {
+    values: Vec<(String, String)>,
+    lambda_memory: Option<String>,
+    faults: Vec<String>,
+}
+
+impl Raw {
+    fn text(&self, name: &str) -> Option<String> {
+        self.values.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()).filter(|v| !v.is_empty())
+    }
+
+    fn number(&mut self, name: &str, least: u64, most: u64) -> Option<u64> {
+        let text = self.text(name)?;
+        match text.parse::<u64>() {
+            Ok(value) if (least..=most).contains(&value) => Some(value),
+            _ => {
+                self.faults.push(format!("{PREFIX}{name} must be a whole number from {least} to {most}, not `{text}`"));
+                None
+            }
+        }
+    }
+
+    fn switch(&mut self, name: &str) -> bool {
+        match self.text(name).as_deref() {
+            None | Some("off" | "false" | "0") => false,
+            Some("on" | "true" | "1") => true,
+            Some(other) => {
+                self.faults.push(format!("{PREFIX}{name} must be on or off, not `{other}`"));
+                false
+            }
+        }
+    }
+
+    fn list(&self, name: &str) -> Vec<String> {
+        let text = self.text(name).unwrap_or_default();
+        text.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect()
+    }
+
+    fn outputs(&mut self) -> Vec<OutputKind> {
+        let mut kinds = Vec::new();
+        for name in self.list("OUTPUTS") {
+            match name.parse::<OutputKind>() {
+                Ok(kind) if kinds.contains(&kind) => {}
+                Ok(kind) => kinds.push(kind),
+                Err(fault) => self.faults.push(format!("{PREFIX}OUTPUTS: {fault}")),
+            }
+        }
+        if kinds.is_empty() {
+            kinds.push(OutputKind::Mask);
+        }
+        if !kinds.contains(&OutputKind::Json) {
+            kinds.push(OutputKind::Json);
+        }
+        kinds
+    }
+
+    fn prefix(&mut self) -> String {
+        let prefix = self.text("OUTPUT_PREFIX").unwrap_or_else(|| "masks/".to_owned());
+        if prefix.starts_with('/') || prefix.len() > 512 || prefix.chars().any(char::is_control) {
+            self.faults.push(format!(
+                "{PREFIX}OUTPUT_PREFIX must not start with `/`, hold control characters or exceed 512 bytes"
+            ));
+        }
+        prefix
+    }
+
+    fn endpoint(&mut self) -> Option<String> {
+        let url = self.text("S3_ENDPOINT")?;
+        if !(url.starts_with("http://") || url.starts_with("https://")) {
+            self.faults.push(format!("{PREFIX}S3_ENDPOINT must be an http or https URL, not `{url}`"));
+        }
+        Some(url)
+    }
+
+    fn cors_origin(&mut self) -> Option<String> {
+        let origin = self.text("CORS_ORIGIN")?;
+        if http::HeaderValue::from_str(&origin).is_err() {
+            self.faults.push(format!("{PREFIX}CORS_ORIGIN is not an origin"));
+        }
+        Some(origin)
+    }
+
+    fn check(mut self) -> Result<Config, ConfigError> {
+        let lambda_memory_mb = self.lambda_memory.as_deref().and_then(|text| text.parse().ok());
+        let config = Config {
+            model_dir: self.text("MODEL_DIR").map_or_else(packaged_model, PathBuf::from),
+            memory_mb: self.number("MEMORY_MB", 64, 1 << 20),
+            lambda_memory_mb,
+            max_source_pixels: self.number("MAX_SOURCE_PIXELS", 1, 1 << 40).unwrap_or(200_000_000),
+            max_body_bytes: self.number("MAX_BODY_BYTES", 1, 1 << 40).unwrap_or(20_000_000),
+            output_bucket: self.text("OUTPUT_BUCKET"),
+            output_prefix: self.prefix(),
+            outputs: self.outputs(),
+            allowed_buckets: self.list("ALLOWED_BUCKETS"),
+            bearer_token: self.text("BEARER_TOKEN").map(Secret),
+            cors_origin: self.cors_origin(),
+            threads: self
+                .number("THREADS", 1, 256)
+                .map_or_else(|| crate::sys::threads(lambda_memory_mb), |n| n as usize),
+            preload: self.switch("PRELOAD"),
+            max_wait: Duration::from_millis(self.number("MAX_WAIT_MS", 0, 900_000).unwrap_or(5000)),
+            s3_endpoint: self.endpoint(),
+            log: self.text("LOG"),
+        };
+        if self.faults.is_empty() { Ok(config) } else { Err(ConfigError { faults: self.faults }) }
+    }
+}
+
+/// The model that came with this build: `model/` beside the executable (the Lambda package), or `model/nano` in the
+/// working folder or in a folder above the executable (a checkout).
+fn packaged_model() -> PathBuf {
+    let is_model = |folder: &Path| folder.join(manifest::FILE_NAME).is_file();
+    let executable = std::env::current_exe().unwrap_or_default();
+    let beside = executable.with_file_name("model");
+    if is_model(&beside) {
+        return beside;
+    }
+    let nano = Path::new("model").join("nano");
+    executable.ancestors().skip(1).map(|folder| folder.join(&nano)).find(|f| is_model(f)).unwrap_or(nano)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::from_vars(vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let config = read(&[]).unwrap();
+        let documented = |name: &str| SETTINGS.iter().find(|s| s.name == name).unwrap().default;
+        assert_eq!(config.max_source_pixels.to_string(), documented("MAX_SOURCE_PIXELS"));
+        assert_eq!(config.max_body_bytes.to_string(), documented("MAX_BODY_BYTES"));
+        assert_eq!(config.max_wait.as_millis().to_string(), documented("MAX_WAIT_MS"));
+        assert_eq!(config.output_prefix, documented("OUTPUT_PREFIX"));
+        assert_eq!(config.log, None);
+        let names: Vec<_> = config.outputs.iter().map(|k| k.name()).collect();
+        assert_eq!(names.join(","), documented("OUTPUTS"));
+    }
+
+    #[test]
+    fn the_documentation_lists_every_setting() {
+        let page = include_str!("../docs/configuration.md");
+        let listed: Vec<_> = page.lines().filter(|line| line.starts_with("| `M2FP_")).collect();
+        let expected: Vec<_> =
+            SETTINGS.iter().map(|s| format!("| `{PREFIX}{}` | {} | {} |", s.name, s.default, s.meaning)).collect();
+        assert_eq!(listed, expected);
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once() {
+        let faults = read(&[
+            ("M2FP_MEMORY_MB", "lots"),
+            ("M2FP_PRELOAD", "maybe"),
+            ("M2FP_OUTPUTS", "mask,faces"),
+            ("M2FP_S3_ENDPOINT", "ftp://x"),
+            ("M2FP_MEMRY_MB", "512"),
+        ])
+        .unwrap_err()
+        .faults;
+        assert_eq!(faults.len(), 5, "{faults:?}");
+    }
+
+    #[test]
+    fn the_token_does_not_show() {
+        let config = read(&[("M2FP_BEARER_TOKEN", "s3cret")]).unwrap();
+        assert!(!format!("{config:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_setting_cannot_raise_the_function_size() {
+        let config = read(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"), ("M2FP_MEMORY_MB", "4096")]).unwrap();
+        assert!(config.memory_limit_bytes() <= 256 << 20);
+    }
+}

@@ -1,0 +1,58 @@
+//! WebP and BMP: decoded whole, then given row by row.
+
+use std::io::Cursor;
+
+use image::codecs::bmp::BmpDecoder;
+use image::codecs::webp::WebPDecoder;
+use image::error::ImageError;
+use image::{ColorType, ImageDecoder};
+
+use super::{RGB, RowSink, rgb_of, undecodable};
+use crate::error::{Error, Result};
+use crate::image::header::Header;
+
+/// Decoders' row buffers and our row a column (`vp8.rs` keeps 20 bytes of borders and a macroblock's state every 16
+/// columns); tables.
+pub const WORKING_BYTES: (u64, u64) = (32, 512 << 10);
+
+pub fn webp_rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
+    whole(WebPDecoder::new(Cursor::new(bytes)).map_err(|error| damaged(&error))?, header, sink)
+}
+
+pub fn bmp_rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
+    whole(BmpDecoder::new(Cursor::new(bytes)).map_err(|error| damaged(&error))?, header, sink)
+}
+
+fn whole(decoder: impl ImageDecoder, header: &Header, sink: RowSink<'_>) -> Result<()> {
+    if decoder.dimensions() != (header.stored.width, header.stored.height) {
+        return Err(undecodable("its headers contradict each other"));
+    }
+    let channels = match decoder.color_type() {
+        ColorType::Rgb8 => 3,
+        ColorType::Rgba8 => 4,
+        _ => return Err(undecodable("its colour type is unknown")),
+    };
+    let width = header.stored.width as usize;
+    // The header's charge was for this many bytes a pixel: a decoder that wants more has read another header.
+    if decoder.total_bytes() > header.held_bytes {
+        return Err(undecodable("its headers contradict each other"));
+    }
+    let mut frame = vec![0; width * header.stored.height as usize * channels];
+    decoder.read_image(&mut frame).map_err(|error| damaged(&error))?;
+    let mut rgb = vec![0; width * RGB];
+    for row in frame.chunks_exact(width * channels) {
+        rgb_of(row, channels, &mut rgb);
+        sink(&rgb)?;
+    }
+    Ok(())
+}
+
+fn damaged(error: &ImageError) -> Error {
+    match error {
+        ImageError::Unsupported(_) => {
+            Error::Unsupported { detail: "this variant of the format is not served; send a JPEG or PNG".into() }
+        }
+        ImageError::IoError(_) => undecodable("it ends before its last row"),
+        _ => undecodable("its data is damaged"),
+    }
+}

@@ -1,0 +1,83 @@
+//! GIF: the first frame on its screen, by rows unless interlaced.
+
+use std::num::NonZeroU64;
+
+use gif::{ColorOutput, DecodeOptions, Decoder, DecodingError, MemoryLimit};
+
+use super::{RGB, RowSink, undecodable};
+use crate::error::{Error, Result};
+use crate::image::header::Header;
+
+/// Room for the metadata blocks that the decoder keeps.
+const METADATA_BYTES: u64 = 1 << 20;
+
+/// Index row and RGB row a column; metadata (which grows by doubling), LZW tables and buffers.
+pub const WORKING_BYTES: (u64, u64) = (1 + 3, 3 * METADATA_BYTES + (128 << 10));
+
+/// Where the frame lies on the screen.
+struct Place {
+    left: usize,
+    top: usize,
+    width: usize,
+    height: usize,
+}
+
+pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
+    let mut options = DecodeOptions::new();
+    options.set_color_output(ColorOutput::Indexed);
+    options.set_memory_limit(NonZeroU64::new(METADATA_BYTES).map_or(MemoryLimit::Unlimited, MemoryLimit::Bytes));
+    let mut decoder = options.read_info(bytes).map_err(|error| damaged(&error))?;
+    let frame = decoder.next_frame_info().map_err(|error| damaged(&error))?;
+    let frame = frame.ok_or_else(|| undecodable("it holds no image"))?;
+    let place = Place {
+        left: usize::from(frame.left),
+        top: usize::from(frame.top),
+        width: usize::from(frame.width),
+        height: usize::from(frame.height),
+    };
+    let (interlaced, transparent) = (frame.interlaced, frame.transparent);
+    let palette = palette(&decoder)?;
+    // Pillow fills what the frame does not cover with its transparent index, else with index 0.
+    let background = palette[usize::from(transparent.unwrap_or(0))];
+
+    let mut frame = vec![0; if interlaced { place.width * place.height } else { 0 }];
+    if interlaced {
+        decoder.read_into_buffer(&mut frame).map_err(|error| damaged(&error))?;
+    }
+    let mut indices = vec![0; place.width];
+    let mut rgb = vec![0; header.stored.width as usize * RGB];
+    for y in 0..header.stored.height as usize {
+        rgb.as_chunks_mut::<RGB>().0.fill(background);
+        if let Some(row) = y.checked_sub(place.top).filter(|&row| row < place.height) {
+            if interlaced {
+                indices.copy_from_slice(&frame[row * place.width..][..place.width]);
+            } else if !decoder.fill_buffer(&mut indices).map_err(|error| damaged(&error))? {
+                return Err(super::too_few_rows());
+            }
+            let covered = rgb.as_chunks_mut::<RGB>().0.iter_mut().skip(place.left);
+            for (pixel, &index) in covered.zip(&indices) {
+                *pixel = palette[usize::from(index)];
+            }
+        }
+        sink(&rgb)?;
+    }
+    Ok(())
+}
+
+/// The frame's palette; indices beyond it are black.
+fn palette(decoder: &Decoder<&[u8]>) -> Result<[[u8; RGB]; 256]> {
+    let mut palette = [[0; RGB]; 256];
+    let colors = decoder.palette().map_err(|error| damaged(&error))?.as_chunks::<RGB>().0;
+    for (entry, color) in palette.iter_mut().zip(colors) {
+        *entry = *color;
+    }
+    Ok(palette)
+}
+
+fn damaged(error: &DecodingError) -> Error {
+    undecodable(match error {
+        DecodingError::UnexpectedEof | DecodingError::Io(_) => "it ends before its last row",
+        DecodingError::MemoryLimit | DecodingError::OutOfMemory => "its metadata is too large",
+        _ => "its data is damaged",
+    })
+}

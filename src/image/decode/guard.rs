@@ -1,0 +1,47 @@
+//! A wall around decoders: their panics are the file's fault, the sink's are ours.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use super::{RowSink, undecodable};
+use crate::error::Result;
+
+/// Runs `decode` with `sink`. libjpeg's fatal errors arrive as panics too.
+///
+/// # Errors
+/// `Undecodable` for a decoder's panic, else what `decode` returns.
+///
+/// # Panics
+/// As `sink` does.
+pub fn decoder(sink: RowSink<'_>, decode: impl FnOnce(RowSink<'_>) -> Result<()>) -> Result<()> {
+    let mut in_sink = false;
+    let mut watched = |row: &[u8]| {
+        in_sink = true;
+        let result = sink(row);
+        in_sink = false;
+        result
+    };
+    // Nothing that the decoder touched is used after a panic.
+    match catch_unwind(AssertUnwindSafe(|| decode(&mut watched))) {
+        Ok(result) => result,
+        Err(panic) if in_sink => resume_unwind(panic),
+        Err(_) => Err(undecodable("its data is damaged")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn a_decoders_panic_is_undecodable() {
+        let result = decoder(&mut |_| Ok(()), |_| resume_unwind(Box::new("libjpeg")));
+        assert!(matches!(result, Err(Error::Undecodable { .. })));
+    }
+
+    #[test]
+    fn a_sinks_panic_passes() {
+        let panics = || decoder(&mut |_| resume_unwind(Box::new("ours")), |sink| sink(&[]));
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+    }
+}

@@ -1,0 +1,367 @@
+//! The program: photo in, masks out. The only orchestrator; a newcomer reads it from top to bottom.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
+
+use crate::budget::{Budget, to_mib};
+use crate::config::Config;
+use crate::engine::ort::OrtEngine;
+use crate::engine::{Engine, Queries};
+use crate::error::{Error, Result};
+use crate::hex;
+use crate::image::header::{self, Header};
+use crate::image::{Planar8, decode};
+use crate::manifest::Manifest;
+use crate::options::{Options, OutputKind};
+use crate::parsing::{self, BAND_ROWS, Found, View};
+use crate::plan::{Decision, Plan, Planner};
+use crate::render::collect::{self, Collected, Collectors};
+use crate::render::overlay::{OverlayLabels, overlay_size};
+use crate::render::report::{Counted, ImageSection, MemorySection, ModelSection, Report, TimingsSection};
+use crate::store::{ObjectRef, ObjectStore};
+use crate::sys;
+
+/// Where a photo comes from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    Bytes(Bytes),
+    Object(ObjectRef),
+}
+
+/// Where a request wants its outputs written: `{bucket}/{key_prefix}` followed by each output's suffix.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreTarget {
+    pub bucket: String,
+    pub key_prefix: String,
+}
+
+/// A checked request, whatever door it came through.
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub source: Source,
+    pub options: Options,
+    pub store: Option<StoreTarget>,
+}
+
+/// What surrounds a request.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Names the request in logs and in answers to internal errors.
+    pub request_id: String,
+    /// When the answer must be given; `None`: no limit.
+    pub deadline: Option<Instant>,
+}
+
+/// A photo with its plan, nothing decoded yet.
+pub struct Prepared {
+    pub bytes: Bytes,
+    pub header: Header,
+    pub options: Options,
+    pub decision: Decision,
+    /// `"…"`, with quotes: depends on the input's bytes, the model, the options and the working size.
+    pub etag: String,
+}
+
+/// An encoded output.
+#[derive(Debug, Clone)]
+pub struct Rendered {
+    pub kind: OutputKind,
+    pub content_type: &'static str,
+    pub bytes: Bytes,
+}
+
+/// What became of a photo.
+pub struct Outcome {
+    pub plan: Plan,
+    pub etag: String,
+    /// Its `outputs` list is empty: whoever delivers or stores the outputs knows where they went.
+    pub report: Report,
+    /// In the order asked for; `Json` is not among them: it is the report.
+    pub outputs: Vec<Rendered>,
+}
+
+/// Everything a container keeps between requests.
+pub struct Pipeline {
+    pub config: Config,
+    pub manifest: Arc<Manifest>,
+    pub budget: Budget,
+    pub store: Option<Arc<dyn ObjectStore>>,
+    engine: OnceCell<Arc<dyn Engine>>,
+}
+
+impl Pipeline {
+    /// Reads the manifest of `config.model_dir`. The model itself is loaded by the first request, or by [`Self::engine`].
+    ///
+    /// # Errors
+    /// `Internal` whose cause names the file and the fault.
+    pub fn new(config: Config, store: Option<Arc<dyn ObjectStore>>) -> Result<Self> {
+        let manifest = Manifest::read(&config.model_dir).map_err(Error::internal)?;
+        let budget = Budget::new(config.memory_limit_bytes(), sys::anonymous_bytes(), &manifest);
+        Ok(Self { config, manifest: Arc::new(manifest), budget, store, engine: OnceCell::new() })
+    }
+
+    /// As [`Self::new`] with an engine already at hand: for tests.
+    #[must_use]
+    pub fn with_engine(
+        config: Config,
+        manifest: Manifest,
+        store: Option<Arc<dyn ObjectStore>>,
+        engine: Arc<dyn Engine>,
+    ) -> Self {
+        let budget = Budget::new(config.memory_limit_bytes(), sys::anonymous_bytes(), &manifest);
+        Self { config, manifest: Arc::new(manifest), budget, store, engine: OnceCell::new_with(Some(engine)) }
+    }
+
+    /// The loaded model; the first call loads it, callers meanwhile wait for that one.
+    pub async fn engine(&self, context: &Context) -> Result<Arc<dyn Engine>> {
+        let load = || async {
+            let (folder, manifest, threads) =
+                (self.config.model_dir.clone(), self.manifest.clone(), self.config.threads);
+            let start = Instant::now();
+            let engine = blocking(move || Ok(OrtEngine::load(&folder, &manifest, threads)?)).await?;
+            tracing::info!(
+                request_id = context.request_id,
+                load_ms = start.elapsed().as_millis() as u64,
+                "model loaded"
+            );
+            Ok(Arc::new(engine) as Arc<dyn Engine>)
+        };
+        self.engine.get_or_try_init(load).await.cloned()
+    }
+
+    /// Whether the model is loaded.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.engine.initialized()
+    }
+
+    /// Fetches the photo, reads its header and plans it. A refusal is data here, for `/plan`.
+    ///
+    /// # Errors
+    /// Whatever keeps a photo from being planned: no such object, not an image, too many pixels.
+    pub async fn prepare(&self, source: Source, options: Options, context: &Context) -> Result<Prepared> {
+        let bytes = self.fetch(source).await?;
+        let header = header::read(&bytes, self.config.max_source_pixels)?;
+        let decision = self.planner().decide(&header, bytes.len() as u64, &options);
+        let etag = self.etag(&bytes, &options, &decision.plan);
+        tracing::info!(
+            request_id = context.request_id,
+            format = ?header.format,
+            photo = %decision.plan.photo,
+            working = %decision.plan.working,
+            admitted = decision.refusal.is_none(),
+            "planned"
+        );
+        Ok(Prepared { bytes, header, options, decision, etag })
+    }
+
+    /// Runs a prepared photo: decodes, infers, parses, renders.
+    ///
+    /// # Errors
+    /// The plan's refusal; `Deadline` when it would not end, or did not end, in time; `Busy` when other requests hold
+    /// the memory; `Undecodable`.
+    pub async fn run(&self, prepared: Prepared, context: &Context) -> Result<Outcome> {
+        let Prepared { bytes, header, options, decision, etag } = prepared;
+        let Decision { plan, refusal } = decision;
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
+        context.require(Duration::from_millis(plan.predicted_ms))?;
+        let start = Instant::now();
+        let engine = self.engine(context).await?;
+        let max_wait = context.remaining().map_or(self.config.max_wait, |left| left.min(self.config.max_wait));
+        let reservation = self.budget.reserve(plan.request_bytes, max_wait).await?;
+        context.require(Duration::from_millis(plan.predicted_ms))?;
+        let work = Work { bytes, header, options, plan, etag, manifest: self.manifest.clone(), start };
+        let done = blocking(move || {
+            sys::reset_peak();
+            let outcome = work.run(&*engine);
+            sys::release_memory();
+            // Held until the memory is really free, also when nobody waits for the answer any more.
+            drop(reservation);
+            outcome
+        });
+        match context.remaining() {
+            None => done.await,
+            Some(left) => tokio::time::timeout(left, done).await.unwrap_or_else(|_| Err(past_deadline())),
+        }
+    }
+
+    async fn fetch(&self, source: Source) -> Result<Bytes> {
+        match source {
+            Source::Bytes(bytes) => Ok(bytes),
+            Source::Object(at) => {
+                let store = self.store.as_ref().ok_or_else(|| Error::bad_request("no object store is configured"))?;
+                Ok(store.get(&at, self.config.max_body_bytes).await?.body)
+            }
+        }
+    }
+
+    fn planner(&self) -> Planner<'_> {
+        Planner { manifest: &self.manifest, budget: &self.budget, threads: self.config.threads }
+    }
+
+    fn etag(&self, bytes: &[u8], options: &Options, plan: &Plan) -> String {
+        let mut digest = Sha256::new();
+        digest.update(Sha256::digest(bytes));
+        digest.update(format!("{} {} {}", self.manifest.digest(), options.canonical(), plan.working));
+        format!("\"{}\"", hex::encode(&digest.finalize()[..16]))
+    }
+}
+
+impl Context {
+    /// Time left until the deadline; `None`: no limit.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Refuses work that would not end before the deadline.
+    fn require(&self, predicted: Duration) -> Result<()> {
+        match self.remaining() {
+            Some(left) if left < predicted => Err(Error::Deadline {
+                detail: format!(
+                    "this photo needs about {} ms and {} ms are left before the deadline",
+                    predicted.as_millis(),
+                    left.as_millis()
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn past_deadline() -> Error {
+    Error::Deadline { detail: "the work did not end before the deadline".to_owned() }
+}
+
+/// Runs CPU work off the async threads; a panic there is `Internal`, never the process's end.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
+}
+
+/// One admitted request's work, on one blocking thread.
+struct Work {
+    bytes: Bytes,
+    header: Header,
+    options: Options,
+    plan: Plan,
+    etag: String,
+    manifest: Arc<Manifest>,
+    start: Instant,
+}
+
+impl Work {
+    fn run(self, engine: &dyn Engine) -> Result<Outcome> {
+        let mut clock = Clock::default();
+        let image = clock.time(|t| &mut t.decode, || decode::resized(&self.bytes, &self.header, self.plan.working))?;
+        let planes = clock.time(|t| &mut t.preprocess, || Planar8::from(image));
+        let queries = clock.time(|t| &mut t.inference, || engine.infer(&planes))?;
+        drop(planes);
+        let (found, collected) = self.parse(&queries, &mut clock)?;
+        drop(queries);
+        let persons = found.persons.len();
+        let (pictures, counted) = self.finish(collected, &mut clock)?;
+        let report = self.report(counted, &mut clock);
+        tracing::info!(persons, total_ms = clock.timings.total, "parsed");
+        Ok(Outcome { plan: self.plan, etag: self.etag, report, outputs: pictures })
+    }
+
+    /// The two passes over the logits.
+    fn parse(&self, queries: &Queries, clock: &mut Clock) -> Result<(Found, Collected)> {
+        let start = Instant::now();
+        let (manifest, plan) = (&*self.manifest, &self.plan);
+        let view = View::new(queries, plan.padded, plan.working, plan.photo)?;
+        let found = parsing::find(&view, manifest, self.options.score, BAND_ROWS);
+        let mut collectors = Collectors::new(plan.photo, manifest, &found, &self.options)?;
+        parsing::bands(&view, manifest, &found, BAND_ROWS, &mut |band| collectors.push(band))?;
+        let collected = collectors.finish(manifest, &found)?;
+        clock.timings.encode += milliseconds(collected.encoding);
+        clock.timings.postprocess += milliseconds(start.elapsed() - collected.encoding);
+        Ok((found, collected))
+    }
+
+    /// The pictures in the order asked for; overlay and cut-out decode the photo again.
+    fn finish(&self, mut collected: Collected, clock: &mut Clock) -> Result<(Vec<Rendered>, Counted)> {
+        let mut pictures = Vec::new();
+        for &kind in &self.options.outputs {
+            let bytes = match kind {
+                OutputKind::Json => None,
+                OutputKind::Mask => collected.mask.take(),
+                OutputKind::Instances => collected.instances.take(),
+                OutputKind::Overlay => {
+                    collected.overlay.take().map(|labels| self.overlay(&labels, clock)).transpose()?
+                }
+                OutputKind::Cutout => collected
+                    .foreground
+                    .take()
+                    .map(|people| clock.time(|t| &mut t.encode, || collect::cut_out(&self.bytes, &self.header, people)))
+                    .transpose()?,
+            };
+            if let Some(bytes) = bytes {
+                pictures.push(Rendered { kind, content_type: kind.content_type(), bytes: bytes.into() });
+            }
+        }
+        Ok((pictures, collected.counted))
+    }
+
+    fn overlay(&self, labels: &OverlayLabels, clock: &mut Clock) -> Result<Vec<u8>> {
+        let size = overlay_size(self.plan.photo);
+        let photo = clock.time(|t| &mut t.decode, || decode::resized(&self.bytes, &self.header, size))?;
+        let (palette, background) = (self.manifest.palette(), self.manifest.background_id);
+        clock.time(|t| &mut t.encode, || labels.encode(&photo, &palette, background, self.options.alpha))
+    }
+
+    fn report(&self, counted: Counted, clock: &mut Clock) -> Report {
+        clock.timings.total = milliseconds(self.start.elapsed());
+        let photo = self.plan.photo;
+        let mut warnings = self.plan.warnings.clone();
+        warnings.extend(counted.warnings);
+        Report {
+            model: ModelSection::new(&self.manifest),
+            image: ImageSection {
+                width: photo.width,
+                height: photo.height,
+                orientation: self.header.orientation.exif(),
+            },
+            plan: self.plan.section(),
+            classes: counted.classes,
+            persons: counted.persons,
+            outputs: Vec::new(),
+            timings_ms: Some(clock.timings),
+            memory: Some(MemorySection {
+                peak_rss_mb: to_mib(sys::peak_rss_bytes()),
+                limit_mb: to_mib(self.plan.limit_bytes),
+            }),
+            warnings,
+            source: None,
+            options: None,
+        }
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// Stage times of one request.
+#[derive(Default)]
+struct Clock {
+    timings: TimingsSection,
+}
+
+impl Clock {
+    /// Runs `work` and adds its time, in milliseconds, to the stage that `stage` picks.
+    fn time<T>(&mut self, stage: impl FnOnce(&mut TimingsSection) -> &mut f64, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = work();
+        *stage(&mut self.timings) += milliseconds(start.elapsed());
+        result
+    }
+}

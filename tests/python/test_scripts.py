@@ -1,0 +1,142 @@
+"""The scripts that package, demonstrate and calculate."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import al2023
+import compose_scene
+import cost_table
+import demo
+
+ROOT = Path(__file__).parents[2]
+LIBRARY = ROOT / ".runtime/libonnxruntime.so"
+
+
+def package(out: Path, model: Path) -> subprocess.CompletedProcess[str]:
+    """Runs package.py with ONNX Runtime's library in the place of the bootstrap: any binary does."""
+    licences = out.parent / "licences"
+    (licences / "onnxruntime").mkdir(parents=True, exist_ok=True)
+    (licences / "onnxruntime" / "LICENSE").write_text("MIT")
+    command = [sys.executable, "scripts/package.py", f"--bootstrap={LIBRARY}", f"--runtime={LIBRARY}"]
+    command += [f"--model={model}", f"--licences={licences}", f"--arch={al2023.architecture(LIBRARY)}", f"--out={out}"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def model_folder(folder: Path, weights: int) -> Path:
+    """A model folder with a file of so many bytes."""
+    folder.mkdir()
+    (folder / "model.json").write_text(json.dumps({"files": [{"path": "model.onnx"}]}))
+    with (folder / "model.onnx").open("wb") as file:
+        file.truncate(weights)
+    (folder / "notes.txt").write_text("not served")
+    return folder
+
+
+def test_package_is_complete_and_reproducible(tmp_path: Path) -> None:
+    model = model_folder(tmp_path / "model", 1000)
+    archives = []
+    for _ in range(2):
+        run = package(tmp_path / "fn", model)
+        assert run.returncode == 0, run.stderr
+        archives.append((tmp_path / "fn.zip").read_bytes())
+    assert archives[0] == archives[1]
+    with zipfile.ZipFile(tmp_path / "fn.zip") as archive:
+        modes = {entry.filename: entry.external_attr >> 16 & 0o777 for entry in archive.infolist()}
+    assert modes == {
+        "bootstrap": 0o755,
+        "libonnxruntime.so": 0o755,
+        "licences/LICENSE": 0o644,
+        "licences/NOTICE": 0o644,
+        "licences/onnxruntime/LICENSE": 0o644,
+        "model/model.json": 0o644,
+        "model/model.onnx": 0o644,
+    }
+
+
+def test_a_model_too_large_for_a_zip_is_pointed_to_the_image(tmp_path: Path) -> None:
+    run = package(tmp_path / "fn", model_folder(tmp_path / "model", 240 * 2**20))
+    assert run.returncode == 1
+    assert run.stderr.count("\n") == 1
+    assert "over the 250 MB" in run.stderr
+    assert "deploy/container/Dockerfile" in run.stderr
+    assert not (tmp_path / "fn.zip").exists()
+    assert (tmp_path / "fn" / "bootstrap").exists(), "the image is built from the folder"
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    run = package(tmp_path / "fn", tmp_path)
+    assert (run.returncode, run.stderr) == (1, f"{tmp_path} is not a model folder: it has no model.json\n")
+
+
+def test_the_runtime_runs_on_amazon_linux() -> None:
+    assert al2023.faults(LIBRARY) == []
+
+
+def test_a_binary_from_a_newer_machine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(al2023, "needed_versions", lambda _: {"GLIBC": (2, 39), "GLIBCXX": (3, 4, 29)})
+    expected = "bootstrap needs GLIBC 2.39; Lambda's Amazon Linux 2023 has 2.34"
+    assert al2023.faults(Path("bootstrap")) == [expected]
+
+
+def test_the_scene_is_the_same_each_time() -> None:
+    portrait = Image.open(ROOT / ".runtime/photos/astronaut.png")
+    first, second = (compose_scene.compose(portrait, seed=7) for _ in range(2))
+    assert first.size == (1920, 1080)
+    assert first.tobytes() == second.tobytes()
+
+
+def test_demo_writes_what_the_dispatcher_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = {
+        "image": {"width": 4, "height": 3},
+        "plan": {"working_width": 4, "working_height": 3, "reason": "native size"},
+        "persons": [{}],
+        "classes": [],
+        "timings_ms": {"inference": 1.0, "total": 2.0},
+        "memory": {"peak_rss_mb": 3.0},
+    }
+    m2fp = tmp_path / "m2fp"
+    m2fp.write_text(f"""#!{sys.executable}
+import base64, json, sys
+assert sys.argv[1] == "invoke"
+event = json.load(open(sys.argv[2]))
+assert base64.b64decode(event["body"]) == b"photo"
+if event["rawQueryString"] == "output=json":
+    print(json.dumps({{"statusCode": 200, "body": json.dumps({report!r})}}))
+else:
+    picture = base64.b64encode(event["rawQueryString"].encode()).decode()
+    print(json.dumps({{"statusCode": 200, "body": picture, "isBase64Encoded": True}}))
+""")
+    m2fp.chmod(0o755)
+    (tmp_path / "a.jpg").write_bytes(b"photo")
+    demo.show(m2fp, tmp_path / "a.jpg", tmp_path)
+    assert (tmp_path / "a.jpg.mask.png").read_bytes() == b"output=mask"
+    assert (tmp_path / "a.jpg.overlay.jpg").read_bytes() == b"output=overlay"
+    assert json.loads((tmp_path / "a.jpg.json").read_text()) == report
+    assert str(tmp_path / "a.jpg.mask.png") in capsys.readouterr().out
+
+
+def test_the_table_of_parts_starts_with_the_largest() -> None:
+    parts = [
+        {"id": 2, "name": "Hair", "pixels": 10, "fraction": 0.1, "score": 0.9, "bbox": [0, 0, 2, 5]},
+        {"id": 13, "name": "Face", "pixels": 20, "fraction": 0.2, "score": None, "bbox": [1, 1, 4, 5]},
+    ]
+    lines = demo.table({"classes": parts}).splitlines()
+    assert [line.split()[0] for line in lines] == ["part", "Face", "Hair"]
+
+
+def test_costs_follow_memory_and_time() -> None:
+    size = {"min_side": 384, "max_side": 800, "divisor": 32}
+    assert cost_table.working_pixels(1920, 1080, size) == 704 * 384
+    work = cost_table.Work(inference_core_seconds=2, serial_seconds=1)
+    assert cost_table.seconds(work, 0.5) == pytest.approx(6)
+    assert cost_table.seconds(work, 2) == pytest.approx(2)
+    line = cost_table.rows(work, "x86_64", least_mb=1000)
+    assert "no: the model needs 1000 MB" in line[2]
+    # 3 s × 1769 MB × USD 0.0000166667 a GB-second, and the request itself.
+    assert "| 3.00 | 0.0866 | yes |" in line[4]
