@@ -1,25 +1,34 @@
 //! `m2fp invoke EVENT.json`: one event through the dispatcher of the Lambda function, without Lambda.
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use clap::Args;
 use serde_json::value::RawValue;
 
 use crate::http::app::App;
 use crate::lambda::dispatch;
 use crate::pipeline::{Context, Pipeline};
 
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// A file with the event, as `sam local invoke -e` takes it.
+    #[arg(value_name = "EVENT")]
+    event: PathBuf,
+}
+
 /// Dispatches the event in the file and prints the function's answer, one line of JSON.
 ///
 /// # Errors
 /// When the file is not JSON, or the function fails: its error type and message.
-pub async fn invoke(pipeline: Arc<Pipeline>, event_path: &Path) -> anyhow::Result<()> {
-    let name = event_path.display();
-    let text = std::fs::read_to_string(event_path).with_context(|| format!("{name}"))?;
+pub async fn run(pipeline: Arc<Pipeline>, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let name = arguments.event.display();
+    let text = std::fs::read_to_string(&arguments.event).with_context(|| format!("{name}"))?;
     let event: Box<RawValue> = serde_json::from_str(&text).with_context(|| format!("{name} is not JSON"))?;
     let context = Context { request_id: "invoke".to_owned(), deadline: None };
     let answer = dispatch::dispatch(&App::lambda(pipeline), event, context).await?;
     println!("{answer}");
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

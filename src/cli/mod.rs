@@ -3,7 +3,7 @@
 mod config;
 mod files;
 mod info;
-pub mod invoke;
+mod invoke;
 mod parse;
 mod plan;
 pub mod serve;
@@ -15,6 +15,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Config;
+use crate::lambda::store::S3Store;
 use crate::options::{Names, Options, OutputKind, RawOptions};
 use crate::pipeline::{Context, Pipeline};
 
@@ -51,6 +52,8 @@ enum Command {
     Plan(plan::Arguments),
     /// Serve the HTTP routes and the web page on this machine.
     Serve(serve::Arguments),
+    /// Hand an event to the dispatcher of the Lambda function and print its answer.
+    Invoke(invoke::Arguments),
     /// Show the model, its classes and the limits in force.
     Info(info::Arguments),
     /// Show the settings in force.
@@ -134,13 +137,15 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Parse(arguments) => parse::run(&pipeline, &arguments).await,
             Command::Plan(arguments) => plan::run(&pipeline, &arguments).await,
             Command::Serve(arguments) => serve::run(pipeline, &arguments).await,
+            Command::Invoke(arguments) => invoke::run(pipeline, &arguments).await,
             Command::Info(arguments) => info::run(&pipeline, &arguments).await,
         }
     })
 }
 
 fn pipeline(config: Config) -> anyhow::Result<Arc<Pipeline>> {
-    Ok(Arc::new(Pipeline::new(config, None).map_err(|error| anyhow::anyhow!(error.chain()))?))
+    let store = Arc::new(S3Store::from_environment(config.s3_endpoint.clone()));
+    Ok(Arc::new(Pipeline::new(config, Some(store)).map_err(|error| anyhow::anyhow!(error.chain()))?))
 }
 
 /// The context of work without a deadline.
