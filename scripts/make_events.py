@@ -39,7 +39,7 @@ def text(data: bytes) -> str:
 
 def multipart(photo: bytes) -> bytes:
     parts = (
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="output"\r\n\r\njson\r\n',
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="output"\r\n\r\nmask\r\n',
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n'
         "Content-Type: image/jpeg\r\n\r\n",
     )
@@ -209,9 +209,9 @@ def events(photo: bytes) -> dict[str, dict]:
     api = "execute-api.us-east-1.amazonaws.com"
     return {
         "apigw-rest": rest("POST", "/parse", {"output": "mask"}, {"Content-Type": "image/jpeg"}, photo),
-        "apigw-rest-page": rest("GET", "/", {}, {"Accept": "text/html"}, None),
+        "get-page": rest("GET", "/", {}, {"Accept": "text/html"}, None),
         "apigw-http": http_api(api, "output=mask", "image/jpeg", photo),
-        "apigw-http-multipart": http_api(api, "", form, multipart(photo)),
+        "multipart": http_api(api, "", form, multipart(photo)),
         "function-url": http_api("lambda-url.us-east-1.on.aws", "output=mask", "image/jpeg", photo),
         "alb": alb(photo),
         "s3-put": s3_put(photo),

@@ -3,7 +3,7 @@
 mod config;
 mod files;
 mod info;
-mod invoke;
+pub mod invoke;
 mod parse;
 mod plan;
 pub mod serve;
@@ -52,7 +52,7 @@ enum Command {
     Plan(plan::Arguments),
     /// Serve the HTTP routes and the web page on this machine.
     Serve(serve::Arguments),
-    /// Hand an event to the dispatcher of the Lambda function and print its answer.
+    /// Answer one Lambda event from a file, without Lambda.
     Invoke(invoke::Arguments),
     /// Show the model, its classes and the limits in force.
     Info(info::Arguments),
@@ -144,6 +144,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 fn pipeline(config: Config) -> anyhow::Result<Arc<Pipeline>> {
+    // Its client is made by the first request for an object: who has none to read pays nothing.
     let store = Arc::new(S3Store::from_environment(config.s3_endpoint.clone()));
     Ok(Arc::new(Pipeline::new(config, Some(store)).map_err(|error| anyhow::anyhow!(error.chain()))?))
 }

@@ -20,7 +20,7 @@ use crate::pipeline::Context;
 
 /// The events served, for the error about any other.
 const ACCEPTED: &str = "API Gateway (REST, HTTP API), Application Load Balancer, Function URL, S3 notification, \
-                        or the JSON body of /parse: {\"image\": …}";
+                        or the JSON body of /parse: {\"image\": …} or {\"s3\": …}";
 
 /// What kind of event came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,7 @@ struct Tells {
     #[serde(rename = "Event")]
     event: Option<String>,
     image: Option<IgnoredAny>,
+    s3: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -94,7 +95,7 @@ pub fn shape(event: &str) -> Result<Shape> {
     if tells.event.as_deref() == Some("s3:TestEvent") {
         return Ok(Shape::S3Test);
     }
-    if tells.image.is_some() {
+    if tells.image.is_some() || tells.s3.is_some() {
         return Ok(Shape::Direct);
     }
     Err(unknown())
@@ -161,9 +162,9 @@ mod tests {
         let http_api = Shape::Http(Gateway::HttpApi);
         for (event, expected) in [
             (include_str!("../../events/apigw-rest.json"), rest),
-            (include_str!("../../events/apigw-rest-page.json"), rest),
+            (include_str!("../../events/get-page.json"), rest),
             (include_str!("../../events/apigw-http.json"), http_api),
-            (include_str!("../../events/apigw-http-multipart.json"), http_api),
+            (include_str!("../../events/multipart.json"), http_api),
             (include_str!("../../events/function-url.json"), http_api),
             (include_str!("../../events/alb.json"), Shape::Http(Gateway::Alb)),
             (include_str!("../../events/s3-put.json"), Shape::S3),

@@ -1,0 +1,153 @@
+//! Conditions and versions, against a server that honours them (moto).
+
+#[path = "support/events.rs"]
+mod events;
+#[path = "support/http.rs"]
+mod http_support;
+#[path = "support/s3_servers.rs"]
+mod s3_servers;
+
+use std::sync::Arc;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{BehaviorVersion, Builder, Credentials, Region};
+use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+use bytes::Bytes;
+use events::{BUCKET, KEY, OUTPUT_BUCKET, event, invoke, photo};
+use http_support::pipeline;
+use m2fp::error::Error;
+use m2fp::store::{ObjectRef, ObjectStore};
+use s3_servers::{ACCESS_KEY, Moto, SECRET_KEY};
+use serde_json::{Value, json};
+
+/// What uploads and looks, beside the function.
+struct User {
+    client: Client,
+}
+
+impl User {
+    async fn of(moto: &Moto) -> Self {
+        let config = Builder::new()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "fixed"))
+            .endpoint_url(moto.endpoint())
+            .force_path_style(true)
+            .build();
+        let user = Self { client: Client::from_conf(config) };
+        for bucket in [BUCKET, OUTPUT_BUCKET] {
+            user.client.create_bucket().bucket(bucket).send().await.unwrap();
+        }
+        user
+    }
+
+    async fn keep_versions(&self, bucket: &str) {
+        let enabled = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+        self.client.put_bucket_versioning().bucket(bucket).versioning_configuration(enabled).send().await.unwrap();
+    }
+
+    /// Uploads the events' photo, with bytes after its end that make it another; the object of S3's event.
+    async fn upload(&self, tail: &str) -> Value {
+        let body = Bytes::from([&photo()[..], tail.as_bytes()].concat());
+        let put = self.client.put_object().bucket(BUCKET).key(KEY).body(body.into()).send().await.unwrap();
+        let mut object = event("s3-put")["Records"][0]["s3"]["object"].take();
+        object["eTag"] = json!(put.e_tag().unwrap().trim_matches('"'));
+        if let Some(version) = put.version_id() {
+            object["versionId"] = json!(version);
+        }
+        object
+    }
+
+    async fn report(&self) -> Option<Value> {
+        let get = self.client.get_object().bucket(OUTPUT_BUCKET).key(format!("masks/{KEY}.json")).send().await.ok()?;
+        Some(serde_json::from_slice(&get.body.collect().await.unwrap().into_bytes()).unwrap())
+    }
+}
+
+fn notification(object: &Value) -> Value {
+    let mut event = event("s3-put");
+    event["Records"][0]["s3"]["object"] = object.clone();
+    event
+}
+
+/// What becomes of the only record of a notification.
+async fn deliver(moto: &Moto, object: &Value) -> Value {
+    let pipeline = pipeline(&[("OUTPUT_BUCKET", OUTPUT_BUCKET)], Some(Arc::new(moto.store())));
+    invoke(&pipeline, &notification(object)).await.unwrap()["records"][0]["result"].take()
+}
+
+#[tokio::test]
+async fn a_replaced_photo_is_not_parsed_for_its_old_event() {
+    let moto = Moto::start();
+    let user = User::of(&moto).await;
+    let old = user.upload("old").await;
+    let new = user.upload("new").await;
+    assert_eq!(deliver(&moto, &old).await, "overtaken");
+    assert!(user.report().await.is_none());
+    assert_eq!(deliver(&moto, &new).await, "stored");
+    // Deliveries repeat and come out of order.
+    assert_eq!(deliver(&moto, &old).await, "overtaken");
+    assert_eq!(deliver(&moto, &new).await, "stored-before");
+    let report = user.report().await.unwrap();
+    assert_eq!(report["source"]["etag"], format!("\"{}\"", new["eTag"].as_str().unwrap()));
+}
+
+#[tokio::test]
+async fn an_old_version_can_be_read_and_is_not_parsed() {
+    let moto = Moto::start();
+    let user = User::of(&moto).await;
+    user.keep_versions(BUCKET).await;
+    user.keep_versions(OUTPUT_BUCKET).await;
+    let old = user.upload("").await;
+    assert_eq!(deliver(&moto, &old).await, "stored");
+    // The same bytes, so the same ETag: the version alone tells.
+    let new = user.upload("").await;
+    assert_eq!(old["eTag"], new["eTag"]);
+    assert_eq!(deliver(&moto, &old).await, "overtaken");
+    assert_eq!(deliver(&moto, &new).await, "stored");
+    assert_eq!(user.report().await.unwrap()["source"]["version_id"], new["versionId"]);
+    user.client.delete_object().bucket(BUCKET).key(KEY).send().await.unwrap();
+    assert_eq!(deliver(&moto, &new).await, "overtaken");
+
+    let versions = user.client.list_object_versions().bucket(OUTPUT_BUCKET).send().await.unwrap();
+    let marked: Vec<_> = versions.delete_markers().iter().filter_map(|marker| marker.key()).collect();
+    assert_eq!(marked, [format!("masks/{KEY}.json")], "the withdrawn report is all that was ever deleted");
+}
+
+#[tokio::test]
+async fn no_output_bucket_fails_the_invocation() {
+    let moto = Moto::start();
+    let user = User::of(&moto).await;
+    let object = user.upload("").await;
+    user.client.delete_bucket().bucket(OUTPUT_BUCKET).send().await.unwrap();
+    let pipeline = pipeline(&[("OUTPUT_BUCKET", OUTPUT_BUCKET)], Some(Arc::new(moto.store())));
+    let failure = invoke(&pipeline, &notification(&object)).await.unwrap_err();
+    assert_eq!(failure.name, "no_object", "{failure}");
+}
+
+#[tokio::test]
+async fn the_adapter_tells_conditions_and_versions() {
+    let moto = Moto::start();
+    let user = User::of(&moto).await;
+    user.keep_versions(BUCKET).await;
+    let old = user.upload("old").await;
+    let new = user.upload("new").await;
+    let store = moto.store();
+    let at = |version: Option<&Value>, etag: Option<&Value>| ObjectRef {
+        bucket: BUCKET.to_owned(),
+        key: KEY.to_owned(),
+        version_id: version.map(|v| v.as_str().unwrap().to_owned()),
+        etag: etag.map(|e| format!("\"{}\"", e.as_str().unwrap())),
+    };
+    assert!(matches!(store.head(&at(None, Some(&old["eTag"]))).await, Err(Error::Overtaken)));
+    assert!(matches!(store.get(&at(None, Some(&old["eTag"])), 1 << 20).await, Err(Error::Overtaken)));
+    let pinned = at(Some(&old["versionId"]), Some(&old["eTag"]));
+    assert!(store.get(&pinned, 1 << 20).await.unwrap().body.ends_with(b"old"));
+    assert!(store.get(&at(None, Some(&new["eTag"])), 1 << 20).await.unwrap().body.ends_with(b"new"));
+    let no_version = at(Some(&json!("00000000-0000-0000-0000-000000000000")), None);
+    for gone in [at(Some(&json!("no-version")), None), no_version] {
+        let read = store.get(&gone, 1 << 20).await;
+        assert!(matches!(read, Err(Error::NoObject { .. })), "{read:?}");
+        assert!(matches!(store.head(&gone).await, Err(Error::NoObject { .. })));
+    }
+}
