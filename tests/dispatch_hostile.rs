@@ -105,7 +105,7 @@ fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
     }
 }
 
-fn mutate(event: &mut Value, place: &Index, mutation: Mutation) {
+fn mutate(event: &mut Value, place: Index, mutation: Mutation) {
     let mut places = Vec::new();
     pointers(event, "", &mut places);
     let place = &places[place.index(places.len())];
@@ -118,13 +118,13 @@ fn mutate(event: &mut Value, place: &Index, mutation: Mutation) {
     let Some(target) = event.pointer_mut(place) else { return };
     match (mutation, target) {
         (Mutation::Replace(value), target) => *target = value,
-        (Mutation::Cut(at), Value::String(text)) => text.truncate(boundary(text, &at)),
-        (Mutation::Insert(at, more), Value::String(text)) => text.insert_str(boundary(text, &at), &more),
+        (Mutation::Cut(at), Value::String(text)) => text.truncate(boundary(text, at)),
+        (Mutation::Insert(at, more), Value::String(text)) => text.insert_str(boundary(text, at), &more),
         _ => {}
     }
 }
 
-fn boundary(text: &str, at: &Index) -> usize {
+fn boundary(text: &str, at: Index) -> usize {
     let boundaries: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
     boundaries[at.index(boundaries.len())]
 }
@@ -148,7 +148,7 @@ proptest! {
     ) {
         let mut event = event(name);
         for (place, mutation) in mutations {
-            mutate(&mut event, &place, mutation);
+            mutate(&mut event, place, mutation);
         }
         check(&event);
     }
