@@ -218,7 +218,7 @@ def events(photo: bytes) -> dict[str, dict]:
         "s3-test-event": s3_test(),
         "direct-invoke": {"image": text(photo), "options": {"output": "json"}},
         "direct-invoke-s3": {
-            "image": {"s3": {"bucket": BUCKET, "key": KEY}},
+            "s3": {"bucket": BUCKET, "key": KEY},
             "options": {"output": ["mask", "overlay", "json"]},
             "store": {"bucket": OUTPUT_BUCKET, "key_prefix": "jobs/42/Zoë"},
         },

@@ -57,6 +57,7 @@ struct Tells {
     #[serde(rename = "Event")]
     event: Option<String>,
     image: Option<IgnoredAny>,
+    s3: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -94,7 +95,7 @@ pub fn shape(event: &str) -> Result<Shape> {
     if tells.event.as_deref() == Some("s3:TestEvent") {
         return Ok(Shape::S3Test);
     }
-    if tells.image.is_some() {
+    if tells.image.is_some() || tells.s3.is_some() {
         return Ok(Shape::Direct);
     }
     Err(unknown())
