@@ -207,7 +207,7 @@ mod tests {
             prop_assert!(fit.width >= 1 && fit.height >= 1 && fit.long_side() <= 2048);
             prop_assert!(fit.width <= w && fit.height <= h);
             let padded = size.padded_to(32);
-            prop_assert!(padded.width % 32 == 0 && padded.width >= size.width && padded.width - size.width < 32);
+            prop_assert!(padded.width.is_multiple_of(32) && padded.width >= size.width && padded.width - size.width < 32);
         }
     }
 }

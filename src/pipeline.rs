@@ -283,7 +283,7 @@ impl Work {
         parsing::bands(&view, manifest, &found, BAND_ROWS, &mut |band| collectors.push(band))?;
         let collected = collectors.finish(manifest, &found)?;
         clock.timings.encode += milliseconds(collected.encoding);
-        clock.timings.postprocess += milliseconds(start.elapsed() - collected.encoding);
+        clock.timings.postprocess += milliseconds(start.elapsed().saturating_sub(collected.encoding));
         Ok((found, collected))
     }
 

@@ -29,13 +29,16 @@ fn peak() -> u64 {
 #[test]
 fn child() {
     let Some(file) = std::env::var_os(FILE) else { return };
-    let bytes = std::fs::read(file).expect("the file");
+    let bytes = std::fs::read(&file).expect("the file");
     let header = header::read(&bytes, u64::MAX).expect("a header");
     let target = header.orientation.upright(Size::new(960, 640));
     let before = peak();
-    let image = decode::resized(&bytes, &header, target).expect("an image");
+    let image = decode::resized(&bytes, &header, target);
     let held = peak() - before;
-    assert_eq!(image.size, target);
+    match image {
+        Ok(image) => assert_eq!(image.size, target),
+        Err(error) => assert!(file.to_string_lossy().contains("broken"), "{error}"),
+    }
     println!("measured {} {held}", decode::resized_bytes(&header, target));
 }
 

@@ -12,7 +12,9 @@ use m2fp::image::{decode, header};
 /// Enough for every path; more would only make damaged sizes slow.
 const MAX_PIXELS: u64 = 1 << 20;
 
-fuzz_target!(|bytes: &[u8]| {
+// A decoder's panic is caught by the library; libFuzzer's hook would end the process before it is. Panics that reach
+// libFuzzer still end it.
+fuzz_target!(init: std::panic::set_hook(Box::new(|panic| eprintln!("{panic}"))), |bytes: &[u8]| {
     let header = match header::read(bytes, MAX_PIXELS) {
         Ok(header) => header,
         Err(error) => return the_clients(&error),

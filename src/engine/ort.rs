@@ -116,10 +116,7 @@ impl OrtEngine {
         };
         let mut take = |name: &str| -> ort::Result<Tensor<f32>> {
             let value: Option<DynValue> = outputs.remove(name);
-            value
-                .ok_or_else(|| ort::Error::new(format!("the network gave no `{name}`")))?
-                .downcast()
-                .map_err(Into::into)
+            value.ok_or_else(|| ort::Error::new(format!("the network gave no `{name}`")))?.downcast()
         };
         Ok((take(&self.manifest.outputs.class_logits)?, take(&self.manifest.outputs.mask_logits)?))
     }

@@ -1,7 +1,8 @@
 //! Pixels of a photograph, upright, streamed where the format can.
 //!
 //! Every decoder gives stored rows as RGB, top to bottom as stored; what turns them upright is here and in `resample`.
-//! Alpha is dropped, not composited, and samples of 16 bits give their high byte, as Pillow's `convert("RGB")` does.
+//! Alpha is dropped, not composited, and samples of 16 bits give their high byte, as Pillow's `convert("RGB")` does
+//! (but for 16-bit grey, which Pillow clips at 255: nearly white).
 
 mod frame;
 mod gif;

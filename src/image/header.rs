@@ -1,6 +1,6 @@
 //! What an image file says of itself before anything is decoded.
 //!
-//! The format is found by content, never by name. Reading a header allocates nothing, whatever the file claims.
+//! The format is found by content, never by name. What a file claims is never allocated here.
 
 mod bmp;
 mod bytes;
@@ -10,6 +10,7 @@ mod jpeg;
 mod png;
 mod sniff;
 mod tiff;
+mod vp8l;
 mod webp;
 
 use crate::error::{Error, Limit, Result};

@@ -96,7 +96,8 @@ struct Whole {
     doubtful: bool,
 }
 
-/// Section 5 of the design, on the whole photo.
+/// Section 5 of the design, on the whole photo: one piece, so that it can be read beside it.
+#[allow(clippy::too_many_lines)]
 fn whole(view: &View<'_>, manifest: &Manifest, min_score: Option<f32>) -> Whole {
     let queries = view.queries;
     let padded = |q: usize| -> Vec<f64> {

@@ -68,6 +68,7 @@ fn name(bucket: &str, key: &str) -> String {
     format!("{bucket}/{key}")
 }
 
+#[allow(clippy::missing_panics_doc)] // Only a poisoned lock, in a test.
 impl MemoryStore {
     pub fn put_photo(&self, bucket: &str, key: &str, body: Bytes) -> ObjectRef {
         let mut state = self.state.lock().unwrap();

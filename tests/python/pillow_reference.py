@@ -395,6 +395,56 @@ def webps(writer: Writer, photo: Image.Image) -> None:
         writer.add(Case(f"webp-tiny-{width}x{height}", saved(part, "WEBP", lossless=True)))
 
 
+class Bits:
+    """Bits, the lowest of each byte first; of a code, the highest first."""
+
+    def __init__(self) -> None:
+        self.bits: list[int] = []
+
+    def put(self, value: int, count: int) -> None:
+        self.bits += [value >> i & 1 for i in range(count)]
+
+    def two(self, zero: int, one: int) -> None:
+        """A code of two symbols."""
+        for value, count in ((1, 1), (1, 1), (1, 1), (zero, 8), (one, 8)):
+            self.put(value, count)
+
+    def table(self) -> None:
+        """A code of 11 symbols whose longest code has 10 bits: the largest lookup table for the fewest bits."""
+        self.put(0, 1)
+        self.put(15, 4)
+        for symbol in (17, 18, *range(6), 16, *range(6, 16)):
+            self.put(4 if symbol < 16 else 0, 3)
+        for value, count in ((1, 1), (1, 3), (9, 4)):
+            self.put(value, count)
+        for length in (*range(1, 11), 10):
+            self.bits += [length >> i & 1 for i in (3, 2, 1, 0)]
+
+    def bytes(self) -> bytes:
+        return np.packbits(np.array(self.bits, np.uint8), bitorder="little").tobytes()
+
+
+def webp_bomb(groups: int) -> bytes:
+    """A lossless WebP of 1024 × 1024 pixels with so many groups of prefix codes, and no pixels."""
+    bits = Bits()
+    for value, count in ((0x2F, 8), (1023, 14), (1023, 14), (0, 4), (0, 1), (0, 1), (1, 1), (0, 3), (0, 1)):
+        bits.put(value, count)
+    last = groups - 1
+    bits.two(0, last & 255)
+    bits.two(0, last >> 8)
+    for _ in range(3):
+        bits.two(0, 1)
+    for i in range(256 * 256):
+        for symbol in (i == 0, i == 0, 0, 0):
+            bits.put(int(symbol), 1)
+    for _ in range(groups * 5):
+        bits.table()
+    chunk = bits.bytes()
+    chunk += b"\0" * (len(chunk) % 2)
+    body = b"WEBPVP8L" + struct.pack("<I", len(chunk)) + chunk
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
 def large(out: Path, photo: Image.Image) -> None:
     photo = photo.resize((3000, 2000), Image.Resampling.BICUBIC)
     rgba = photo.convert("RGBA")
@@ -402,6 +452,7 @@ def large(out: Path, photo: Image.Image) -> None:
     pixels = np.asarray(photo).astype(np.uint16)
     palette = photo.quantize(256)
     files = {
+        "broken-webp-of-prefix-codes": webp_bomb(4000),
         "jpeg-420": saved(photo, "JPEG", 6, subsampling=2),
         "jpeg-444": saved(photo, "JPEG", subsampling=0),
         "jpeg-cmyk": saved(photo.convert("CMYK"), "JPEG"),

@@ -110,10 +110,14 @@ pub fn photo(width: u32, height: u32) -> Bytes {
     bytes.into()
 }
 
+/// Body, metadata and media type.
+type Stored = (Bytes, ObjectMeta, &'static str);
+
 /// Buckets in memory. Everything is there at once; nothing fails.
 #[derive(Default)]
 pub struct MemoryStore {
-    objects: Mutex<BTreeMap<(String, String), (Bytes, ObjectMeta, &'static str)>>,
+    /// By bucket and key.
+    objects: Mutex<BTreeMap<(String, String), Stored>>,
     /// Keys in the order they were written.
     pub written: Mutex<Vec<String>>,
 }

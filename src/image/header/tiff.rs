@@ -19,6 +19,11 @@ const TILE_HEIGHT: u16 = 323;
 const TILE_OFFSETS: u16 = 324;
 const TILE_BYTES: u16 = 325;
 
+/// Values of a tag that describes pixels, of which a picture needs one a sample: more would only fill memory.
+const MAX_VALUES: u64 = 64;
+/// Entries of a directory: cameras write about a hundred.
+const MAX_ENTRIES: u64 = 4096;
+
 /// Bytes that the decoder spends on one offset or length of a strip or tile: a tagged value and an integer.
 const INDEX_ENTRY_BYTES: u64 = 48;
 
@@ -35,10 +40,15 @@ struct Directory {
     orientation: u16,
     /// Offsets and lengths of strips or tiles.
     index_entries: u64,
+    /// A tag has more values, or the directory more entries, than any picture needs.
+    overfull: bool,
 }
 
 pub fn read(bytes: &[u8]) -> Result<Header> {
     let directory = Directory::read(bytes).ok_or_else(cut_short)?;
+    if directory.overfull {
+        return Err(undecodable("its directory is overfull"));
+    }
     let side = |value: u64| u32::try_from(value).map_err(|_| undecodable("its sides are out of range"));
     let size = Size::new(side(directory.width)?, side(directory.height)?);
     if matches!(directory.compression, 6 | 7) {
@@ -79,9 +89,9 @@ impl Directory {
             tile: None,
             orientation: 1,
             index_entries: 0,
+            overfull: count > MAX_ENTRIES,
         };
-        // A directory's entries lie in the file, so its length bounds this loop.
-        for index in 0..usize::try_from(count).ok()? {
+        for index in 0..count.min(MAX_ENTRIES) as usize {
             let start = entries.checked_add(index.checked_mul(length)?)?;
             let entry = bytes.get(start..start.checked_add(length)?)?;
             directory.take(bytes, endian, big, entry)?;
@@ -92,6 +102,7 @@ impl Directory {
     fn take(&mut self, bytes: &[u8], endian: Endian, big: bool, entry: &[u8]) -> Option<()> {
         let tag = endian.u16(entry, 0)?;
         let count = if big { endian.u64(entry, 4)? } else { u64::from(endian.u32(entry, 4)?) };
+        self.overfull |= count > MAX_VALUES && is_of_pixels(tag);
         let first = || first_value(bytes, endian, big, entry, count);
         match tag {
             WIDTH => self.width = first()?,
@@ -126,6 +137,12 @@ impl Directory {
     }
 }
 
+/// Whether a decoder reads every value of the tag before it looks at a pixel: sizes, sample formats and the like. Not
+/// palettes, metadata and the index of strips or tiles.
+fn is_of_pixels(tag: u16) -> bool {
+    matches!(tag, 254..=266 | 274 | 277..=278 | 284 | 292..=293 | 317 | 322..=323 | 338..=339 | 530)
+}
+
 /// The first value of an entry, of type BYTE, SHORT, LONG or LONG8.
 fn first_value(bytes: &[u8], endian: Endian, big: bool, entry: &[u8], count: u64) -> Option<u64> {
     let kind = endian.u16(entry, 2)?;
@@ -148,5 +165,49 @@ fn first_value(bytes: &[u8], endian: Endian, big: bool, entry: &[u8], count: u64
         2 => endian.u16(source, at).map(u64::from),
         4 => endian.u32(source, at).map(u64::from),
         _ => endian.u64(source, at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    /// A little-endian TIFF of 64 × 48 RGB pixels with these entries (tag, type, count, value) besides, in 16 rows a strip.
+    fn tiff(more: &[(u16, u16, u32, u32)]) -> Vec<u8> {
+        let mut entries = vec![(WIDTH, 3, 1, 64), (HEIGHT, 3, 1, 48), (BITS, 3, 1, 8), (SAMPLES, 3, 1, 3)];
+        entries.extend([(ROWS_PER_STRIP, 3, 1, 16), (STRIP_OFFSETS, 4, 3, 8), (STRIP_BYTES, 4, 3, 8)]);
+        entries.extend(more);
+        let mut bytes = b"II*\0\x08\0\0\0".to_vec();
+        bytes.extend((entries.len() as u16).to_le_bytes());
+        for (tag, kind, count, value) in entries {
+            bytes.extend(tag.to_le_bytes());
+            bytes.extend(kind.to_le_bytes());
+            bytes.extend(count.to_le_bytes());
+            bytes.extend(value.to_le_bytes());
+        }
+        bytes.extend([0; 16]);
+        bytes
+    }
+
+    #[test]
+    fn one_band_is_charged() {
+        let header = read(&tiff(&[(ORIENTATION, 3, 1, 6)])).unwrap();
+        assert_eq!((header.stored, header.orientation), (Size::new(64, 48), Orientation::Rotate90));
+        assert_eq!(header.held_bytes, 2 * 64 * 16 * 3 + 6 * INDEX_ENTRY_BYTES);
+        let tiles = read(&tiff(&[(TILE_WIDTH, 3, 1, 32), (TILE_HEIGHT, 3, 1, 32)])).unwrap();
+        assert_eq!(tiles.held_bytes, 32 * 32 * 3 + 64 * 32 * 3 + 6 * INDEX_ENTRY_BYTES);
+    }
+
+    #[test]
+    fn lists_that_only_fill_memory_are_refused() {
+        for more in [(339, 1, 8_000_000, 8), (COMPRESSION, 1, 65, 8), (TILE_OFFSETS, 1, 8_000_000, 8)] {
+            assert!(matches!(read(&tiff(&[more])), Err(Error::Undecodable { .. })), "{more:?}");
+        }
+    }
+
+    #[test]
+    fn jpeg_inside_is_unsupported() {
+        assert!(matches!(read(&tiff(&[(COMPRESSION, 3, 1, 7)])), Err(Error::Unsupported { .. })));
     }
 }

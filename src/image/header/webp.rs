@@ -1,9 +1,12 @@
 //! WebP: the RIFF chunks.
 
 use super::bytes::{Endian, u24_le};
-use super::{Format, Header, cut_short, exif, undecodable};
+use super::{Format, Header, cut_short, exif, undecodable, vp8l};
 use crate::error::Result;
 use crate::geometry::{Orientation, Size};
+
+/// Of a coded picture; the canvas of an animation may be larger.
+const MAX_SIDE: u32 = 1 << 14;
 
 /// How the pixels are coded, which decides what the decoder holds.
 #[derive(Debug, Default)]
@@ -11,31 +14,30 @@ struct Coding {
     animated: bool,
     alpha: bool,
     lossless: bool,
+    /// Bytes of prefix codes of a lossless picture or alpha plane.
+    codes: u64,
 }
 
 pub fn read(bytes: &[u8]) -> Result<Header> {
-    let (kind, data, mut at) = chunk(bytes, 12).ok_or_else(cut_short)?;
+    let (kind, data, at) = chunk(bytes, 12).ok_or_else(cut_short)?;
     let mut orientation = Orientation::Upright;
-    let (size, coding) = match &kind {
-        b"VP8 " => (lossy_size(data)?, Coding::default()),
+    let mut coding = Coding::default();
+    let size = match &kind {
+        b"VP8 " => lossy_size(data)?,
         b"VP8L" => {
             let (size, alpha) = lossless_size(data)?;
-            (size, Coding { alpha, lossless: true, ..Coding::default() })
+            coding.alpha = alpha;
+            coding.picture(kind, data, size)?;
+            size
         }
         b"VP8X" => {
             let flags = *data.first().ok_or_else(cut_short)?;
+            coding.animated = flags & 2 != 0;
+            coding.alpha = flags & 16 != 0;
             let side = |at| u24_le(data, at).map(|side| side + 1).ok_or_else(cut_short);
             let size = Size::new(side(4)?, side(7)?);
-            let mut coding = Coding { animated: flags & 2 != 0, alpha: flags & 16 != 0, lossless: false };
-            while let Some((kind, data, next)) = chunk(bytes, at) {
-                match &kind {
-                    b"EXIF" => orientation = exif::orientation(data),
-                    b"VP8L" => coding.lossless = true,
-                    _ => {}
-                }
-                at = next;
-            }
-            (size, coding)
+            orientation = extended(bytes, at, size, &mut coding)?;
+            size
         }
         _ => return Err(undecodable("its first chunk is not a WebP picture")),
     };
@@ -43,28 +45,73 @@ pub fn read(bytes: &[u8]) -> Result<Header> {
     Ok(Header { format: Format::WebP, stored: size, orientation, held_bytes })
 }
 
+/// Walks over the chunks behind VP8X.
+fn extended(bytes: &[u8], mut at: usize, size: Size, coding: &mut Coding) -> Result<Orientation> {
+    let mut orientation = Orientation::Upright;
+    let mut first_frame = true;
+    while let Some((kind, data, next)) = chunk(bytes, at) {
+        match &kind {
+            b"EXIF" => orientation = exif::orientation(data),
+            b"ANMF" if first_frame => {
+                first_frame = false;
+                let side = |at| u24_le(data, at).map(|side| side + 1).ok_or_else(cut_short);
+                let frame = Size::new(side(6)?, side(9)?);
+                let mut inner = 16;
+                while let Some((kind, data, next)) = chunk(data, inner) {
+                    coding.picture(kind, data, frame)?;
+                    inner = next;
+                }
+            }
+            _ => coding.picture(kind, data, size)?,
+        }
+        at = next;
+    }
+    Ok(orientation)
+}
+
+impl Coding {
+    /// Takes note of a chunk that holds a lossless picture or an alpha plane.
+    fn picture(&mut self, kind: [u8; 4], data: &[u8], size: Size) -> Result<()> {
+        let stream = match (&kind, data) {
+            (b"VP8L", [_, _, _, _, _, stream @ ..]) => {
+                self.lossless = true;
+                stream
+            }
+            // The lowest bits say whether it is compressed.
+            (b"ALPH", [flags, stream @ ..]) if flags & 3 == 1 => stream,
+            _ => return Ok(()),
+        };
+        if size.long_side() > MAX_SIDE {
+            return Err(undecodable("its sides are out of range"));
+        }
+        let damaged = || undecodable("its prefix codes are damaged or cut short");
+        let codes = vp8l::code_bytes(stream, size.width, size.height).ok_or_else(damaged)?;
+        self.codes = self.codes.max(codes);
+        Ok(())
+    }
+}
+
 /// What `image-webp` 0.2 holds at its peak, read from its source (`decoder.rs`, `vp8.rs`, `lossless.rs`, `extended.rs`).
 fn held_bytes(size: Size, coding: &Coding, file: u64) -> u64 {
     let area = size.area();
-    let padded = size.padded_to(16).area();
+    let padded = u64::from(size.width.div_ceil(16)) * u64::from(size.height.div_ceil(16)) * 256;
     // Sub-images of the lossless coding: predictors, colour transform and entropy image of one entry per 4×4 pixels.
     let blocks = u64::from(size.width.div_ceil(4)) * u64::from(size.height.div_ceil(4));
-    let sub_images = blocks * (4 + 4 + 4 + 2);
+    let sub_images = blocks * (4 + 4 + 4 + 2) + coding.codes;
     // Luma and subsampled chroma, and the partitions of the file, which are copied.
     let lossy = padded * 3 / 2 + file;
     // The alpha plane is decoded as RGBA, from which the green samples are copied.
     let alpha_plane = area * 5 + sub_images;
-    let canvas = if coding.animated { area * 4 } else { 0 };
     let output = area * if coding.alpha { 4 } else { 3 };
+    // An animation's frame is decoded apart from its canvas.
+    let canvas = if coding.animated { area * 8 } else { 0 };
     let frame = match (coding.lossless, coding.alpha || coding.animated) {
         (true, false) => area * 4 + sub_images,
         (true, true) => sub_images,
         (false, false) => lossy,
         (false, true) => lossy + alpha_plane,
     };
-    // An animation's frame is decoded apart from its canvas.
-    let apart = if coding.animated { area * 4 } else { 0 };
-    output + canvas + apart + frame
+    output + canvas + frame
 }
 
 /// The chunk at `at`: its type, its data and where the next one starts. The last chunk may be cut short.
