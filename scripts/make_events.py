@@ -1,8 +1,8 @@
 """Write `events/`: one event for each door, inputs of `sam local invoke` and fixtures of the tests.
 
-`make_events.py PHOTO [DESTINATION]`. The shapes are those of the AWS Lambda developer guide; account, domain and request
-ids are its examples. The photo is small, so that the events can be read: PHOTO (the public-domain portrait of Eileen
-Collins, NASA, as scikit-image ships it) at 256 pixels. The same Pillow writes the same files.
+`make_events.py PHOTO [DESTINATION]`. The shapes are those of the AWS Lambda developer guide; account, domain and
+request ids are its examples. The photo is small, so that the events can be read: PHOTO (the public-domain portrait of
+Eileen Collins, NASA, as scikit-image ships it) at 256 pixels. The same Pillow writes the same files.
 """
 
 import argparse
@@ -22,14 +22,15 @@ PHOTO_QUALITY = 75
 KEY = "photos/Zoë + friends.jpg"
 BUCKET = "m2fp-photos"
 OUTPUT_BUCKET = "m2fp-masks"
+ELB_ARN = "arn:aws:elasticloadbalancing:us-east-1:123456789012"
 BOUNDARY = "----m2fp-example-boundary"
 
 
 def small_photo(path: Path) -> bytes:
+    buffer = io.BytesIO()
     with Image.open(path) as image:
-        image = image.convert("RGB").resize((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.LANCZOS)
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=PHOTO_QUALITY, optimize=True)
+        small = image.convert("RGB").resize((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.LANCZOS)
+        small.save(buffer, "JPEG", quality=PHOTO_QUALITY, optimize=True)
     return buffer.getvalue()
 
 
@@ -39,7 +40,7 @@ def text(data: bytes) -> str:
 
 def multipart(photo: bytes) -> bytes:
     parts = (
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="output"\r\n\r\nmask\r\n',
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="output"\r\n\r\njson\r\n',
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n'
         "Content-Type: image/jpeg\r\n\r\n",
     )
@@ -135,11 +136,7 @@ def http_api(domain: str, query: str, content_type: str, body: bytes) -> dict:
 def alb(photo: bytes) -> dict:
     """Application Load Balancer, single-value headers."""
     return {
-        "requestContext": {
-            "elb": {
-                "targetGroupArn": "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/m2fp/49e9d65c45c6791a"
-            }
-        },
+        "requestContext": {"elb": {"targetGroupArn": f"{ELB_ARN}:targetgroup/m2fp/49e9d65c45c6791a"}},
         "httpMethod": "POST",
         "path": "/parse",
         "queryStringParameters": {"output": "mask"},
@@ -209,9 +206,9 @@ def events(photo: bytes) -> dict[str, dict]:
     api = "execute-api.us-east-1.amazonaws.com"
     return {
         "apigw-rest": rest("POST", "/parse", {"output": "mask"}, {"Content-Type": "image/jpeg"}, photo),
-        "get-page": rest("GET", "/", {}, {"Accept": "text/html"}, None),
+        "apigw-rest-page": rest("GET", "/", {}, {"Accept": "text/html"}, None),
         "apigw-http": http_api(api, "output=mask", "image/jpeg", photo),
-        "multipart": http_api(api, "", form, multipart(photo)),
+        "apigw-http-multipart": http_api(api, "", form, multipart(photo)),
         "function-url": http_api("lambda-url.us-east-1.on.aws", "output=mask", "image/jpeg", photo),
         "alb": alb(photo),
         "s3-put": s3_put(photo),

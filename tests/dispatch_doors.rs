@@ -30,7 +30,7 @@ fn header<'a>(answer: &'a Value, name: &str) -> Option<&'a str> {
 #[tokio::test]
 async fn every_gateway_gives_the_same_mask() {
     let mut masks = Vec::new();
-    for name in ["apigw-rest", "apigw-http", "function-url", "alb", "multipart"] {
+    for name in ["apigw-rest", "apigw-http", "function-url", "alb"] {
         let answer = invoke(&without_store(), &event(name)).await.unwrap();
         assert_eq!((&answer["statusCode"], &answer["isBase64Encoded"]), (&json!(200), &json!(true)), "{name}");
         assert_eq!(header(&answer, "content-type"), Some("image/png"), "{name}");
@@ -49,19 +49,18 @@ async fn load_balancers_are_told_a_status_line() {
 
 #[tokio::test]
 async fn the_page_is_text_behind_its_stage() {
-    let answer = invoke(&without_store(), &event("get-page")).await.unwrap();
+    let answer = invoke(&without_store(), &event("apigw-rest-page")).await.unwrap();
     assert_eq!((&answer["statusCode"], &answer["isBase64Encoded"]), (&json!(200), &json!(false)));
     assert!(header(&answer, "content-type").unwrap().starts_with("text/html"));
     assert!(answer["body"].as_str().unwrap().starts_with("<!"));
 }
 
 #[tokio::test]
-async fn json_is_text() {
-    let mut event = event("function-url");
-    event["rawQueryString"] = json!("output=json");
-    let answer = invoke(&without_store(), &event).await.unwrap();
+async fn a_form_is_answered_with_its_report_as_text() {
+    let answer = invoke(&without_store(), &event("apigw-http-multipart")).await.unwrap();
     assert_eq!(answer["isBase64Encoded"], false);
     let report: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+    assert_eq!(report["image"]["width"], 256);
     assert_eq!(report["persons"].as_array().unwrap().len(), 2);
 }
 
@@ -122,7 +121,7 @@ async fn direct_failures_have_the_problems_names() {
         (json!({"image": image, "options": {"outptu": "mask"}}), "bad_request", "outptu"),
         (json!({"image": image, "store": {"bucket": OUTPUT_BUCKET, "key_prefix": "a/"}}), "bad_request", "key_prefix"),
         (json!({"s3": {"bucket": BUCKET, "key": "gone.jpg"}, "store": store}), "no_object", "gone.jpg"),
-        (json!({"imge": "x"}), "bad_request", "S3 notification"),
+        (json!({"picture": "x"}), "bad_request", "S3 notification"),
     ] {
         let failure = invoke(&over(&MemoryStore::with(BUCKET, KEY, photo())), &event).await.unwrap_err();
         assert_eq!(failure.name, name, "{failure}");

@@ -160,7 +160,7 @@ proptest! {
 
     #[test]
     fn any_path_and_query_are_answered(path in text(), query in text(), host in text(), stage in text()) {
-        let mut rest = event("get-page");
+        let mut rest = event("apigw-rest-page");
         rest["path"] = json!(path);
         rest["headers"] = json!({"Host": host, "X-Forwarded-Proto": host});
         rest["queryStringParameters"] = json!({&query: query});

@@ -163,9 +163,9 @@ mod tests {
         let http_api = Shape::Http(Gateway::HttpApi);
         for (event, expected) in [
             (include_str!("../../events/apigw-rest.json"), rest),
-            (include_str!("../../events/get-page.json"), rest),
+            (include_str!("../../events/apigw-rest-page.json"), rest),
             (include_str!("../../events/apigw-http.json"), http_api),
-            (include_str!("../../events/multipart.json"), http_api),
+            (include_str!("../../events/apigw-http-multipart.json"), http_api),
             (include_str!("../../events/function-url.json"), http_api),
             (include_str!("../../events/alb.json"), Shape::Http(Gateway::Alb)),
             (include_str!("../../events/s3-put.json"), Shape::S3),

@@ -19,12 +19,12 @@ use serde_json::value::to_raw_value;
 pub const ALL: [&str; 10] = [
     "alb",
     "apigw-http",
+    "apigw-http-multipart",
     "apigw-rest",
+    "apigw-rest-page",
     "direct-invoke",
     "direct-invoke-s3",
     "function-url",
-    "get-page",
-    "multipart",
     "s3-put",
     "s3-test-event",
 ];
