@@ -110,14 +110,13 @@ pub fn photo(width: u32, height: u32) -> Bytes {
     bytes.into()
 }
 
-/// Body, metadata and media type.
-type Stored = (Bytes, ObjectMeta, &'static str);
+/// By bucket and key: the body and what is known of it.
+type Objects = BTreeMap<(String, String), (Bytes, ObjectMeta)>;
 
 /// Buckets in memory. Everything is there at once; nothing fails.
 #[derive(Default)]
 pub struct MemoryStore {
-    /// By bucket and key.
-    objects: Mutex<BTreeMap<(String, String), Stored>>,
+    objects: Mutex<Objects>,
     /// Keys in the order they were written.
     pub written: Mutex<Vec<String>>,
 }
@@ -131,19 +130,19 @@ impl MemoryStore {
             version_id: None,
             metadata: BTreeMap::new(),
         };
-        store.objects.lock().unwrap().insert((bucket.to_owned(), key.to_owned()), (body, meta, "image/png"));
+        store.objects.lock().unwrap().insert((bucket.to_owned(), key.to_owned()), (body, meta));
         Arc::new(store)
     }
 
     pub fn body(&self, bucket: &str, key: &str) -> Option<Bytes> {
-        self.find(bucket, key).map(|(body, ..)| body)
+        self.find(bucket, key).map(|(body, _)| body)
     }
 
     pub fn metadata(&self, bucket: &str, key: &str) -> Option<ObjectMeta> {
-        self.find(bucket, key).map(|(_, meta, _)| meta)
+        self.find(bucket, key).map(|(_, meta)| meta)
     }
 
-    fn find(&self, bucket: &str, key: &str) -> Option<(Bytes, ObjectMeta, &'static str)> {
+    fn find(&self, bucket: &str, key: &str) -> Option<(Bytes, ObjectMeta)> {
         self.objects.lock().unwrap().get(&(bucket.to_owned(), key.to_owned())).cloned()
     }
 }
@@ -171,7 +170,7 @@ impl ObjectStore for MemoryStore {
             metadata: object.metadata,
         };
         self.written.lock().unwrap().push(object.key.clone());
-        let entry = (object.body, meta, object.content_type);
+        let entry = (object.body, meta);
         self.objects.lock().unwrap().insert((object.bucket, object.key), entry);
         Ok(())
     }
