@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
@@ -245,12 +245,9 @@ pub async fn write_error(store: &dyn ObjectStore, destination: &Destination, wor
 }
 
 /// A report as an answer gives it: with where its outputs are.
-///
-/// # Errors
-/// `Internal` when it is not JSON.
-pub fn answer(outcome: &Outcome, stored: &[OutputSection]) -> Result<Value> {
-    let report = Report { outputs: stored.to_vec(), ..outcome.report.clone() };
-    serde_json::to_value(report).map_err(Error::internal)
+#[must_use]
+pub fn answer(outcome: &Outcome, stored: &[OutputSection]) -> Report {
+    Report { outputs: stored.to_vec(), ..outcome.report.clone() }
 }
 
 /// The report without what differs from run to run, with where its outputs are and what it is a record of.

@@ -64,7 +64,7 @@ pub async fn one(app: &App, kind: OutputKind, mut outcome: Outcome) -> Result<Re
 /// Those of [`record::write`].
 pub async fn stored(app: &App, at: &Destination, work: &Work, outcome: Outcome) -> Result<Response<Bytes>> {
     let stored = record::write(object_store(app)?, at, work, &outcome).await?;
-    let mut response = sent(OutputKind::Json, json_bytes(&record::answer(&outcome, &stored)?)?);
+    let mut response = sent(OutputKind::Json, json_bytes(&record::answer(&outcome, &stored))?);
     describe(&mut response, OutputKind::Json, &outcome.etag, &outcome.plan);
     add_timings(&mut response, &outcome);
     Ok(response)

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::error::{Error, Result};
@@ -14,12 +13,13 @@ use crate::http::body;
 use crate::options::{Options, OutputKind};
 use crate::pipeline::{Context, Pipeline};
 use crate::record::{self, Destination, Work};
+use crate::render::report::Report;
 
 /// Runs the request and returns the report; with `store`, after its outputs and the report are stored.
 ///
 /// # Errors
 /// Those of the request, the pipeline and the store.
-pub async fn handle(pipeline: &Arc<Pipeline>, event: Box<RawValue>, context: &Context) -> Result<Value> {
+pub async fn handle(pipeline: &Arc<Pipeline>, event: Box<RawValue>, context: &Context) -> Result<Report> {
     let config = &pipeline.config;
     let (source, raw, target) = body::parse_invocation(event.get().as_bytes(), config)?;
     // The event's text is as large as the photo.
@@ -30,7 +30,7 @@ pub async fn handle(pipeline: &Arc<Pipeline>, event: Box<RawValue>, context: &Co
     let Some(destination) = destination else {
         refuse_images(&options)?;
         let prepared = pipeline.prepare(source, options, context).await?;
-        return record::answer(&pipeline.run(prepared, context).await?, &[]);
+        return Ok(pipeline.run(prepared, context).await?.report);
     };
     let store = pipeline.store.as_ref().ok_or_else(|| Error::internal("no object store is configured"))?;
     let prepared = pipeline.prepare(source.clone(), options, context).await?;
@@ -39,7 +39,7 @@ pub async fn handle(pipeline: &Arc<Pipeline>, event: Box<RawValue>, context: &Co
     drop(source);
     let outcome = pipeline.run(prepared, context).await?;
     let stored = record::write(store.as_ref(), &destination, &work, &outcome).await?;
-    record::answer(&outcome, &stored)
+    Ok(record::answer(&outcome, &stored))
 }
 
 fn refuse_images(options: &Options) -> Result<()> {

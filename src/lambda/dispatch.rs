@@ -120,11 +120,11 @@ pub async fn dispatch(app: &App, event: Box<RawValue>, context: Context) -> Resu
 async fn answer(app: &App, shape: Shape, event: Box<RawValue>, context: &Context) -> Result<Box<RawValue>> {
     let answer = match shape {
         Shape::Http(gateway) => return gateway::answer(app, gateway, event, context).await,
-        Shape::S3 => s3::handle(&app.pipeline, event.get(), context).await?,
-        Shape::S3Test => serde_json::json!({"records": []}),
-        Shape::Direct => direct::handle(&app.pipeline, event, context).await?,
+        Shape::S3 => to_raw_value(&s3::handle(&app.pipeline, event.get(), context).await?),
+        Shape::S3Test => to_raw_value(&serde_json::json!({"records": []})),
+        Shape::Direct => to_raw_value(&direct::handle(&app.pipeline, event, context).await?),
     };
-    let answer = to_raw_value(&answer).map_err(Error::internal)?;
+    let answer = answer.map_err(Error::internal)?;
     if answer.get().len() > MAX_ANSWER_BYTES {
         return Err(Error::TooLarge {
             limit: Limit::Answer,
