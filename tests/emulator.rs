@@ -28,8 +28,6 @@ const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 enum Expected {
     /// 200, a PNG in base64.
     Mask,
-    /// 200, the JSON report.
-    Json,
     /// 200, the web page as text.
     Page,
     /// The JSON report itself, not an HTTP response.
@@ -43,13 +41,13 @@ enum Expected {
 /// Every file of `events/`; one that is missing here fails the test.
 const EVENTS: &[(&str, Expected)] = &[
     ("alb.json", Expected::Mask),
-    ("apigw-http-multipart.json", Expected::Json),
     ("apigw-http.json", Expected::Mask),
-    ("apigw-rest-page.json", Expected::Page),
     ("apigw-rest.json", Expected::Mask),
     ("direct-invoke-s3.json", Expected::Report),
     ("direct-invoke.json", Expected::Report),
     ("function-url.json", Expected::Mask),
+    ("get-page.json", Expected::Page),
+    ("multipart.json", Expected::Mask),
     ("s3-put.json", Expected::Stored),
     ("s3-test-event.json", Expected::Nothing),
 ];
@@ -149,6 +147,10 @@ impl Emulator {
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("emulator-{}.log", front.port()));
         let file = std::fs::File::create(&log).unwrap();
         let mut command = Command::new(emulator_binary());
+        // Settings of whoever runs the tests are not the function's, and ours above would be unknown to it.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("M2FP_")) {
+            command.env_remove(name);
+        }
         command
             .stdout(file.try_clone().unwrap())
             .stderr(file)
@@ -293,7 +295,6 @@ fn check(expected: Expected, answer: &Value, s3: &S3, keys: &[String]) {
     match expected {
         Expected::Mask => assert!(http_body(answer).starts_with(PNG), "{answer}"),
         Expected::Page => assert!(String::from_utf8(http_body(answer)).unwrap().contains("<html"), "{answer}"),
-        Expected::Json => check_report(&serde_json::from_slice(&http_body(answer)).unwrap()),
         Expected::Report => check_report(answer),
         Expected::Stored => {
             for key in keys {
