@@ -46,8 +46,8 @@ const EVENTS: &[(&str, Expected)] = &[
     ("direct-invoke-s3.json", Expected::Report),
     ("direct-invoke.json", Expected::Report),
     ("function-url.json", Expected::Mask),
-    ("get-page.json", Expected::Page),
-    ("multipart.json", Expected::Mask),
+    ("apigw-rest-page.json", Expected::Page),
+    ("apigw-http-multipart.json", Expected::Mask),
     ("s3-put.json", Expected::Stored),
     ("s3-test-event.json", Expected::Nothing),
 ];
