@@ -18,6 +18,9 @@ pub const MIB: u64 = 1 << 20;
 /// Kept free for what no constant predicts: allocator slack, stacks, the runtime's own buffers.
 const MARGIN_BYTES: u64 = 24 * MIB;
 
+/// What the process holds at start is rounded up to this, so that every container predicts the same for the same photo.
+const PROCESS_STEP_BYTES: u64 = 16 * MIB;
+
 /// Granularity of the account.
 const UNIT_BYTES: u64 = 64 * 1024;
 
@@ -40,7 +43,7 @@ impl Budget {
     /// A budget under `limit_bytes` for a process that already holds `process_bytes` of anonymous memory.
     #[must_use]
     pub fn new(limit_bytes: u64, process_bytes: u64, manifest: &Manifest) -> Self {
-        let used_bytes = process_bytes + mib(manifest.memory.load_mb);
+        let used_bytes = process_bytes.next_multiple_of(PROCESS_STEP_BYTES) + mib(manifest.memory.load_mb);
         let total_bytes = limit_bytes.saturating_sub(used_bytes + MARGIN_BYTES);
         Self { limit_bytes, used_bytes, total_bytes, units: Arc::new(Semaphore::new(units(total_bytes, false))) }
     }

@@ -111,7 +111,7 @@ impl<'a> BandPainter<'a> {
     fn new(view: &'a View<'a>, manifest: &Manifest, found: &'a Found, band_rows: usize) -> Self {
         let semantic = match manifest.label_map {
             LabelMap::Paste => None,
-            LabelMap::Semantic => Some(SemanticPainter::new(view, manifest)),
+            LabelMap::Semantic => Some(SemanticPainter::new(view, manifest, band_rows as u32)),
         };
         let persons = found.persons.as_slice();
         let tile_area = TILE_WIDTH * band_rows;

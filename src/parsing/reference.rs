@@ -96,25 +96,13 @@ struct Whole {
     doubtful: bool,
 }
 
-/// Section 5 of the design, on the whole photo: one piece, so that it can be read beside it.
-#[allow(clippy::too_many_lines)]
+/// The reference's post-processing, on the whole photo.
 fn whole(view: &View<'_>, manifest: &Manifest, min_score: Option<f32>) -> Whole {
     let queries = view.queries;
-    let padded = |q: usize| -> Vec<f64> {
-        let plane: Vec<f64> = queries.mask(q).iter().map(|&x| f64::from(x)).collect();
-        resize(&plane, queries.mask_size, view.padded)
-    };
     let logits: Vec<Vec<f64>> = (0..queries.count)
-        .map(|q| resize(&crop(&padded(q), view.padded, view.working), view.working, view.photo))
+        .map(|q| resize(&crop(&padded(view, q), view.padded, view.working), view.working, view.photo))
         .collect();
-    let softmax: Vec<Vec<f64>> = queries
-        .class_logits
-        .chunks(queries.classes + 1)
-        .map(|row| {
-            let total: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
-            row[..queries.classes].iter().map(|&x| f64::from(x).exp() / total).collect()
-        })
-        .collect();
+    let softmax = softmax(queries);
 
     let mut flat: Vec<(usize, u8, f64)> = Vec::new();
     for (q, row) in softmax.iter().enumerate() {
@@ -169,59 +157,85 @@ fn whole(view: &View<'_>, manifest: &Manifest, min_score: Option<f32>) -> Whole 
         }
     }
 
-    let area = view.photo.area() as usize;
-    let competing: Vec<u8> =
-        manifest.classes.iter().map(|c| c.id).filter(|&id| Some(id) != manifest.person_id).collect();
     let labels = match manifest.label_map {
-        LabelMap::Paste => (0..area)
-            .map(|i| {
-                let mut close = false;
-                let values: Vec<(u8, f64)> = competing
-                    .iter()
-                    .map(|&id| {
-                        let (mut sum, mut times) = (0.0, 0.0_f64);
-                        for (q, _, score) in pasted.iter().filter(|pair| pair.1 == id) {
-                            let value = sigmoid(logits[*q][i]) * score;
-                            close |= (value - 0.5).abs() < CLOSE;
-                            if value > 0.5 {
-                                sum += value;
-                                times += 1.0;
-                            }
-                        }
-                        (id, sum / times.max(1.0))
-                    })
-                    .collect();
-                greatest(&values, close)
-            })
-            .collect(),
-        LabelMap::Semantic => {
-            let maps: Vec<Vec<f64>> = competing
-                .iter()
-                .map(|&id| {
-                    let mut sum = vec![0.0; view.padded.area() as usize];
-                    for (q, shares) in softmax.iter().enumerate() {
-                        for (sum, x) in sum.iter_mut().zip(padded(q)) {
-                            *sum += shares[usize::from(id)] * sigmoid(x);
-                        }
-                    }
-                    resize(&crop(&sum, view.padded, view.working), view.working, view.photo)
-                })
-                .collect();
-            let values = |i: usize| competing.iter().zip(&maps).map(|(&id, map)| (id, map[i])).collect::<Vec<_>>();
-            (0..area).map(|i| greatest(&values(i), false)).collect()
-        }
+        LabelMap::Paste => pasted_labels(view, manifest, &logits, &pasted),
+        LabelMap::Semantic => semantic_labels(view, manifest, &softmax),
     };
-    let instances = (0..area)
-        .map(|i| {
-            let claim = |p: &Pair| {
-                let x = logits[p.query as usize][i];
-                if x > 0.0 { sigmoid(x) * f64::from(p.score) } else { 0.0 }
-            };
-            let claims = persons.iter().enumerate().map(|(n, p)| (n as u8 + 1, claim(p)));
-            greatest(&std::iter::once((0, 0.0)).chain(claims).collect::<Vec<_>>(), false)
-        })
-        .collect();
+    let instances = whose(view, &logits, &persons);
     Whole { parts, raw_persons, persons, labels, instances, logits, doubtful }
+}
+
+/// Padded logits of one query.
+fn padded(view: &View<'_>, query: usize) -> Vec<f64> {
+    let plane: Vec<f64> = view.queries.mask(query).iter().map(|&x| f64::from(x)).collect();
+    resize(&plane, view.queries.mask_size, view.padded)
+}
+
+/// `[Q][C]`, without "no object".
+fn softmax(queries: &Queries) -> Vec<Vec<f64>> {
+    let row = |row: &[f32]| {
+        let total: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
+        row[..queries.classes].iter().map(|&x| f64::from(x).exp() / total).collect()
+    };
+    queries.class_logits.chunks(queries.classes + 1).map(row).collect()
+}
+
+/// Classes that the label map may show.
+fn competing(manifest: &Manifest) -> Vec<u8> {
+    manifest.classes.iter().map(|c| c.id).filter(|&id| Some(id) != manifest.person_id).collect()
+}
+
+/// For each class the mean over its pastes; `pasted` is (query, class, score).
+fn pasted_labels(view: &View<'_>, manifest: &Manifest, logits: &[Vec<f64>], pasted: &[(usize, u8, f64)]) -> Vec<Label> {
+    let competing = competing(manifest);
+    let label = |i: usize| {
+        let mut close = false;
+        let mean = |&id: &u8| {
+            let (mut sum, mut times) = (0.0, 0.0_f64);
+            for (q, _, score) in pasted.iter().filter(|pair| pair.1 == id) {
+                let value = sigmoid(logits[*q][i]) * score;
+                close |= (value - 0.5).abs() < CLOSE;
+                if value > 0.5 {
+                    sum += value;
+                    times += 1.0;
+                }
+            }
+            (id, sum / times.max(1.0))
+        };
+        let values: Vec<_> = competing.iter().map(mean).collect();
+        greatest(&values, close)
+    };
+    (0..view.photo.area() as usize).map(label).collect()
+}
+
+/// Σ softmax · sigmoid at the padded size, cropped and resampled.
+fn semantic_labels(view: &View<'_>, manifest: &Manifest, softmax: &[Vec<f64>]) -> Vec<Label> {
+    let competing = competing(manifest);
+    let map = |&id: &u8| {
+        let mut sum = vec![0.0; view.padded.area() as usize];
+        for (q, shares) in softmax.iter().enumerate() {
+            for (sum, x) in sum.iter_mut().zip(padded(view, q)) {
+                *sum += shares[usize::from(id)] * sigmoid(x);
+            }
+        }
+        resize(&crop(&sum, view.padded, view.working), view.working, view.photo)
+    };
+    let maps: Vec<Vec<f64>> = competing.iter().map(map).collect();
+    let values = |i: usize| competing.iter().zip(&maps).map(|(&id, map)| (id, map[i])).collect::<Vec<_>>();
+    (0..view.photo.area() as usize).map(|i| greatest(&values(i), false)).collect()
+}
+
+/// The person with the greatest p·score at each pixel.
+fn whose(view: &View<'_>, logits: &[Vec<f64>], persons: &[Pair]) -> Vec<Label> {
+    let label = |i: usize| {
+        let claim = |p: &Pair| {
+            let x = logits[p.query as usize][i];
+            if x > 0.0 { sigmoid(x) * f64::from(p.score) } else { 0.0 }
+        };
+        let claims = persons.iter().enumerate().map(|(n, p)| (n as u8 + 1, claim(p)));
+        greatest(&std::iter::once((0, 0.0)).chain(claims).collect::<Vec<_>>(), false)
+    };
+    (0..view.photo.area() as usize).map(label).collect()
 }
 
 /// What the two streamed passes say.

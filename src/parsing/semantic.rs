@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::sigmoid::sigmoid;
 use super::upsample::{Step, bilinear_step};
 use super::{Sizes, View, pairs};
+use crate::geometry::Size;
 use crate::manifest::Manifest;
 
 /// Terms left out of a class's sum are, together, at most this: a trained network gives most classes of a query next
@@ -50,12 +51,27 @@ struct WorkingRows {
     greatest: Vec<u8>,
 }
 
+impl WorkingRows {
+    /// Room for `rows` rows, so that it never grows.
+    fn with_capacity(rows: usize, plane: usize, width: usize) -> Self {
+        Self { index: Vec::new(), sums: Vec::with_capacity(rows * plane), greatest: Vec::with_capacity(rows * width) }
+    }
+}
+
+/// The most working rows that lie under `band_rows` photo rows.
+fn most_rows(working: Size, photo: Size, band_rows: u32) -> u64 {
+    let (working, photo, band_rows) = (u64::from(working.height), u64::from(photo.height), u64::from(band_rows));
+    // Those between the first and the last photo row's, or two for each photo row, whichever is less.
+    (working * band_rows).div_ceil(photo).saturating_add(2).min(2 * band_rows).min(working)
+}
+
 impl SemanticPainter {
-    pub(super) fn new(view: &View<'_>, manifest: &Manifest) -> Self {
+    pub(super) fn new(view: &View<'_>, manifest: &Manifest, band_rows: u32) -> Self {
         let classes: Vec<u8> =
             manifest.classes.iter().map(|class| class.id).filter(|&id| Some(id) != manifest.person_id).collect();
         let steps = |input, output, count| (0..count).map(|i| bilinear_step(input, output, i)).collect();
         let (mask, padded, working, photo) = (view.queries.mask_size, view.padded, view.working, view.photo);
+        let plane = working.width as usize * classes.len();
         Self {
             terms: terms(view, &classes),
             classes,
@@ -63,7 +79,11 @@ impl SemanticPainter {
             inner_columns: steps(mask.width, padded.width, working.width),
             outer_rows: steps(working.height, photo.height, photo.height),
             outer_columns: steps(working.width, photo.width, photo.width),
-            rows: WorkingRows::default(),
+            rows: WorkingRows::with_capacity(
+                most_rows(working, photo, band_rows) as usize,
+                plane,
+                working.width as usize,
+            ),
         }
     }
 
@@ -92,6 +112,7 @@ impl SemanticPainter {
         let dropped = rows.index.partition_point(|&row| row < first);
         let kept = rows.index.len() - dropped;
         debug_assert_eq!(rows.index[dropped..], needed[..kept]);
+        debug_assert!(needed.len() * plane <= rows.sums.capacity(), "the plan counts on it");
         rows.sums.copy_within(dropped * plane.., 0);
         rows.greatest.copy_within(dropped * width.., 0);
         rows.sums.resize(needed.len() * plane, 0.0);
@@ -234,10 +255,9 @@ fn terms(view: &View<'_>, classes: &[u8]) -> Vec<QueryTerms> {
 /// Working rows of a band, the steps of all axes, the terms and every thread's scratch.
 pub(super) fn bytes(sizes: &Sizes) -> u64 {
     let width = u64::from(sizes.working.width);
-    let rows = (2 * sizes.band_rows).min(u64::from(sizes.working.height));
-    // A growing vector may hold twice what it needs, and both copies while it moves.
-    let held = 3 * rows * width * (4 * sizes.classes + 1);
-    let sides = |size: crate::geometry::Size| u64::from(size.width) + u64::from(size.height);
+    let rows = most_rows(sizes.working, sizes.photo, sizes.band_rows as u32);
+    let held = rows * width * (4 * sizes.classes + 1);
+    let sides = |size: Size| u64::from(size.width) + u64::from(size.height);
     let steps = (sides(sizes.photo) + sides(sizes.working)) * size_of::<Step>() as u64;
     let terms = sizes.queries * (sizes.classes * 4 * size_of::<(usize, f32)>() as u64 + 64);
     held + steps + terms + sizes.threads * width * 20

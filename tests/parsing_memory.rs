@@ -1,0 +1,84 @@
+//! What post-processing and rendering hold is what was predicted: measured as a process's peak resident memory, each
+//! case in a process of its own (this test's executable again).
+
+#![cfg(target_os = "linux")]
+
+mod drawn;
+
+use std::process::Command;
+
+use drawn::Case;
+use m2fp::geometry::Size;
+use m2fp::manifest::LabelMap;
+use m2fp::parsing::{self, BAND_ROWS};
+use m2fp::render::palette_png::{PalettePng, palette_png_bytes};
+use m2fp::render::report::{Stats, stats_bytes};
+
+/// What the code's own pages, which become resident when it runs, threads' stacks and the allocator's blocks may add.
+const SLACK_BYTES: u64 = 3 << 20;
+/// Names the case for a child.
+const CASE: &str = "M2FP_TEST_MEMORY_CASE";
+
+const CASES: [&str; 5] =
+    ["nano 1920x1080", "nano-paste 1920x1080", "m2fp 1920x1080", "nano 12000x900", "m2fp 900x9000"];
+
+fn case(name: &str) -> Case {
+    let (model, photo) = name.split_once(' ').expect("a model and a size");
+    let (width, height) = photo.split_once('x').expect("a width and a height");
+    let photo = Size::new(width.parse().expect("a width"), height.parse().expect("a height"));
+    match model {
+        "nano" => drawn::nano(LabelMap::Semantic, photo.shortest_edge(384, 800), photo),
+        "nano-paste" => drawn::nano(LabelMap::Paste, photo.shortest_edge(384, 800), photo),
+        _ => drawn::m2fp(photo.shortest_edge(640, 1333), photo),
+    }
+}
+
+/// Peak resident memory of this process in bytes.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux says the peak");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("in kB") * 1024
+}
+
+/// Not a test of its own: what a child does. Prints predicted and measured bytes.
+#[test]
+fn child() {
+    let Ok(name) = std::env::var(CASE) else { return };
+    let case = case(&name);
+    let (view, manifest, size) = (case.view(), &case.manifest, case.photo);
+    // Threads start before the measuring.
+    drop(parsing::find(&view, manifest, Some(1.0), BAND_ROWS));
+    let before = peak();
+    let found = parsing::find(&view, manifest, None, BAND_ROWS);
+    let mut png = PalettePng::new(size, &manifest.palette()).expect("a palette");
+    let mut stats = Stats::new(size, manifest, &found, true);
+    parsing::bands(&view, manifest, &found, BAND_ROWS, &mut |band| {
+        stats.push(band);
+        png.push(band.labels)
+    })
+    .expect("a sink that succeeds");
+    let counted = stats.finish(manifest, &found);
+    let file = png.finish().expect("every row");
+    let held = peak() - before;
+    assert!(!counted.classes.is_empty() && !file.is_empty());
+    let predicted = parsing::bytes(case.working, size, manifest, BAND_ROWS);
+    let rendered = palette_png_bytes(size) + stats_bytes(size, manifest, true);
+    println!("measured {predicted} {rendered} {held}");
+}
+
+#[test]
+fn predictions_hold() {
+    let executable = std::env::current_exe().expect("this test");
+    for name in CASES {
+        let mut command = Command::new(&executable);
+        let run = command.args(["--exact", "child", "--nocapture"]).env(CASE, name).output().expect("it starts again");
+        let text = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success(), "{name}: {text}{}", String::from_utf8_lossy(&run.stderr));
+        let at = text.find("measured ").expect("the child measures");
+        let numbers: Vec<u64> =
+            text[at..].split_whitespace().skip(1).take(3).map(|number| number.parse().expect("a number")).collect();
+        let [parsed, rendered, held] = numbers[..] else { panic!("three numbers") };
+        println!("{name:22} predicted {parsed:>9} + {rendered:>9}, measured {held:>9} bytes");
+        assert!(held <= parsed + rendered + SLACK_BYTES, "{name}: {held} bytes held, {} predicted", parsed + rendered);
+    }
+}
