@@ -75,6 +75,8 @@ tools-pin: ## pin again what tools/requirements.in asks for
 build: runtime ## the command line and the Lambda bootstrap, optimised
 	$(say) "building (release; about five minutes the first time)"
 	@$(CARGO) build --release --locked --bins
+	@# Beside the executable it is found without ORT_DYLIB_PATH.
+	@ln -sf "$(abspath .runtime/libonnxruntime.so)" $(TARGET_DIR)/release/libonnxruntime.so
 
 .runtime/python/PIL: tools/requirements-demo.txt
 	$(say) "installing Pillow beside the runtime"

@@ -16,6 +16,9 @@ from typing import Any
 # What is asked for: the request's `output`, and the ending of the file it is written to.
 OUTPUTS = {"mask": ".mask.png", "overlay": ".overlay.jpg", "json": ".json"}
 
+# Parts smaller than this share of the photo are not worth a line; the report has them.
+LEAST_FRACTION = 0.001
+
 
 def function_url_event(photo: bytes, query: str) -> dict[str, Any]:
     """The event of `curl --data-binary @photo URL/parse?query`."""
@@ -55,9 +58,10 @@ def invoke(m2fp: Path, event: dict[str, Any]) -> bytes:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report's parts as a text table."""
+    """The report's parts as a text table, specks left out."""
     lines = [f"  {'part':<14} {'share':>7} {'score':>6}   box [x, y, w, h]"]
-    for part in sorted(report["classes"], key=lambda part: -part["pixels"]):
+    parts = [part for part in report["classes"] if part["fraction"] >= LEAST_FRACTION]
+    for part in sorted(parts, key=lambda part: -part["pixels"]):
         score = "" if part.get("score") is None else f"{part['score']:.2f}"
         lines.append(f"  {part['name']:<14} {part['fraction']:>7.2%} {score:>6}   {part['bbox']}")
     return "\n".join(lines)
