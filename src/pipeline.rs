@@ -102,6 +102,10 @@ impl Pipeline {
     /// `Internal` whose cause names the file and the fault.
     pub fn new(config: Config, store: Option<Arc<dyn ObjectStore>>) -> Result<Self> {
         let manifest = Manifest::read(&config.model_dir).map_err(Error::internal)?;
+        // Post-processing runs on the process's one pool; a second pipeline in a process (tests) shares the first one's.
+        if let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global() {
+            tracing::debug!(%error, "the thread pool was made before");
+        }
         let budget = Budget::new(config.memory_limit_bytes(), sys::anonymous_bytes(), &manifest);
         Ok(Self { config, manifest: Arc::new(manifest), budget, store, engine: OnceCell::new() })
     }

@@ -28,6 +28,8 @@ const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 enum Expected {
     /// 200, a PNG in base64.
     Mask,
+    /// 200, the JSON report as text.
+    HttpReport,
     /// 200, the web page as text.
     Page,
     /// The JSON report itself, not an HTTP response.
@@ -41,13 +43,13 @@ enum Expected {
 /// Every file of `events/`; one that is missing here fails the test.
 const EVENTS: &[(&str, Expected)] = &[
     ("alb.json", Expected::Mask),
+    ("apigw-http-multipart.json", Expected::HttpReport),
     ("apigw-http.json", Expected::Mask),
+    ("apigw-rest-page.json", Expected::Page),
     ("apigw-rest.json", Expected::Mask),
     ("direct-invoke-s3.json", Expected::Report),
     ("direct-invoke.json", Expected::Report),
     ("function-url.json", Expected::Mask),
-    ("apigw-rest-page.json", Expected::Page),
-    ("apigw-http-multipart.json", Expected::Mask),
     ("s3-put.json", Expected::Stored),
     ("s3-test-event.json", Expected::Nothing),
 ];
@@ -295,6 +297,7 @@ fn check(expected: Expected, answer: &Value, s3: &S3, keys: &[String]) {
     match expected {
         Expected::Mask => assert!(http_body(answer).starts_with(PNG), "{answer}"),
         Expected::Page => assert!(String::from_utf8(http_body(answer)).unwrap().contains("<html"), "{answer}"),
+        Expected::HttpReport => check_report(&serde_json::from_slice(&http_body(answer)).unwrap()),
         Expected::Report => check_report(answer),
         Expected::Stored => {
             for key in keys {
