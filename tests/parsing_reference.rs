@@ -74,7 +74,7 @@ fn same_pixels(what: &str, ours: &[u8], folder: &Path) {
 fn check(case: &Case) -> (Found, Vec<u8>) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     write_case(case, folder.path());
-    judge::run("parsing_reference.py", folder.path());
+    judge::run("parsing_reference.py", &[folder.path().as_os_str()]);
     let list = std::fs::read(folder.path().join("pairs.json")).expect("the reference wrote it");
     let expected: ExpectedPairs = serde_json::from_slice(&list).expect("the pairs are JSON");
 

@@ -85,7 +85,7 @@ fn render(case: &Case, band_rows: u32, folder: &Path) -> m2fp::error::Result<()>
 fn judged(case: &Case, band_rows: u32) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     render(case, band_rows, folder.path()).expect("everything renders");
-    judge::run("render_judges.py", folder.path());
+    judge::run("render_judges.py", &[folder.path().as_os_str()]);
 }
 
 #[test]

@@ -27,9 +27,6 @@ const LINK_EXPIRES: Duration = Duration::from_hours(1);
 /// Where under the output prefix answers too large to send are kept: apart from what events write.
 const ANSWERS_PREFIX: &str = "answers/";
 
-/// User metadata by which the function knows what it wrote ([`record::is_output`]), so that it never processes it.
-const MARK: (&str, &str) = ("m2fp", "1");
-
 /// The client has this answer already: nothing was run.
 #[must_use]
 pub fn not_modified(kind: OutputKind, prepared: &Prepared) -> Response<Bytes> {
@@ -84,7 +81,7 @@ async fn linked(app: &App, kind: OutputKind, etag: &str, body: Bytes) -> Result<
     };
     let bytes = body.len();
     let key = format!("{}{ANSWERS_PREFIX}{}{}", config.output_prefix, etag.trim_matches('"'), kind.suffix());
-    let metadata = BTreeMap::from([(MARK.0.to_owned(), MARK.1.to_owned())]);
+    let metadata = BTreeMap::from([(record::MARK.to_owned(), "1".to_owned())]);
     let object =
         NewObject { bucket: bucket.clone(), key: key.clone(), body, content_type: kind.content_type(), metadata };
     store.put(object).await?;

@@ -1,5 +1,6 @@
 //! Runs the Python programs that judge what this crate computes and writes.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,13 +15,13 @@ fn python() -> PathBuf {
     path
 }
 
-/// Runs `tests/python/SCRIPT FOLDER`.
+/// Runs `tests/python/SCRIPT ARGUMENT…`.
 ///
 /// # Panics
 /// With what the script says, when it fails.
-pub fn run(script: &str, folder: &Path) {
+pub fn run(script: &str, arguments: &[&OsStr]) {
     let script_path = root().join("tests/python").join(script);
-    let run = Command::new(python()).arg(script_path).arg(folder).output().expect("Python starts");
+    let run = Command::new(python()).arg(script_path).args(arguments).output().expect("Python starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(run.status.success(), "{script}:\n{}{}", text(&run.stdout), text(&run.stderr));
 }

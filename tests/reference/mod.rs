@@ -1,27 +1,19 @@
 //! Runs `tests/python/pillow_reference.py`.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::ffi::OsStr;
+use std::path::Path;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn python() -> PathBuf {
-    let path = std::env::var_os("M2FP_PYTHON").map_or_else(|| ".venv/bin/python".into(), PathBuf::from);
-    let path = root().join(path);
-    assert!(path.exists(), "{} is missing: `make test` makes it, or set M2FP_PYTHON", path.display());
-    path
-}
+#[path = "../judge/mod.rs"]
+mod judge;
 
 /// Lets Pillow write its images into `out`.
 ///
 /// # Panics
 /// With a sentence that says what is missing.
 pub fn write(out: &Path, more: &[&str]) {
-    let photo = root().join(".runtime/photos/astronaut.png");
+    let photo = Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime/photos/astronaut.png");
     assert!(photo.exists(), "{} is missing: `make test` fetches it", photo.display());
-    let script = root().join("tests/python/pillow_reference.py");
-    let run = Command::new(python()).arg(script).arg(photo).arg(out).args(more).output().expect("Python starts");
-    assert!(run.status.success(), "the reference failed: {}", String::from_utf8_lossy(&run.stderr));
+    let arguments: Vec<&OsStr> =
+        [photo.as_os_str(), out.as_os_str()].into_iter().chain(more.iter().map(OsStr::new)).collect();
+    judge::run("pillow_reference.py", &arguments);
 }
