@@ -180,9 +180,11 @@ FUZZ_SECONDS ?= 30
 # Without a sanitizer libFuzzer runs on the stable compiler.
 fuzz: runtime ## every fuzz target for a short time (FUZZ_SECONDS=30 each)
 	@command -v cargo-fuzz >/dev/null || { echo 'cargo-fuzz is missing: cargo install --locked cargo-fuzz' >&2; exit 1; }
-	@for file in fuzz/fuzz_targets/*.rs; do \
-		name=$$(basename $$file .rs); printf '\033[1m» fuzzing %s\033[0m\n' $$name; \
-		$(CARGO) fuzz run --sanitizer none $$name -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096; \
+	@for name in decode dispatch; do \
+		case $$name in decode) seeds=fuzz/seeds/decode;; dispatch) seeds=events;; esac; \
+		printf '\033[1m» fuzzing %s\033[0m\n' $$name; mkdir -p fuzz/corpus/$$name; \
+		$(CARGO) fuzz run --sanitizer none $$name fuzz/corpus/$$name $$seeds -- \
+			-max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 || exit; \
 	done
 
 # --- clean ------------------------------------------------------------------------------------------------------
