@@ -158,7 +158,7 @@ lint-rust: runtime
 	$(say) "checking formatting, lints and docs of the crate"
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --locked --all-targets -- -D warnings
-	@RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
+	@RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --locked --no-deps --document-private-items
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked --log-level error check bans licenses sources; \
 		else echo 'cargo-deny is not installed (cargo install --locked cargo-deny): dependencies not checked'; fi
 
