@@ -87,6 +87,15 @@ class Graph(GraphBuilder):
             "Resize", x, "", scales, mode="linear", coordinate_transformation_mode="half_pixel"
         )
 
+    def resize_to(self, x: str, like: str) -> str:
+        """The same to the size of the map `like`, which therefore is computed before."""
+        return self.node(
+            "Resize",
+            *(x, "", "", self.node("Shape", like)),
+            mode="linear",
+            coordinate_transformation_mode="half_pixel",
+        )
+
     def feed_forward(self, x: str, names: "FeedForwardNames") -> str:
         hidden = self.node("Gemm", x, *names.first)
         return self.node("Gemm", self.node("Relu", hidden), *names.second)

@@ -17,8 +17,9 @@ DECODER = "sem_seg_head.pixel_decoder"
 class Pixels:
     """What the query decoder reads.
 
-    tokens, placed: for each level float [Hₗ·Wₗ, C], encoded pixels without and with position (and
-    the encoder's level embedding).
+    tokens, placed: for each level float [C, Hₗ·Wₗ], encoded pixels without and with position (and
+    the encoder's level embedding). A pixel is a column here: as a map they serve the pyramid, and
+    keys come out of a product the way that scores need them.
     finest: float [1, C, H/4, W/4]; mask features are a 1×1 convolution of it.
     """
 
@@ -44,17 +45,30 @@ def pixel_decoder(graph: Graph, features: list[str], portable: bool) -> Pixels:
         name = f"{DECODER}.transformer.encoder.layers.{layer}"
         with graph.scope(name):
             tokens = _encoder_layer(graph, tokens, positions, levels, name, portable)
-    placed = graph.node("Add", tokens, positions)
-    parts = graph.split(tokens, 0, levels.counts, LEVELS)
-    return Pixels(
-        parts,
-        graph.split(placed, 0, levels.counts, LEVELS),
-        _finest(graph, res2, parts[-1], maps[-1]),
-    )
+    # Split first, added level by level: the wholes are gone while the pyramid needs its memory.
+    columns = graph.node("Transpose", tokens, perm=[1, 0])
+    parts = graph.split(columns, 1, levels.counts, LEVELS)
+    finest = _finest(graph, _delayed(graph, res2, tokens, levels), parts[-1], levels)
+    places = graph.node("Transpose", positions, perm=[1, 0])
+    own = graph.split(places, 1, levels.counts, LEVELS)
+    placed = [graph.node("Add", *pair) for pair in zip(own, parts, strict=True)]
+    return Pixels(parts, placed, finest)
+
+
+def _delayed(graph: Graph, x: str, tokens: str, levels: "_Levels") -> str:
+    """`x` itself, but not before `tokens` are there: they are S rows, so what is added is 0.
+
+    ONNX Runtime would compute the lateral map at once, where it needs the memory thrice.
+    """
+    with graph.scope(f"{DECODER}.delay"):
+        rows = graph.node("Shape", tokens, end=1)
+        zero = graph.node("Sub", rows, levels.total)
+        return graph.node("Reshape", x, graph.node("Add", graph.node("Shape", x), zero))
 
 
 class _Levels:
-    """shapes: int64 [L, 2]; counts: int64 [L], pixels of each; slices: bounds of the tokens."""
+    """Int64 tensors: the levels' sides [2] each, shapes [L, 2], counts of pixels [L], their total
+    [1], and the bounds of the slices of the feed-forward layers, [1] each."""
 
     def __init__(self, graph: Graph, maps: list[str]) -> None:
         with graph.scope("levels"):
@@ -64,8 +78,8 @@ class _Levels:
             self.shapes = graph.node("Concat", *rows, axis=0)
             self._references = ""
             self.counts = graph.node("ReduceProd", self.shapes, axes=[1], keepdims=0)
-            total = graph.node("ReduceSum", self.counts, keepdims=1)
-            step = graph.node("Div", total, graph.ints(FEED_FORWARD_SLICES))
+            self.total = graph.node("ReduceSum", self.counts, keepdims=1)
+            step = graph.node("Div", self.total, graph.ints(FEED_FORWARD_SLICES))
             self.bounds = [
                 graph.node("Mul", step, graph.ints(index))
                 for index in range(FEED_FORWARD_SLICES + 1)
@@ -218,17 +232,18 @@ def _feed_forward(graph: Graph, tokens: str, levels: _Levels, name: str) -> str:
     return graph.node("Concat", *parts, axis=0)
 
 
-def _finest(graph: Graph, res2: str, tokens: str, as_map: str) -> str:
+def _finest(graph: Graph, res2: str, columns: str, levels: _Levels) -> str:
     """One step of a feature pyramid, from stride 8 to stride 4."""
     source = graph.source
     with graph.scope(f"{DECODER}.pyramid"):
         name = f"{DECODER}.adapter_1"
         lateral = graph.conv(res2, name, source[f"{name}.weight"], None)
         lateral = graph.group_norm(lateral, f"{name}.norm")
-        columns = graph.node("Transpose", tokens, perm=[1, 0])
-        above = graph.node("Reshape", columns, graph.node("Shape", as_map))
-        doubled = graph.resize(above, 2.0)
+        shape = graph.node("Concat", graph.ints(1, source.sizes.width), levels.sides[-1], axis=0)
+        above = graph.node("Reshape", columns, shape)
+        # Not by the factor 2: the large result must not be there while the lateral map is normed.
+        doubled = graph.resize_to(above, lateral)
         name = f"{DECODER}.layer_1"
-        x = graph.node("Add", lateral, doubled)
+        x = graph.node("Add", doubled, lateral)
         x = graph.conv(x, name, source[f"{name}.weight"], None, pads=[1] * 4)
         return graph.node("Relu", graph.group_norm(x, f"{name}.norm"))

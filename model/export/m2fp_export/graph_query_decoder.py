@@ -19,7 +19,7 @@ from m2fp_export.graph_parts import Graph, Matrix
 from m2fp_export.graph_pixel_decoder import DECODER, Pixels
 
 PREDICTOR = "sem_seg_head.predictor"
-HEAD_GROUPS = 4
+HEAD_GROUPS = 8
 """Heads of a cross-attention are computed in so many groups: scores are [M, Q, pixels], the largest
 tensor of the decoder."""
 HIDDEN = -1e9
@@ -149,27 +149,31 @@ def _cross_attention(
     for index, part in enumerate(parts):
         own = slice(index * width, (index + 1) * width)
         with graph.scope(f"heads{index}"):
-            # Weight times pixels gives keys with a pixel to a column, as the product needs them.
-            keys = graph.node(
-                "Gemm",
-                graph.weight(f"{attention}.key{index}.weight", key_weight[own]),
-                pixels.placed[level],
-                graph.weight(f"{attention}.key{index}.bias", key_bias[own, None]),
-                transB=1,
+            shape = graph.ints(count, sizes.head_width, -1)
+            key = _of_columns(
+                graph, pixels.placed[level], f"{attention}.key{index}", key_weight[own], key_bias[own]
             )
-            keys = graph.node("Reshape", keys, graph.ints(count, sizes.head_width, -1))
-            scores = graph.node("Add", graph.node("MatMul", part, keys), bias)
+            key = graph.node("Reshape", key, shape)
+            scores = graph.node("Add", graph.node("MatMul", part, key), bias)
             shares = graph.node("Softmax", scores, axis=-1)
-            values = graph.gemm(
+            value = _of_columns(
+                graph,
                 pixels.tokens[level],
                 f"{attention}.value{index}",
                 value_weight[own],
                 value_bias[own],
             )
-            found.append(graph.node("MatMul", shares, _heads_first(graph, values, count)))
+            value = graph.node("Transpose", graph.node("Reshape", value, shape), perm=[0, 2, 1])
+            found.append(graph.node("MatMul", shares, value))
     joined = _heads_last(graph, graph.node("Concat", *found, axis=0))
     added = graph.linear(joined, f"{attention}.out_proj")
     return graph.layer_norm(graph.node("Add", queries, added), f"{name}.norm")
+
+
+def _of_columns(graph: Graph, columns: str, name: str, weight: Matrix, bias: Matrix) -> str:
+    """A linear layer on [C, N]: weight·columns + bias."""
+    names = graph.weight(f"{name}.weight", weight), graph.weight(f"{name}.bias", bias[:, None])
+    return graph.node("Gemm", names[0], columns, names[1])
 
 
 def _self_attention(graph: Graph, queries: str, places: str, layer: int) -> str:
@@ -192,10 +196,10 @@ def _feed_forward(graph: Graph, queries: str, layer: int) -> str:
     return graph.layer_norm(graph.node("Add", queries, added), f"{name}.norm")
 
 
-def _heads_first(graph: Graph, x: str, heads: int | None = None) -> str:
+def _heads_first(graph: Graph, x: str) -> str:
     """[N, M·D] to [M, N, D]."""
     sizes = graph.source.sizes
-    split = graph.node("Reshape", x, graph.ints(-1, heads or sizes.heads, sizes.head_width))
+    split = graph.node("Reshape", x, graph.ints(-1, sizes.heads, sizes.head_width))
     return graph.node("Transpose", split, perm=[1, 0, 2])
 
 
