@@ -62,9 +62,7 @@ def reference_points(shapes: Shapes) -> Tensor:
     for height, width in shapes:
         rows = (torch.arange(height, dtype=torch.float32) + 0.5) / height
         columns = (torch.arange(width, dtype=torch.float32) + 0.5) / width
-        grid = torch.stack(
-            [columns.expand(height, width), rows[:, None].expand(height, width)], 2
-        )
+        grid = torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)], 2)
         grids.append(grid.flatten(0, 1))
     return torch.cat(grids)
 

@@ -51,7 +51,11 @@ def _stem(graph: Graph, x: str) -> str:
             name = f"backbone.stem.conv3.part{index}"
             part = graph.conv(x, name, part_weight, part_bias, pads=[1] * 4)
             pooled = graph.node(
-                "MaxPool", graph.node("Relu", part), kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4
+                "MaxPool",
+                graph.node("Relu", part),
+                kernel_shape=[3, 3],
+                strides=[2, 2],
+                pads=[1] * 4,
             )
             parts.append(pooled)
         return graph.node("Concat", *parts, axis=1)

@@ -5,14 +5,13 @@ Gemm with its bias inside and a reshape costs nothing.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from m2fp_export.architecture import NORM_GROUPS, Architecture
-from m2fp_export.onnx_builder import GraphBuilder
+from m2fp_export.onnx_builder import Attribute, GraphBuilder
 
 EPSILON = 1e-5
 """Of every normalisation layer."""
@@ -37,7 +36,7 @@ class Graph(GraphBuilder):
         self.source = source
 
     def conv(
-        self, x: str, name: str, weight: Matrix, bias: Matrix | None, **attributes: Any
+        self, x: str, name: str, weight: Matrix, bias: Matrix | None, **attributes: Attribute
     ) -> str:
         inputs = [x, self.weight(f"{name}.weight", weight)]
         if bias is not None:

@@ -113,7 +113,7 @@ def _map_to_rows(graph: Graph, x: str) -> str:
 
 
 def _positions(graph: Graph, maps: list[str]) -> str:
-    """[S, C]: positions and level embeddings, computed from the levels' sizes: no table is stored."""
+    """[S, C]: positions and level embeddings, from the levels' sizes: no table is stored."""
     embeddings = graph.source[f"{DECODER}.transformer.level_embed"]
     half = graph.source.sizes.width // 2
     parts = []
@@ -189,7 +189,9 @@ def _attend_portably(graph: Graph, value: str, offsets: str, logits: str, levels
     sizes = graph.source.sizes
     heads, points = sizes.heads, sizes.points
     flat = graph.node("Reshape", logits, graph.ints(0, 0, heads, LEVELS * points))
-    weights = graph.node("Reshape", graph.node("Softmax", flat, axis=-1), graph.ints(-1, heads, LEVELS, points))
+    weights = graph.node(
+        "Reshape", graph.node("Softmax", flat, axis=-1), graph.ints(-1, heads, LEVELS, points)
+    )
     # Everything with the head in front: [M, S, L, P(, 2)].
     weights = graph.node("Transpose", weights, perm=[1, 0, 2, 3])
     offsets = graph.node("Reshape", offsets, graph.ints(-1, heads, LEVELS, points, 2))

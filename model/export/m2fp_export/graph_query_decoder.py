@@ -122,7 +122,9 @@ class _Projections:
         biases = np.split(graph.source[f"{name}.in_proj_bias"], 3)
         scale = 1 / math.sqrt(graph.source.sizes.head_width)
         return cls(
-            (weights[0] * scale, biases[0] * scale), (weights[1], biases[1]), (weights[2], biases[2])
+            (weights[0] * scale, biases[0] * scale),
+            (weights[1], biases[1]),
+            (weights[2], biases[2]),
         )
 
 
@@ -151,7 +153,11 @@ def _cross_attention(
         with graph.scope(f"heads{index}"):
             shape = graph.ints(count, sizes.head_width, -1)
             key = _of_columns(
-                graph, pixels.placed[level], f"{attention}.key{index}", key_weight[own], key_bias[own]
+                graph,
+                pixels.placed[level],
+                f"{attention}.key{index}",
+                key_weight[own],
+                key_bias[own],
             )
             key = graph.node("Reshape", key, shape)
             scores = graph.node("Add", graph.node("MatMul", part, key), bias)

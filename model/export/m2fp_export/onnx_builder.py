@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -17,6 +17,8 @@ PAGE = 4096
 """Weights start at multiples of this: a system's pages are what is mapped and given back."""
 INLINE_BYTES = 8192
 """Smaller tensors stay in the graph's own file: less than a page is not worth a mapping."""
+
+Attribute = int | float | str | list[int]
 
 
 class GraphBuilder:
@@ -42,7 +44,7 @@ class GraphBuilder:
         domain: str = "",
         version: int | None = None,
         output: str | None = None,
-        **attributes: Any,
+        **attributes: Attribute,
     ) -> str:
         """Add a node with one output; returns the output's name."""
         name = self._unique(op_type)
@@ -120,7 +122,7 @@ class GraphBuilder:
         return data
 
 
-def _tensor(name: str, value: NDArray[Any], file: Any, location: str) -> TensorProto:
+def _tensor(name: str, value: NDArray[Any], file: BinaryIO, location: str) -> TensorProto:
     if value.nbytes < INLINE_BYTES:
         return numpy_helper.from_array(value, name)
     file.write(bytes(-file.tell() % PAGE))

@@ -32,7 +32,10 @@ def write_graph(network: M2FP, path: Path, portable: bool = False) -> list[Path]
     inputs = [
         helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, [1, 3, "height", "width"])
     ]
-    shapes = ([1, sizes.queries, sizes.classes + 1], [1, sizes.queries, "mask_height", "mask_width"])
+    shapes = (
+        [1, sizes.queries, sizes.classes + 1],
+        [1, sizes.queries, "mask_height", "mask_width"],
+    )
     outputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
         for name, shape in zip(OUTPUT_NAMES, shapes, strict=True)

@@ -95,13 +95,9 @@ class PixelDecoder(nn.Module):
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         finest, *coarse = features
-        maps = [
-            project(x) for project, x in zip(self.input_proj, reversed(coarse), strict=True)
-        ]
+        maps = [project(x) for project, x in zip(self.input_proj, reversed(coarse), strict=True)]
         tokens = self.transformer(maps).split([x.shape[2] * x.shape[3] for x in maps])
         encoded = [t.t().view_as(x) for t, x in zip(tokens, maps, strict=True)]
         lateral = self.adapter_1(finest)
-        above = F.interpolate(
-            encoded[-1], lateral.shape[2:], mode="bilinear", align_corners=False
-        )
+        above = F.interpolate(encoded[-1], lateral.shape[2:], mode="bilinear", align_corners=False)
         return self.mask_features(self.layer_1(lateral + above).relu()), encoded

@@ -3,6 +3,8 @@
 Layer i attends to the pixels of level i mod 3, within the mask that each query predicted before it.
 """
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -57,8 +59,7 @@ class MaskEmbedding(nn.Module):
         super().__init__()
         widths = (sizes.width, sizes.width, sizes.width, sizes.mask_width)
         self.layers = nn.ModuleList(
-            nn.Linear(inputs, outputs)
-            for inputs, outputs in zip(widths[:-1], widths[1:], strict=True)
+            nn.Linear(inputs, outputs) for inputs, outputs in pairwise(widths)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ class MaskEmbedding(nn.Module):
 
 
 class QueryDecoder(nn.Module):
-    """Mask features and the maps of three levels to class logits [Q, C+1], mask logits [Q, h, w]."""
+    """Mask features and maps of three levels to class logits [Q, C+1] and masks [Q, h, w]."""
 
     def __init__(self, sizes: Architecture) -> None:
         super().__init__()
@@ -112,7 +113,7 @@ class QueryDecoder(nn.Module):
 
 
 def hidden_pixels(masks: Tensor, shape: torch.Size) -> Tensor:
-    """bool [Q, pixels]: outside the query's mask; nothing is hidden from one whose mask is empty."""
+    """bool [Q, pixels]: outside the query's mask; an empty mask hides nothing."""
     resized = F.interpolate(masks[None], shape, mode="bilinear", align_corners=False)[0]
     hidden = resized.flatten(1).sigmoid() < 0.5
     return hidden & ~hidden.all(1, keepdim=True)

@@ -30,9 +30,10 @@ MASK_SPREAD = 5.0
 """Standard deviation of mask logits over pixels."""
 BRANCH = 0.3
 """What a branch of a decoder layer adds, relative to an untrained one: queries stay different."""
-SHARPNESS = 2.0
-"""Scale of queries and keys: attention looks at places instead of everywhere."""
-MASK_SHIFT = -4.0
+CROSS_BRANCH = 0.05
+"""The same for cross-attention: a pixel at the edge of a mask is seen or not, and which of both it
+is may turn on the last bit. It must not matter more than it does in a trained network."""
+MASK_SHIFT = -2.5
 """Mean of mask logits: most pixels are outside most masks."""
 
 
@@ -152,10 +153,8 @@ def _draw_weights(network: M2FP) -> None:
             nn.init.xavier_uniform_(module.weight)
             nn.init.normal_(module.bias, std=0.1)
         elif isinstance(module, nn.MultiheadAttention):
-            for weight, gain in zip(
-                module.in_proj_weight.data.chunk(3), (SHARPNESS, SHARPNESS, 1.0), strict=True
-            ):
-                nn.init.xavier_uniform_(weight, gain)
+            for weight in module.in_proj_weight.data.chunk(3):
+                nn.init.xavier_uniform_(weight)
             nn.init.normal_(module.in_proj_bias, std=0.1)
         elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm):
             # A residual branch that adds little, as in trained networks, keeps the sum bounded.
@@ -168,7 +167,7 @@ def _draw_weights(network: M2FP) -> None:
         nn.init.normal_(getattr(head.predictor, embedding).weight)
     for name, parameter in head.predictor.named_parameters():
         if name.endswith(("out_proj.weight", "linear2.weight")):
-            parameter.data.mul_(BRANCH)
+            parameter.data.mul_(CROSS_BRANCH if "cross_attention" in name else BRANCH)
     for layer in head.pixel_decoder.transformer.encoder.layers:
         _spread_offsets(layer.self_attn.sampling_offsets, network.sizes)
 

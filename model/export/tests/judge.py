@@ -10,6 +10,7 @@ import logging
 import sys
 import types
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ PACKAGES = (
 )
 
 
-def network(sizes: Architecture, **settings: Any) -> nn.Module:
+def network(sizes: Architecture, **settings: object) -> nn.Module:
     """ModelScope's `M2FP` with weights at random; `settings` go to its constructor."""
     module = _import("modelscope.models.cv.image_human_parsing.m2fp_net")
     with warnings.catch_warnings():
@@ -120,11 +121,11 @@ def _replace_imports() -> None:
         pass
 
     class Registry:
-        def register_module(self, *_: Any, **__: Any) -> Any:
+        def register_module(self, *_: object, **__: object) -> Callable[[type], type]:
             return lambda registered: registered
 
     class TorchModel(nn.Module):
-        def __init__(self, *_: Any, **__: Any) -> None:
+        def __init__(self, *_: object, **__: object) -> None:
             super().__init__()
 
     _add_module("modelscope.metainfo", Models=AnyName)
@@ -135,9 +136,9 @@ def _replace_imports() -> None:
     _add_module("modelscope.utils.logger", get_logger=logging.getLogger)
     human_parsing, instances = PACKAGES[2], PACKAGES[5]
     builder = importlib.import_module(f"{human_parsing}.backbone.deeplab_resnet")
-    sys.modules[f"{human_parsing}.backbone"].build_resnet_deeplab_backbone = (
-        builder.build_resnet_deeplab_backbone
-    )
+    sys.modules[
+        f"{human_parsing}.backbone"
+    ].build_resnet_deeplab_backbone = builder.build_resnet_deeplab_backbone
     _add_module(f"{instances}.backbones", D2SwinTransformer=None)
     _add_module("mmcv", __path__=[])
     _add_module("mmcv.ops", __path__=[])
@@ -165,7 +166,7 @@ def _deformable_attention(
     return total.view(batch, heads * channels, count).transpose(1, 2)
 
 
-def _add_module(name: str, **members: Any) -> None:
+def _add_module(name: str, **members: object) -> None:
     module = types.ModuleType(name)
     vars(module).update(members)
     sys.modules[name] = module
