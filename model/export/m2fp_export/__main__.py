@@ -1,0 +1,125 @@
+"""Command line: `python -m m2fp_export {export, random, verify}`."""
+
+import argparse
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from m2fp_export import checkpoint, manifest, random_checkpoint
+from m2fp_export.architecture import Architecture
+from m2fp_export.errors import InputError, VerificationError
+from m2fp_export.export import export
+from m2fp_export.onnx_graph import GRAPH_NAME
+from m2fp_export.variants import VARIANTS
+from m2fp_export.verify import SIZES, TOLERANCE, verify
+
+PHOTOS = Path("../shared/data/photos")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 done, 1 an input cannot be used or a graph is wrong; one line on stderr says which."""
+    logging.basicConfig(format="%(message)s")
+    options = _parser().parse_args(arguments)
+    # Debian's PyTorch starts with a single thread, and is then ten times slower than with two.
+    torch.set_num_threads(os.cpu_count() or 1)
+    try:
+        options.run(options)
+    except (InputError, VerificationError) as error:
+        print(f"m2fp_export: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _export(options: argparse.Namespace) -> None:
+    start = time.monotonic()
+    error = export(
+        options.checkpoint,
+        options.out,
+        variant=options.variant,
+        portable=options.portable,
+        name=options.name,
+        version=options.version,
+        licence=options.licence,
+        sizes=() if options.no_verify else SIZES,
+        tolerance=options.tolerance,
+    )
+    verified = "not verified" if options.no_verify else f"largest relative error {error:.1e}"
+    print(f"{options.out}: {verified}, {time.monotonic() - start:.0f} s")
+
+
+def _random(options: argparse.Namespace) -> None:
+    variant = VARIANTS[options.variant]
+    photos = None
+    if options.photos.is_dir():
+        photos = random_checkpoint.read_photos(options.photos)
+    sizes = Architecture(classes=len(variant.classes))
+    network = random_checkpoint.random_network(sizes, options.seed, photos)
+    random_checkpoint.write_folder(network, options.out, variant)
+    seen = options.photos if photos else "synthetic photos"
+    print(f"{options.out}: random weights of seed {options.seed}, statistics of {seen}")
+
+
+def _verify(options: argparse.Namespace) -> None:
+    network, _ = checkpoint.load(options.checkpoint, options.variant)
+    graph = options.model / GRAPH_NAME
+    if not graph.is_file():
+        raise InputError(options.model, f"it has no {GRAPH_NAME}")
+    error = verify(network, graph, tolerance=options.tolerance)
+    print(f"{options.model}: largest relative error {error:.1e}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="m2fp_export", description="Makes model folders out of M2FP checkpoints."
+    )
+    commands = parser.add_subparsers(required=True)
+    source = argparse.ArgumentParser(add_help=False)
+    source.add_argument(
+        "--checkpoint",
+        type=Path,
+        required=True,
+        help="folder with configuration.json and pytorch_model.pt, or a soeaver/M2FP checkpoint",
+    )
+    source.add_argument("--variant", choices=VARIANTS, help="data set of a soeaver/M2FP checkpoint")
+    source.add_argument(
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        help="greatest relative error against PyTorch (default: %(default)s)",
+    )
+    with_defaults = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+
+    out = commands.add_parser("export", help="make a model folder", parents=[source])
+    out.set_defaults(run=_export)
+    out.add_argument("--out", type=Path, required=True, help="model folder to make or replace")
+    out.add_argument("--portable", action="store_true", help="only standard ONNX operators")
+    out.add_argument("--name", help="of the model (default: m2fp-r101-cihp and the like)")
+    out.add_argument("--version", default="1.0.0", help="of the model (default: %(default)s)")
+    out.add_argument(
+        "--licence", default=manifest.LICENCE, help="of the weights, SPDX (default: %(default)s)"
+    )
+    out.add_argument("--no-verify", action="store_true", help="do not compare with PyTorch")
+
+    made = commands.add_parser("random", help="make a checkpoint at random", **with_defaults)
+    made.set_defaults(run=_random)
+    made.add_argument("--out", type=Path, required=True, help="folder to make")
+    made.add_argument("--seed", type=int, default=0, help="of every choice")
+    made.add_argument("--variant", choices=VARIANTS, default="cihp", help="whose classes")
+    made.add_argument(
+        "--photos", type=Path, default=PHOTOS, help="photos for statistics, if the folder is there"
+    )
+
+    proof = commands.add_parser(
+        "verify", help="compare a model folder with PyTorch", parents=[source]
+    )
+    proof.set_defaults(run=_verify)
+    proof.add_argument("--model", type=Path, required=True, help="model folder")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

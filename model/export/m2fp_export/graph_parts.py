@@ -1,0 +1,118 @@
+"""What every part of the graph is made of: weights under their names, linear layers, norms.
+
+Between layers, pixels are rows: tokens are [S, C], never [1, S, C], so that a linear layer is one
+Gemm with its bias inside and a reshape costs nothing.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from m2fp_export.architecture import NORM_GROUPS, Architecture
+from m2fp_export.onnx_builder import Attribute, GraphBuilder
+
+EPSILON = 1e-5
+"""Of every normalisation layer."""
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The weights to put into a graph, in float64: folding them rounds once, at the end."""
+
+    sizes: Architecture
+    state: dict[str, Tensor]
+
+    def __getitem__(self, name: str) -> Matrix:
+        return self.state[name].double().numpy()
+
+
+class Graph(GraphBuilder):
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self.source = source
+
+    def conv(
+        self, x: str, name: str, weight: Matrix, bias: Matrix | None, **attributes: Attribute
+    ) -> str:
+        inputs = [x, self.weight(f"{name}.weight", weight)]
+        if bias is not None:
+            inputs.append(self.weight(f"{name}.bias", bias))
+        return self.node("Conv", *inputs, **attributes)
+
+    def linear(self, x: str, name: str) -> str:
+        """A linear layer of the state dict on [N, C]."""
+        source = self.source
+        return self.gemm(x, name, source[f"{name}.weight"], source[f"{name}.bias"])
+
+    def gemm(self, x: str, name: str, weight: Matrix, bias: Matrix) -> str:
+        """x·weightᵀ + bias. The weight is stored transposed: nothing is left to turn at load."""
+        transposed = self.weight(f"{name}.weight", weight.T)
+        return self.node("Gemm", x, transposed, self.weight(f"{name}.bias", bias))
+
+    def layer_norm(self, x: str, name: str) -> str:
+        return self.node("LayerNormalization", x, *self.affine(name), axis=-1, epsilon=EPSILON)
+
+    def affine(self, name: str) -> tuple[str, str]:
+        source = self.source
+        return (
+            self.weight(f"{name}.weight", source[f"{name}.weight"]),
+            self.weight(f"{name}.bias", source[f"{name}.bias"]),
+        )
+
+    def group_norm(self, x: str, name: str) -> str:
+        """On a map [1, C, h, w]: each group as one channel of an instance normalisation."""
+        ones = self.floats(*[1.0] * NORM_GROUPS)
+        zeros = self.floats(*[0.0] * NORM_GROUPS)
+        shape = self.node("Shape", x)
+        groups = self.node("Reshape", x, self.ints(1, NORM_GROUPS, -1))
+        normed = self.node("InstanceNormalization", groups, ones, zeros, epsilon=EPSILON)
+        restored = self.node("Reshape", normed, shape)
+        scale, shift = self.source[f"{name}.weight"], self.source[f"{name}.bias"]
+        scaled = self.node("Mul", restored, self.weight(f"{name}.weight", scale[:, None, None]))
+        return self.node("Add", scaled, self.weight(f"{name}.bias", shift[:, None, None]))
+
+    def map_to_columns(self, x: str) -> str:
+        """[1, C, h, w] to [C, h·w], without a copy."""
+        return self.node("Reshape", self.node("Squeeze", x, self.ints(0)), self.ints(0, -1))
+
+    def resize(self, x: str, factor: float) -> str:
+        """A map, bilinearly, without antialiasing; its sides times the factor are whole."""
+        scales = self.floats(1.0, 1.0, factor, factor)
+        return self.node(
+            "Resize", x, "", scales, mode="linear", coordinate_transformation_mode="half_pixel"
+        )
+
+    def resize_to(self, x: str, like: str) -> str:
+        """The same to the size of the map `like`, which therefore is computed before."""
+        return self.node(
+            "Resize",
+            *(x, "", "", self.node("Shape", like)),
+            mode="linear",
+            coordinate_transformation_mode="half_pixel",
+        )
+
+    def feed_forward(self, x: str, names: "FeedForwardNames") -> str:
+        hidden = self.node("Gemm", x, *names.first)
+        return self.node("Gemm", self.node("Relu", hidden), *names.second)
+
+    def feed_forward_names(self, name: str) -> "FeedForwardNames":
+        def of(linear: str) -> tuple[str, str]:
+            source = self.source
+            return (
+                self.weight(f"{linear}.weight", source[f"{linear}.weight"].T),
+                self.weight(f"{linear}.bias", source[f"{linear}.bias"]),
+            )
+
+        return FeedForwardNames(of(f"{name}.linear1"), of(f"{name}.linear2"))
+
+
+@dataclass(frozen=True)
+class FeedForwardNames:
+    """Weight and bias of both linear layers: added once, used by every slice."""
+
+    first: tuple[str, str]
+    second: tuple[str, str]

@@ -1,0 +1,114 @@
+"""The manifest `model.json`: the only place where the Rust code learns a model's facts."""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from m2fp_export.architecture import DIVISOR, STRIDE
+from m2fp_export.configuration import Description
+from m2fp_export.onnx_graph import INPUT_NAME, OUTPUT_NAMES
+from m2fp_export.variants import BACKGROUND_ID, voc_color
+
+SCHEMA = 1
+MANIFEST_NAME = "model.json"
+LICENCE = "CC-BY-NC-4.0"
+"""Of the published weights: no commercial use."""
+SIZE_RULE = {"min_side": 640, "max_side": 1333, "divisor": DIVISOR, "smallest_side": 256}
+"""Of ModelScope's pipeline. Below a short side of 256 a person of usual height is a few mask pixels
+wide, and hands and feet are gone."""
+TOP_K = 100
+PART_SCORE = 0.1
+PERSON_SCORE = 0.1
+NMS_IOU = 0.7
+"""ModelScope's values for `image-human-parsing`, and the IoU from which two persons are one."""
+
+RUNTIME_MB = 40
+BASE_MB = 20
+BYTES_PER_PIXEL = 360
+PORTABLE_BYTES_PER_PIXEL = 500
+BASE_MS = 100
+NS_PER_PIXEL = 7000
+THREADS = 2
+"""Measured at 1138×640 with ONNX Runtime 1.31, its arena on, and rounded up; `m2fp calibrate`
+replaces them by those of the machine. The runtime may copy every weight once to pack it."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What the exporter is told about a model."""
+
+    name: str
+    version: str
+    licence: str
+    checkpoint: str
+    portable: bool
+
+
+def default_name(described: Description) -> str:
+    return f"m2fp-r{described.depth}-{described.name}"
+
+
+def build(files: list[Path], described: Description, about: About) -> dict[str, Any]:
+    """The manifest of a model folder with these files, the graph first."""
+    weights_mb = sum(file.stat().st_size for file in files) / 2**20
+    attention = "standard operators" if about.portable else "m2fp::DeformAttn"
+    return {
+        "schema": SCHEMA,
+        "name": about.name,
+        "version": about.version,
+        "description": f"M2FP (arXiv 2301.00394), ResNet-{described.depth}: "
+        f"{len(described.classes)} classes of {described.name}, several people.",
+        "licence": about.licence,
+        "files": [_file(path) for path in files],
+        "input": {"name": INPUT_NAME, "dtype": "uint8", "size": SIZE_RULE},
+        "outputs": {
+            "class_logits": OUTPUT_NAMES[0],
+            "mask_logits": OUTPUT_NAMES[1],
+            "queries": described.sizes.queries,
+            "stride": STRIDE,
+        },
+        "classes": [
+            {"id": class_id, "name": name, "color": list(voc_color(class_id))}
+            for class_id, name in enumerate(described.classes)
+        ],
+        "background_id": BACKGROUND_ID,
+        "person_id": described.person_id,
+        "label_map": described.label_map,
+        "thresholds": {
+            "top_k": TOP_K,
+            "part_score": PART_SCORE,
+            "person_score": PERSON_SCORE,
+            "paste_score": described.paste_score,
+            "nms_iou": NMS_IOU,
+        },
+        "memory": {
+            "load_mb": math.ceil(2 * weights_mb) + RUNTIME_MB,
+            "base_mb": BASE_MB,
+            "bytes_per_pixel": PORTABLE_BYTES_PER_PIXEL if about.portable else BYTES_PER_PIXEL,
+        },
+        "time": {"base_ms": BASE_MS, "ns_per_pixel": NS_PER_PIXEL, "threads": THREADS},
+        "provenance": {
+            "weights": about.checkpoint,
+            "code": "model/export",
+            "graph": f"float32, deformable attention as {attention}",
+        },
+        "accuracy": {"note": "not measured by the exporter"},
+    }
+
+
+def _file(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"path": path.name, "sha256": digest, "bytes": path.stat().st_size}
+
+
+def write(manifest: dict[str, Any], path: Path) -> None:
+    """Write the manifest, one class to a line."""
+    text = json.dumps(manifest, indent=2, ensure_ascii=False)
+    for entry in manifest["classes"]:
+        indented = json.dumps(entry, indent=2, ensure_ascii=False).replace("\n", "\n    ")
+        text = text.replace(indented, json.dumps(entry, ensure_ascii=False))
+    path.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,67 @@
+"""The data sets that M2FP was published for: class names, in the order of their ids.
+
+Sources: CIHP (Gong et al., ECCV 2018), MHP v2 (Zhao et al., arXiv 1804.03287), PASCAL-Person-Part
+(Xia et al., CVPR 2017); M2FP adds Human, a whole person, after each data set's parts. LIP's
+single-person model is not here: it needs a letterboxed input, which the manifest cannot say.
+"""
+
+from dataclasses import dataclass
+
+BACKGROUND_ID = 0
+HUMAN = "Human"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """score: from this on a part is pasted into the label map; that of M2FP's configurations."""
+
+    name: str
+    classes: tuple[str, ...]
+    score: float = 0.3
+
+
+CIHP = Variant(
+    "cihp",
+    (
+        *("Background", "Hat", "Hair", "Gloves", "Sunglasses", "UpperClothes", "Dress", "Coat"),
+        *("Socks", "Pants", "Torso-skin", "Scarf", "Skirt", "Face", "Left-arm", "Right-arm"),
+        *("Left-leg", "Right-leg", "Left-shoe", "Right-shoe", HUMAN),
+    ),
+)
+MHP_V2 = Variant(
+    "mhp-v2",
+    (
+        *("Background", "Cap/Hat", "Helmet", "Face", "Hair", "Left-arm", "Right-arm"),
+        *("Left-hand", "Right-hand", "Protector", "Bikini/bra", "Jacket/Windbreaker/Hoodie"),
+        *("T-shirt", "Polo-shirt", "Sweater", "Singlet", "Torso-skin", "Pants"),
+        *("Shorts/Swim-shorts", "Skirt", "Stockings", "Socks", "Left-boot", "Right-boot"),
+        *("Left-shoe", "Right-shoe", "Left-highheel", "Right-highheel", "Left-sandal"),
+        *("Right-sandal", "Left-leg", "Right-leg", "Left-foot", "Right-foot", "Coat", "Dress"),
+        *("Robe", "Jumpsuit", "Other-full-body-clothes", "Headwear", "Backpack", "Ball", "Bats"),
+        *("Belt", "Bottle", "Carrybag", "Cases", "Sunglasses", "Eyewear", "Gloves", "Scarf"),
+        *("Umbrella", "Wallet/Purse", "Watch", "Wristband", "Tie", "Other-accessories"),
+        *("Other-upper-body-clothes", "Other-lower-body-clothes", HUMAN),
+    ),
+)
+PASCAL_PERSON_PART = Variant(
+    "pascal-person-part",
+    (
+        *("Background", "Lower-arm", "Head", "Upper-leg", "Torso", "Lower-leg", "Upper-arm"),
+        HUMAN,
+    ),
+)
+VARIANTS = {variant.name: variant for variant in (CIHP, MHP_V2, PASCAL_PERSON_PART)}
+
+
+def voc_color(class_id: int) -> tuple[int, int, int]:
+    """Colour (red, green, blue) of a class in the PASCAL VOC colour map.
+
+    Bit 0, 1, 2 of the id go to the top bit of red, green, blue, the next three bits to the next bit
+    below, and so on (`VOClabelcolormap.m` of the VOC development kit).
+    """
+    color = [0, 0, 0]
+    for position in range(8):
+        for channel in range(3):
+            bit = (class_id >> (3 * position + channel)) & 1
+            color[channel] |= bit << (7 - position)
+    return (color[0], color[1], color[2])

@@ -1,0 +1,126 @@
+"""Model folders: what is in them, and that no half of one is left behind."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from m2fp_export import export as exporting
+from m2fp_export.__main__ import main
+from m2fp_export.errors import InputError, VerificationError
+from m2fp_export.model import M2FP
+from m2fp_export.random_checkpoint import write_folder
+from m2fp_export.variants import PASCAL_PERSON_PART, VARIANTS, voc_color
+
+KEYS = [
+    *("schema", "name", "version", "description", "licence", "files", "input", "outputs"),
+    *("classes", "background_id", "person_id", "label_map", "thresholds", "memory", "time"),
+    *("provenance", "accuracy"),
+]
+NANO = Path(__file__).parents[2] / "nano" / "model.json"
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("models") / "small"
+    assert exporting.export(folder, out, sizes=((40, 30),)) <= 1e-4
+    return out
+
+
+def test_a_folder_has_graph_weights_and_manifest_only(model: Path) -> None:
+    names = sorted(path.name for path in model.iterdir())
+    assert names == ["model.json", "model.onnx", "model.onnx.data"]
+    assert list(model.parent.iterdir()) == [model]
+
+
+def test_the_manifest_has_the_keys_that_the_packaged_one_has(model: Path) -> None:
+    def keys(value: object) -> object:
+        return {k: keys(v) for k, v in value.items()} if isinstance(value, dict) else None
+
+    ours = json.loads((model / "model.json").read_text())
+    nano = json.loads(NANO.read_text())
+    assert list(ours) == list(nano) == KEYS
+    for key in set(KEYS) - {"provenance", "accuracy"}:
+        assert keys(ours[key]) == keys(nano[key]), key
+
+
+def test_manifest(model: Path) -> None:
+    manifest = json.loads((model / "model.json").read_text())
+    assert manifest["name"] == "m2fp-r50-pascal-person-part"
+    assert manifest["licence"] == "CC-BY-NC-4.0"
+    assert [entry["path"] for entry in manifest["files"]] == ["model.onnx", "model.onnx.data"]
+    for entry in manifest["files"]:
+        data = (model / entry["path"]).read_bytes()
+        assert (entry["bytes"], entry["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    assert manifest["outputs"]["queries"] == 10
+    assert manifest["classes"][7] == {"id": 7, "name": "Human", "color": [128, 128, 128]}
+    assert (manifest["background_id"], manifest["person_id"]) == (0, 7)
+    assert manifest["label_map"] == "paste"
+    assert manifest["thresholds"]["paste_score"] == 0.3
+    assert "pytorch_model.pt, sha256 " in manifest["provenance"]["weights"]
+
+
+def test_nothing_is_written_for_a_checkpoint_that_is_refused(folder: Path, tmp_path: Path) -> None:
+    weights = (folder / "pytorch_model.pt").read_bytes()
+    bad = tmp_path / "in" / "bad.pth"
+    bad.parent.mkdir()
+    bad.write_bytes(weights[:-100])
+    with pytest.raises(InputError):
+        exporting.export(bad, tmp_path / "out" / "model", variant="cihp")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_stays_as_it_was_where_verification_fails(
+    folder: Path, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "model"
+    exporting.export(folder, out, sizes=())
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(VerificationError):
+        exporting.export(folder, out, name="other", sizes=((40, 30),), tolerance=0.0)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(
+    folder: Path, model: Path, tmp_path: Path
+) -> None:
+    exporting.export(folder, tmp_path / "again", sizes=())
+    for path in model.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_command_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "model"
+    arguments = ["export", "--checkpoint", str(folder), "--out", str(out), "--portable"]
+    assert main([*arguments, "--no-verify", "--name", "mine", "--licence", "MIT"]) == 0
+    manifest = json.loads((out / "model.json").read_text())
+    assert (manifest["name"], manifest["licence"]) == ("mine", "MIT")
+    assert "standard operators" in manifest["provenance"]["graph"]
+    assert main(["export", "--checkpoint", str(tmp_path / "none"), "--out", str(out)]) == 1
+    captured = capsys.readouterr()
+    assert captured.err == f"m2fp_export: {tmp_path / 'none'}: there is no such file or folder\n"
+
+
+def test_verify_command(network: M2FP, tmp_path: Path) -> None:
+    checkpoint, out = tmp_path / "in", tmp_path / "out"
+    write_folder(network, checkpoint, PASCAL_PERSON_PART)
+    exporting.export(checkpoint, out, sizes=())
+    arguments = ["verify", "--checkpoint", str(checkpoint), "--model", str(out)]
+    assert main(arguments) == 0
+    assert main([*arguments[:-1], str(tmp_path)]) == 1
+
+
+def test_class_lists() -> None:
+    assert {name: len(v.classes) for name, v in VARIANTS.items()} == {
+        "cihp": 21,
+        "mhp-v2": 60,
+        "pascal-person-part": 8,
+    }
+    for variant in VARIANTS.values():
+        assert (variant.classes[0], variant.classes[-1]) == ("Background", "Human")
+        assert len(set(variant.classes)) == len(variant.classes)
+    nano = json.loads(NANO.read_text())["classes"]
+    assert tuple(entry["name"] for entry in nano) == VARIANTS["cihp"].classes
+    assert [tuple(entry["color"]) for entry in nano] == [voc_color(i) for i in range(21)]

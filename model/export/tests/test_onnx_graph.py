@@ -1,0 +1,169 @@
+"""The graphs against PyTorch, and the shape that the Rust engine relies on."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import shrunken
+from m2fp_export import deform_attn
+from m2fp_export.errors import VerificationError
+from m2fp_export.model import M2FP
+from m2fp_export.onnx_builder import INLINE_BYTES, OPSET, PAGE
+from m2fp_export.onnx_graph import GRAPH_NAME, INPUT_NAME, OUTPUT_NAMES, write_graph
+from m2fp_export.random_checkpoint import random_network
+from m2fp_export.verify import TOLERANCE, check_twins, open_session, relative_error, verify
+
+SIZES = ((96, 64), (64, 96), (64, 64), (131, 97), (33, 7), (1, 1))
+
+
+class Interpreter:
+    """Runs a graph with `m2fp::DeformAttn`: its outputs become inputs, found layer by layer."""
+
+    def __init__(self, graph: Path, folder: Path) -> None:
+        model = onnx.load(str(graph))
+        self.attentions = [n for n in model.graph.node if n.op_type == deform_attn.OP_TYPE]
+        for node in self.attentions:
+            model.graph.node.remove(node)
+            shape = [1, None, shrunken.SIZES.width]
+            found = onnx.helper.make_tensor_value_info(
+                node.output[0], onnx.TensorProto.FLOAT, shape
+            )
+            model.graph.input.append(found)
+            for name in dict.fromkeys(node.input):
+                if name not in {output.name for output in model.graph.output}:
+                    model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+        path = folder / "opened.onnx"
+        onnx.save(model, str(path))
+        self.session = open_session(path)
+        self.seen: list[list[NDArray[Any]]] = []
+
+    def run(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        feeds: dict[str, NDArray[Any]] = {INPUT_NAME: image}
+        pixels = sum(
+            (-(-image.shape[2] // 32)) * (-(-image.shape[3] // 32)) * k for k in (1, 4, 16)
+        )
+        for node in self.attentions:
+            feeds[node.output[0]] = np.zeros((1, pixels, shrunken.SIZES.width), np.float32)
+        for node in self.attentions:
+            inputs = self.session.run(list(node.input), feeds)
+            self.seen.append(inputs)
+            feeds[node.output[0]] = deform_attn.attend_by_gathering(*inputs).astype(np.float32)
+        return self.session.run(list(OUTPUT_NAMES), feeds)
+
+
+@pytest.fixture(scope="module")
+def fused(network: M2FP, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_graph(network, tmp_path_factory.mktemp("fused") / GRAPH_NAME)[0]
+
+
+@pytest.fixture(scope="module")
+def portable(network: M2FP, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("portable") / GRAPH_NAME
+    return write_graph(network, path, portable=True)[0]
+
+
+def test_onnx_runtime_computes_what_pytorch_does(network: M2FP, portable: Path) -> None:
+    assert verify(network, portable, SIZES) <= TOLERANCE
+
+
+def test_the_fused_graph_computes_what_pytorch_does(
+    network: M2FP, fused: Path, tmp_path: Path
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (1, 3, 50, 70), dtype=np.uint8)
+    outputs = Interpreter(fused, tmp_path).run(image)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(image))
+    for ours, theirs in zip(outputs, expected, strict=True):
+        assert relative_error(ours, theirs.numpy()) <= TOLERANCE
+
+
+def test_both_graphs_are_twins(network: M2FP, fused: Path, portable: Path) -> None:
+    check_twins(network, fused, portable)
+    assert verify(network, fused, ((40, 30),)) <= TOLERANCE
+
+
+def test_other_weights_are_noticed(network: M2FP, fused: Path, portable: Path) -> None:
+    other = random_network(network.sizes, seed=1)
+    with pytest.raises(VerificationError, match="pred_logits at 33×7"):
+        verify(other, portable, ((33, 7),))
+    with pytest.raises(VerificationError, match="weights"):
+        verify(other, fused, ((33, 7),))
+
+
+def test_masks_that_are_all_empty(network: M2FP, tmp_path: Path) -> None:
+    shifted = M2FP(network.sizes).eval()
+    shifted.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        shifted.sem_seg_head.predictor.mask_embed.layers[2].bias[0] = -1e3
+    graph = write_graph(shifted, tmp_path / GRAPH_NAME, portable=True)[0]
+    assert verify(shifted, graph, ((64, 64),)) <= TOLERANCE
+
+
+def test_signature(network: M2FP, portable: Path) -> None:
+    session = open_session(portable)
+    (image,) = session.get_inputs()
+    assert (image.name, image.type) == (INPUT_NAME, "tensor(uint8)")
+    assert image.shape == [1, 3, "height", "width"]
+    classes, masks = session.get_outputs()
+    assert (classes.name, classes.shape) == (OUTPUT_NAMES[0], [1, 10, 9])
+    assert (masks.name, masks.shape[:2]) == (OUTPUT_NAMES[1], [1, 10])
+    outputs = session.run(None, {INPUT_NAME: np.zeros((1, 3, 33, 65), np.uint8)})
+    assert [output.shape for output in outputs] == [(1, 10, 9), (1, 10, 16, 24)]
+
+
+def test_the_operator_and_its_inputs(network: M2FP, fused: Path, tmp_path: Path) -> None:
+    model = onnx.load(str(fused))
+    domains = {entry.domain: entry.version for entry in model.opset_import}
+    assert domains == {"": OPSET, "m2fp": 1}
+    interpreter = Interpreter(fused, tmp_path)
+    assert len(interpreter.attentions) == network.sizes.encoder_layers
+    interpreter.run(np.zeros((1, 3, 40, 70), np.uint8))
+    for value, offsets, logits, levels in interpreter.seen:
+        assert value.shape == (1, 126, 8, 8)
+        assert offsets.shape == (1, 126, 8, 3, 4, 2)
+        assert logits.shape == (1, 126, 8, 3, 4)
+        assert levels.dtype == np.int64 and levels.tolist() == [[2, 3], [4, 6], [8, 12]]
+
+
+def test_weights_are_apart_and_start_at_pages(fused: Path) -> None:
+    model = onnx.load(str(fused), load_external_data=False)
+    data = fused.with_name("model.onnx.data")
+    end = 0
+    for tensor in model.graph.initializer:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            assert len(tensor.raw_data) < INLINE_BYTES
+            continue
+        entry = {pair.key: pair.value for pair in tensor.external_data}
+        assert entry["location"] == data.name
+        offset, length = int(entry["offset"]), int(entry["length"])
+        assert offset % PAGE == 0 and offset >= end
+        end = offset + length
+    assert end == data.stat().st_size > 0
+
+
+def test_every_weight_of_the_network_is_in_the_graph_once(network: M2FP, fused: Path) -> None:
+    """Folding adds biases, composes and drops little: no tensor may come twice."""
+    model = onnx.load(str(fused))
+    stored = sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer)
+    own = sum(parameter.numel() for parameter in network.parameters())
+    assert 0.95 * own < stored < 1.02 * own
+
+
+def test_no_table_grows_with_the_image(fused: Path) -> None:
+    """Nothing that ONNX Runtime could fold at load: every large weight is the network's own."""
+    model = onnx.load(str(fused), load_external_data=False)
+    for tensor in model.graph.initializer:
+        if tensor.name.startswith("constant/"):
+            assert np.prod(tensor.dims) <= 64, tensor.name
+
+
+@pytest.mark.full
+def test_resnet101_at_ordinary_and_odd_sizes(full_network: M2FP, tmp_path: Path) -> None:
+    graph = write_graph(full_network, tmp_path / GRAPH_NAME)[0]
+    sizes = ((640, 480), (256, 416), (131, 97), (1, 1))
+    assert verify(full_network, graph, sizes) <= TOLERANCE
