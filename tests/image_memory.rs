@@ -20,9 +20,9 @@ const FILE: &str = "M2FP_TEST_MEMORY_FILE";
 
 /// Peak resident memory of this process in bytes.
 fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("Linux says the peak");
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("in kB") * 1024
+    let bytes = m2fp::sys::peak_rss_bytes();
+    assert!(bytes > 0, "Linux says the peak");
+    bytes
 }
 
 /// Not a test of its own: what a child does. Prints predicted and measured bytes.
