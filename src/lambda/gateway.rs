@@ -2,13 +2,15 @@
 //! request, HTTP response to gateway answer. The types and the answer's encoding are `lambda_http`'s.
 //!
 //! `lambda_http` panics on some of what a stranger can send: base64 that is none, a `Host` that is no host, a path that
-//! is no path. Those are taken out of the event first: the body is decoded here, once; the host plays no part; the path
-//! and the query are made well-formed.
+//! is no path, a query parameter with an empty list of values. Those are taken out of the event first: the body is
+//! decoded here, once; the host plays no part; the path and the query are made well-formed.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 
 use aws_lambda_events::alb::AlbTargetGroupRequest;
 use aws_lambda_events::apigw::{ApiGatewayProxyRequest, ApiGatewayV2httpRequest};
+use aws_lambda_events::query_map::QueryMap;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -80,6 +82,8 @@ fn open(gateway: Gateway, event: &str) -> Result<Opened> {
             forget_host(&mut event.multi_value_headers);
             event.request_context.domain_name = None;
             make_path(&mut event.path);
+            forget_valueless(&mut event.query_string_parameters)?;
+            forget_valueless(&mut event.multi_value_query_string_parameters)?;
             let base = base_of(&mut event.request_context.stage);
             Ok(Opened { event: LambdaRequest::ApiGatewayV1(event), body, base })
         }
@@ -101,6 +105,8 @@ fn open(gateway: Gateway, event: &str) -> Result<Opened> {
             forget_host(&mut event.headers);
             forget_host(&mut event.multi_value_headers);
             make_path(&mut event.path);
+            forget_valueless(&mut event.query_string_parameters)?;
+            forget_valueless(&mut event.multi_value_query_string_parameters)?;
             Ok(Opened { event: LambdaRequest::Alb(event), body, base: None })
         }
     }
@@ -130,6 +136,15 @@ fn make_path(path: &mut Option<String>) {
     if !path.starts_with('/') {
         path.insert(0, '/');
     }
+}
+
+/// Drops the parameters that have no value at all: iterating over them panics.
+fn forget_valueless(query: &mut QueryMap) -> Result<()> {
+    let given = serde_json::to_value(&*query).map_err(Error::internal)?;
+    let mut given: HashMap<String, Vec<String>> = serde_json::from_value(given).map_err(Error::internal)?;
+    given.retain(|_, values| !values.is_empty());
+    *query = given.into();
+    Ok(())
 }
 
 /// The stage's path, which `lambda_http` puts in front. A stage is one plain segment (API Gateway allows letters, digits,
@@ -236,6 +251,20 @@ mod tests {
             alb["path"] = json!(text);
             alb["queryStringParameters"] = json!({text: text});
             opened(Gateway::Alb, &alb).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_parameter_without_values_is_no_parameter() {
+        for (gateway, event) in [
+            (Gateway::Rest, include_str!("../../events/apigw-rest.json")),
+            (Gateway::Alb, include_str!("../../events/alb.json")),
+        ] {
+            let mut event = fixture(event);
+            for field in ["queryStringParameters", "multiValueQueryStringParameters"] {
+                event[field] = json!({"output": [], "mode": ["whole"]});
+            }
+            assert_eq!(opened(gateway, &event).unwrap().uri().query(), Some("mode=whole"), "{gateway:?}");
         }
     }
 
