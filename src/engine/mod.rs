@@ -1,5 +1,6 @@
 //! The network behind a port: a working image in, queries out.
 
+mod deform_attn;
 pub mod fake;
 pub mod ort;
 

@@ -10,7 +10,7 @@ use ort::session::{RunOptions, Session};
 use ort::value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType};
 use sha2::{Digest, Sha256};
 
-use super::{Engine, Queries};
+use super::{Engine, Queries, deform_attn};
 use crate::error::{Error, Result};
 use crate::geometry::Size;
 use crate::image::Planar8;
@@ -166,6 +166,8 @@ fn session_builder(environment: &Environment, threads: usize) -> ort::Result<Ses
         .with_memory_pattern(false)?
         // The arena reuses what tensors leave behind within a run; without it each one is mapped and faulted in anew,
         // which more than doubles the packaged model's time. It is emptied after every run, see `run_options`.
+        // What M2FP's graphs use beside the standard operators; other graphs do not ask for it.
+        .with_operators(deform_attn::domain()?)?
         .with_execution_providers([ort::ep::CPU::default().with_arena_allocator(true).build()])?;
     Ok(builder)
 }

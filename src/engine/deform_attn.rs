@@ -1,0 +1,535 @@
+//! Multi-scale deformable attention (Deformable DETR, arXiv 2010.04159, equation 3) of an encoder over its own pixels,
+//! as the custom operator `m2fp::DeformAttn`, version 1.
+//!
+//! With S = Σ Hₗ·Wₗ pixels of L levels, M heads of D channels and P points a level:
+//!
+//! | | | |
+//! |---|---|---|
+//! | input `value` | float `[1, S, M, D]` | one level after another, rows first |
+//! | input `offsets` | float `[1, S, M, L, P, 2]` | (x, y) in pixels of level l |
+//! | input `logits` | float `[1, S, M, L, P]` | |
+//! | input `shapes` | int64 `[L, 2]` | (Hₗ, Wₗ) |
+//! | output | float `[1, S, M·D]` | channel m·D + d is channel d of head m |
+//!
+//! For pixel s at row r, column c of level k, and head m:
+//! ```text
+//! weights = softmax over all L·P of logits[0, s, m]
+//! x = (c + ½)·Wₗ/Wₖ + offsets[0, s, m, l, p, 0] − ½
+//! y = (r + ½)·Hₗ/Hₖ + offsets[0, s, m, l, p, 1] − ½
+//! output[0, s, m·D + d] = Σ over l, p of weights[l, p] · bilinear(value of level l at (y, x))[m, d]
+//! ```
+//! A pixel outside its level counts as zero. As standard operators each layer writes every sample and every product,
+//! `[Q, points]` of them; here a sum is finished in registers and nothing is written but the output.
+
+use std::sync::{Mutex, PoisonError};
+
+use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput};
+use ort::value::TensorElementType;
+
+/// Pixels that one task of the thread pool attends for: some tenths of a millisecond of work.
+const BLOCK: usize = 128;
+
+/// The domain with the operator, for a session's builder.
+///
+/// # Errors
+/// When the runtime cannot register it.
+pub fn domain() -> ort::Result<OperatorDomain> {
+    OperatorDomain::new("m2fp")?.add(DeformAttn)
+}
+
+struct DeformAttn;
+
+impl Operator for DeformAttn {
+    type Kernel<'attr> = DeformAttnKernel;
+
+    fn name(&self) -> &'static str {
+        "DeformAttn"
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        use TensorElementType::{Float32, Int64};
+        [Float32, Float32, Float32, Int64].map(OperatorInput::required)
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<DeformAttnKernel> {
+        Ok(DeformAttnKernel)
+    }
+}
+
+struct DeformAttnKernel;
+
+impl Kernel for DeformAttnKernel {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        let input = |index| context.input(index)?.ok_or_else(|| ort::Error::new("an input is missing"));
+        let (value, offsets, logits, shapes) = (input(0)?, input(1)?, input(2)?, input(3)?);
+        let (value_shape, value) = value.try_extract_tensor::<f32>()?;
+        let (offsets_shape, offsets) = offsets.try_extract_tensor::<f32>()?;
+        let (logits_shape, logits) = logits.try_extract_tensor::<f32>()?;
+        let (shapes_shape, shapes) = shapes.try_extract_tensor::<i64>()?;
+        let attention = Attention::new(
+            (value_shape, value),
+            (offsets_shape, offsets),
+            (logits_shape, logits),
+            (shapes_shape, shapes),
+        )
+        .map_err(ort::Error::new)?;
+
+        let width = attention.heads * attention.channels;
+        let mut output = context
+            .output(0, [1, attention.pixels(), width])?
+            .ok_or_else(|| ort::Error::new("the output is missing"))?;
+        let (_, output) = output.try_extract_tensor_mut::<f32>()?;
+        // Each block is one task's alone, so its lock is always free.
+        let blocks: Vec<Mutex<&mut [f32]>> = output.chunks_mut(BLOCK * width).map(Mutex::new).collect();
+        context.par_for(blocks.len(), 0, |block| {
+            let mut output = blocks[block].lock().unwrap_or_else(PoisonError::into_inner);
+            attention.attend(block * BLOCK, &mut output);
+        })
+    }
+}
+
+/// A level of the pyramid inside `value`.
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    /// Index of its first pixel.
+    start: usize,
+    height: usize,
+    width: usize,
+}
+
+/// The operator's inputs, checked against each other: no index taken from them can be out of bounds.
+struct Attention<'a> {
+    value: &'a [f32],
+    offsets: &'a [f32],
+    logits: &'a [f32],
+    levels: Vec<Level>,
+    /// M.
+    heads: usize,
+    /// D.
+    channels: usize,
+    /// P.
+    points: usize,
+}
+
+/// Shape and data.
+type Input<'s, 'a, T> = (&'s [i64], &'a [T]);
+
+impl<'a> Attention<'a> {
+    fn new(
+        (value_shape, value): Input<'_, 'a, f32>,
+        (offsets_shape, offsets): Input<'_, 'a, f32>,
+        (logits_shape, logits): Input<'_, 'a, f32>,
+        (shapes_shape, shapes): Input<'_, '_, i64>,
+    ) -> Result<Self, String> {
+        let refuse = |what: &str| Err(format!("DeformAttn: {what}"));
+        let [1, pixels, heads, channels] = value_shape[..] else {
+            return refuse("`value` is not [1, S, M, D]");
+        };
+        let [1, _, _, _, points] = logits_shape[..] else {
+            return refuse("`logits` is not [1, S, M, L, P]");
+        };
+        let &[count, 2] = shapes_shape else { return refuse("`shapes` is not [L, 2]") };
+        if logits_shape[..] != [1, pixels, heads, count, points] {
+            return refuse("`logits` does not fit `value` and `shapes`");
+        }
+        if offsets_shape[..] != [1, pixels, heads, count, points, 2] {
+            return refuse("`offsets` does not fit `logits`");
+        }
+        if [heads, channels, points].contains(&0) {
+            return refuse("there are no heads, channels or points");
+        }
+        let mut levels = Vec::with_capacity(shapes.len() / 2);
+        let mut start = 0_usize;
+        for sides in shapes.chunks_exact(2) {
+            let side = |side: i64| usize::try_from(side).ok().filter(|&side| side > 0 && side <= 1 << 20);
+            let (Some(height), Some(width)) = (side(sides[0]), side(sides[1])) else {
+                return refuse("a level's side is not in 1..=2^20");
+            };
+            levels.push(Level { start, height, width });
+            start += height * width;
+        }
+        if i64::try_from(start) != Ok(pixels) || u32::try_from(start).is_err() {
+            return refuse("`shapes` does not add up to the pixels of `value`");
+        }
+        Ok(Self {
+            value,
+            offsets,
+            logits,
+            levels,
+            heads: heads as usize,
+            channels: channels as usize,
+            points: points as usize,
+        })
+    }
+
+    fn pixels(&self) -> usize {
+        self.levels.iter().map(|level| level.height * level.width).sum()
+    }
+
+    /// Attends for the pixels from `first` on, as many as `output` has room for.
+    fn attend(&self, first: usize, output: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if std::arch::is_x86_feature_detected!("avx512f") {
+                // SAFETY: the processor has the feature.
+                #[allow(unsafe_code)]
+                return unsafe { self.attend_avx512(first, output) };
+            }
+            if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+                // SAFETY: the processor has both features.
+                #[allow(unsafe_code)]
+                return unsafe { self.attend_avx2(first, output) };
+            }
+        }
+        self.attend_any(first, output);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx2,fma")]
+    fn attend_avx512(&self, first: usize, output: &mut [f32]) {
+        self.attend_any(first, output);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    fn attend_avx2(&self, first: usize, output: &mut [f32]) {
+        self.attend_any(first, output);
+    }
+
+    /// Compiled once for every instruction set above.
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn attend_any(&self, first: usize, output: &mut [f32]) {
+        // M2FP's width a head: a constant lets the sum stay in registers.
+        if self.channels == 32 { self.attend_in::<32>(first, output) } else { self.attend_in::<1>(first, output) }
+    }
+
+    /// `LANES` divides the channels; so many are summed at a time.
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn attend_in<const LANES: usize>(&self, first: usize, output: &mut [f32]) {
+        let samples = self.levels.len() * self.points;
+        let mut weights = vec![0.0; samples];
+        let mut taps = vec![Taps::default(); samples];
+        let mut pixel = Pixel::at(first, &self.levels);
+        for (s, output) in (first..).zip(output.chunks_exact_mut(self.heads * self.channels)) {
+            for (m, output) in output.chunks_exact_mut(self.channels).enumerate() {
+                let at = (s * self.heads + m) * samples;
+                softmax(&self.logits[at..at + samples], &mut weights);
+                let offsets = self.offsets[2 * at..2 * (at + samples)].chunks_exact(2 * self.points);
+                let by_level = taps.chunks_exact_mut(self.points).zip(weights.chunks_exact(self.points));
+                for ((level, offsets), (taps, weights)) in self.levels.iter().zip(offsets).zip(by_level) {
+                    let (x, y) = pixel.centre_in(&self.levels, *level);
+                    for ((tap, weight), offset) in taps.iter_mut().zip(weights).zip(offsets.chunks_exact(2)) {
+                        *tap = Taps::new(*level, x + offset[0], y + offset[1], *weight);
+                    }
+                }
+                for (chunk, output) in output.chunks_exact_mut(LANES).enumerate() {
+                    let sum = self.gather::<LANES>(&taps, m * self.channels + chunk * LANES);
+                    output.copy_from_slice(&sum);
+                }
+            }
+            pixel.advance(&self.levels);
+        }
+    }
+
+    /// Σ share · value over all `taps`, of the `LANES` channels from `channel` on.
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn gather<const LANES: usize>(&self, taps: &[Taps], channel: usize) -> [f32; LANES] {
+        let stride = self.heads * self.channels;
+        let mut sum = [0.0; LANES];
+        for tap in taps {
+            for (pixel, share) in tap.pixels.iter().zip(tap.shares) {
+                let at = *pixel as usize * stride + channel;
+                for (sum, value) in sum.iter_mut().zip(&self.value[at..at + LANES]) {
+                    *sum += share * value;
+                }
+            }
+        }
+        sum
+    }
+}
+
+/// The four pixels around a sampling point and what each counts for; one outside its level counts nothing.
+#[derive(Clone, Copy, Default)]
+struct Taps {
+    /// Indices into all levels' pixels.
+    pixels: [u32; 4],
+    shares: [f32; 4],
+}
+
+impl Taps {
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn new(level: Level, x: f32, y: f32, weight: f32) -> Self {
+        let (left, top) = (x.floor(), y.floor());
+        let (right_share, bottom_share) = (x - left, y - top);
+        let columns = [left, left + 1.0].map(|column| Self::inside(column, level.width));
+        let rows = [top, top + 1.0].map(|row| Self::inside(row, level.height));
+        let column_shares = [(1.0 - right_share) * columns[0].1, right_share * columns[1].1];
+        let row_shares = [(1.0 - bottom_share) * rows[0].1 * weight, bottom_share * rows[1].1 * weight];
+        let at = |row: usize, column: usize| (level.start + rows[row].0 * level.width + columns[column].0) as u32;
+        Self {
+            pixels: [at(0, 0), at(0, 1), at(1, 0), at(1, 1)],
+            shares: [
+                row_shares[0] * column_shares[0],
+                row_shares[0] * column_shares[1],
+                row_shares[1] * column_shares[0],
+                row_shares[1] * column_shares[1],
+            ],
+        }
+    }
+
+    /// The index in 0..`side` nearest to `place`, and 1 where that is `place` itself, else 0.
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn inside(place: f32, side: usize) -> (usize, f32) {
+        // `as` saturates, and makes 0 of what is not a number.
+        let index = (place as usize).min(side - 1);
+        (index, if index as f32 == place { 1.0 } else { 0.0 })
+    }
+}
+
+/// The pixel that attends.
+struct Pixel {
+    level: usize,
+    row: usize,
+    column: usize,
+}
+
+impl Pixel {
+    fn at(index: usize, levels: &[Level]) -> Self {
+        let level = levels.iter().rposition(|level| level.start <= index).unwrap_or(0);
+        let inside = index - levels[level].start;
+        Self { level, row: inside / levels[level].width, column: inside % levels[level].width }
+    }
+
+    fn advance(&mut self, levels: &[Level]) {
+        self.column += 1;
+        if self.column == levels[self.level].width {
+            (self.column, self.row) = (0, self.row + 1);
+            if self.row == levels[self.level].height && self.level + 1 < levels.len() {
+                (self.row, self.level) = (0, self.level + 1);
+            }
+        }
+    }
+
+    /// Its centre in another level's coordinates, where a pixel's own centre is a whole number.
+    fn centre_in(&self, levels: &[Level], level: Level) -> (f32, f32) {
+        let own = levels[self.level];
+        (
+            (self.column as f32 + 0.5) * level.width as f32 / own.width as f32 - 0.5,
+            (self.row as f32 + 0.5) * level.height as f32 / own.height as f32 - 0.5,
+        )
+    }
+}
+
+fn softmax(logits: &[f32], weights: &mut [f32]) {
+    let greatest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0;
+    for (weight, logit) in weights.iter_mut().zip(logits) {
+        *weight = (logit - greatest).exp();
+        sum += *weight;
+    }
+    for weight in weights {
+        *weight /= sum;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    use proptest::strategy::ValueTree;
+
+    use super::*;
+
+    /// The operator's inputs, shapes and data.
+    #[derive(Debug, Clone)]
+    struct Case {
+        levels: Vec<(usize, usize)>,
+        heads: usize,
+        channels: usize,
+        points: usize,
+        value: Vec<f32>,
+        offsets: Vec<f32>,
+        logits: Vec<f32>,
+    }
+
+    impl Case {
+        fn pixels(&self) -> usize {
+            self.levels.iter().map(|(height, width)| height * width).sum()
+        }
+
+        fn attention(&self) -> Result<Vec<f32>, String> {
+            let [pixels, heads, channels, count, points] =
+                [self.pixels(), self.heads, self.channels, self.levels.len(), self.points].map(|n| n as i64);
+            let shapes: Vec<i64> = self.levels.iter().flat_map(|&(h, w)| [h as i64, w as i64]).collect();
+            let attention = Attention::new(
+                (&[1, pixels, heads, channels], &self.value),
+                (&[1, pixels, heads, count, points, 2], &self.offsets),
+                (&[1, pixels, heads, count, points], &self.logits),
+                (&[count, 2], &shapes),
+            )?;
+            let mut output = vec![f32::NAN; self.pixels() * self.heads * self.channels];
+            for (block, output) in output.chunks_mut(5 * self.heads * self.channels).enumerate() {
+                attention.attend(block * 5, output);
+            }
+            Ok(output)
+        }
+
+        /// The definition, word for word, in double precision.
+        fn defined(&self) -> Vec<f64> {
+            let (m_count, d_count, p_count) = (self.heads, self.channels, self.points);
+            let samples = self.levels.len() * p_count;
+            let starts: Vec<usize> = self
+                .levels
+                .iter()
+                .scan(0, |next, (h, w)| {
+                    *next += h * w;
+                    Some(*next - h * w)
+                })
+                .collect();
+            let mut output = Vec::new();
+            for (k, &(own_height, own_width)) in self.levels.iter().enumerate() {
+                for own in 0..own_height * own_width {
+                    let (s, r, c) = (starts[k] + own, own / own_width, own % own_width);
+                    for m in 0..m_count {
+                        let at = (s * m_count + m) * samples;
+                        let exponentials: Vec<f64> =
+                            self.logits[at..at + samples].iter().map(|&logit| f64::from(logit).exp()).collect();
+                        let total: f64 = exponentials.iter().sum();
+                        let mut sums = vec![0.0; d_count];
+                        for sample in 0..samples {
+                            let l = sample / p_count;
+                            let (height, width) = self.levels[l];
+                            let offset = |axis: usize| f64::from(self.offsets[2 * (at + sample) + axis]);
+                            let x = (c as f64 + 0.5) * width as f64 / own_width as f64 + offset(0) - 0.5;
+                            let y = (r as f64 + 0.5) * height as f64 / own_height as f64 + offset(1) - 0.5;
+                            for row in 0..height {
+                                for column in 0..width {
+                                    let share = (1.0 - (y - row as f64).abs()).max(0.0)
+                                        * (1.0 - (x - column as f64).abs()).max(0.0);
+                                    let pixel = starts[l] + row * width + column;
+                                    for (d, sum) in sums.iter_mut().enumerate() {
+                                        let value = self.value[(pixel * m_count + m) * d_count + d];
+                                        *sum += exponentials[sample] / total * share * f64::from(value);
+                                    }
+                                }
+                            }
+                        }
+                        output.extend(sums);
+                    }
+                }
+            }
+            output
+        }
+    }
+
+    fn cases() -> impl Strategy<Value = Case> {
+        let levels = prop::collection::vec((1..6_usize, 1..7_usize), 1..4);
+        (levels, 1..4_usize, select(vec![1, 3, 32]), 1..5_usize).prop_flat_map(|(levels, heads, channels, points)| {
+            let pixels: usize = levels.iter().map(|(height, width)| height * width).sum();
+            let samples = pixels * heads * levels.len() * points;
+            // Most points fall near or inside their level; some lie on its pixels, some far outside.
+            let offset = prop_oneof![
+                8 => -4.0..4.0_f32,
+                1 => (-4..4_i8).prop_map(f32::from),
+                1 => select(vec![-1e9_f32, 1e9, 1e30, -1e30]),
+            ];
+            (
+                prop::collection::vec(-2.0..2.0_f32, pixels * heads * channels),
+                prop::collection::vec(offset, 2 * samples),
+                prop::collection::vec(-8.0..8.0_f32, samples),
+            )
+                .prop_map(move |(value, offsets, logits)| Case {
+                    levels: levels.clone(),
+                    heads,
+                    channels,
+                    points,
+                    value,
+                    offsets,
+                    logits,
+                })
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_shape_and_offset_is_attended_as_defined(case in cases()) {
+            let output = case.attention().unwrap();
+            for (found, defined) in output.iter().zip(case.defined()) {
+                // Positions are single precision: a point moves by a few millionths of a pixel.
+                prop_assert!((f64::from(*found) - defined).abs() < 2e-5, "{found} is not {defined}");
+            }
+        }
+
+        #[test]
+        fn what_is_no_number_breaks_nothing(
+            mut case in cases(),
+            at in any::<prop::sample::Index>(),
+            bad in select(vec![f32::NAN, f32::INFINITY, f32::NEG_INFINITY]),
+        ) {
+            let index = at.index(case.offsets.len());
+            case.offsets[index] = bad;
+            case.logits[index / 2] = bad;
+            prop_assert_eq!(case.attention().unwrap().len(), case.pixels() * case.heads * case.channels);
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same() {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let case = cases().prop_filter("M2FP's width", |case| case.channels == 32);
+        let case = case.new_tree(&mut runner).unwrap().current();
+        let shapes: Vec<i64> = case.levels.iter().flat_map(|&(h, w)| [h as i64, w as i64]).collect();
+        let [pixels, heads, count, points] =
+            [case.pixels(), case.heads, case.levels.len(), case.points].map(|n| n as i64);
+        let attention = Attention::new(
+            (&[1, pixels, heads, 32], &case.value),
+            (&[1, pixels, heads, count, points, 2], &case.offsets),
+            (&[1, pixels, heads, count, points], &case.logits),
+            (&[count, 2], &shapes),
+        )
+        .unwrap();
+        let mut plain = vec![0.0; case.value.len()];
+        attention.attend_any(0, &mut plain);
+        let mut chosen = vec![0.0; case.value.len()];
+        attention.attend(0, &mut chosen);
+        assert_eq!(plain, chosen);
+    }
+
+    #[test]
+    fn inputs_that_do_not_fit_each_other_are_refused() {
+        let data = vec![0.0; 4096];
+        let new = |value: &[i64], offsets: &[i64], logits: &[i64], shapes: (&[i64], &[i64])| {
+            let attention = Attention::new((value, &data), (offsets, &data), (logits, &data), shapes);
+            attention.map(drop)
+        };
+        let shapes: (&[i64], &[i64]) = (&[2, 2], &[1, 2, 3, 4]);
+        let (value, offsets, logits) = ([1, 14, 2, 4], [1, 14, 2, 2, 3, 2], [1, 14, 2, 2, 3]);
+        assert_eq!(new(&value, &offsets, &logits, shapes), Ok(()));
+        let refused = [
+            new(&[14, 2, 4], &offsets, &logits, shapes),
+            new(&value, &[1, 14, 2, 2, 3, 1], &logits, shapes),
+            new(&value, &offsets, &[1, 14, 2, 3], shapes),
+            new(&value, &offsets, &[1, 13, 2, 2, 3], shapes),
+            new(&[1, 14, 0, 4], &[1, 14, 0, 2, 3, 2], &[1, 14, 0, 2, 3], shapes),
+            new(&value, &[1, 14, 2, 2, 0, 2], &[1, 14, 2, 2, 0], shapes),
+            new(&value, &offsets, &logits, (&[4], &[1, 2, 3, 4])),
+            new(&value, &offsets, &logits, (&[2, 2], &[1, 2, 3, 5])),
+            new(&value, &offsets, &logits, (&[2, 2], &[-1, -2, 3, 4])),
+            new(&value, &offsets, &logits, (&[2, 2], &[i64::MAX, i64::MAX, 3, 4])),
+        ];
+        for refused in refused {
+            assert!(refused.unwrap_err().starts_with("DeformAttn: "));
+        }
+    }
+}
