@@ -55,7 +55,7 @@ impl Operator for DeformAttn {
         [OperatorOutput::required(TensorElementType::Float32)]
     }
 
-    fn create_kernel<'attr>(&self, _: &KernelContext<'attr>) -> ort::Result<DeformAttnKernel> {
+    fn create_kernel(&self, _: &KernelContext<'_>) -> ort::Result<DeformAttnKernel> {
         Ok(DeformAttnKernel)
     }
 }
@@ -285,13 +285,14 @@ impl Taps {
         }
     }
 
-    /// The index in 0..`side` nearest to `place`, and 1 where that is `place` itself, else 0.
+    /// The index in 0..`side` nearest to `place`, a whole number, and 1 where that is `place` itself, else 0.
     #[inline(always)]
     #[allow(clippy::inline_always)]
     fn inside(place: f32, side: usize) -> (usize, f32) {
         // `as` saturates, and makes 0 of what is not a number.
         let index = (place as usize).min(side - 1);
-        (index, if index as f32 == place { 1.0 } else { 0.0 })
+        let is_inside = place >= 0.0 && place < side as f32;
+        (index, if is_inside { 1.0 } else { 0.0 })
     }
 }
 
@@ -405,7 +406,7 @@ mod tests {
                             self.logits[at..at + samples].iter().map(|&logit| f64::from(logit).exp()).collect();
                         let total: f64 = exponentials.iter().sum();
                         let mut sums = vec![0.0; d_count];
-                        for sample in 0..samples {
+                        for (sample, exponential) in exponentials.iter().enumerate() {
                             let l = sample / p_count;
                             let (height, width) = self.levels[l];
                             let offset = |axis: usize| f64::from(self.offsets[2 * (at + sample) + axis]);
@@ -418,7 +419,7 @@ mod tests {
                                     let pixel = starts[l] + row * width + column;
                                     for (d, sum) in sums.iter_mut().enumerate() {
                                         let value = self.value[(pixel * m_count + m) * d_count + d];
-                                        *sum += exponentials[sample] / total * share * f64::from(value);
+                                        *sum += exponential / total * share * f64::from(value);
                                     }
                                 }
                             }

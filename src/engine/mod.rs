@@ -2,6 +2,7 @@
 
 mod deform_attn;
 pub mod fake;
+mod heap;
 pub mod ort;
 
 use crate::error::Result;

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ort::environment::Environment;
+use ort::session::Session;
 use ort::session::builder::SessionBuilder;
-use ort::session::{RunOptions, Session};
 use ort::value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType};
 use sha2::{Digest, Sha256};
 
+use super::heap::TensorHeap;
 use super::{Engine, Queries, deform_attn};
+use crate::budget::MIB;
 use crate::error::{Error, Result};
 use crate::geometry::Size;
 use crate::image::Planar8;
@@ -48,7 +50,7 @@ impl From<LoadError> for Error {
 pub struct OrtEngine {
     /// One run at a time: a run already uses every thread, and two at once would double the peak.
     session: Mutex<Session>,
-    run_options: RunOptions,
+    heap: &'static TensorHeap,
     manifest: Manifest,
 }
 
@@ -63,12 +65,13 @@ impl OrtEngine {
         }
         let graph = folder.join(&manifest.files[0].path);
         let path = graph.display().to_string();
-        let session = session_builder(environment()?, threads)
+        let runtime = runtime()?;
+        let session = session_builder(&runtime.environment, threads, manifest.files.len() > 1)
             .and_then(|mut builder| builder.commit_from_file(&graph))
             .map_err(|error| LoadError::File { path: path.clone(), fault: error.to_string() })?;
-        check_graph(&session, manifest).map_err(|fault| LoadError::Graph { path: path.clone(), fault })?;
-        let run_options = run_options().map_err(|error| LoadError::File { path, fault: error.to_string() })?;
-        Ok(Self { session: Mutex::new(session), run_options, manifest: manifest.clone() })
+        check_graph(&session, manifest).map_err(|fault| LoadError::Graph { path, fault })?;
+        runtime.heap.end_run();
+        Ok(Self { session: Mutex::new(session), heap: runtime.heap, manifest: manifest.clone() })
     }
 }
 
@@ -99,19 +102,27 @@ impl Engine for OrtEngine {
 
 impl OrtEngine {
     fn run(&self, image: &Planar8) -> ort::Result<(Tensor<f32>, Tensor<f32>)> {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        self.heap.start_run();
+        let outputs = self.run_session(&mut session, image);
+        let peak = self.heap.end_run();
+        tracing::debug!(peak_mb = peak / MIB as usize, size = %image.size, "the network ran");
+        outputs
+    }
+
+    fn run_session(&self, session: &mut Session, image: &Planar8) -> ort::Result<(Tensor<f32>, Tensor<f32>)> {
         let Size { width, height } = image.size;
         let shape = [1, 3, height as usize, width as usize];
         let input = &self.manifest.input;
-        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let mut outputs = match input.dtype {
             Dtype::Uint8 => {
                 let planes = TensorRef::from_array_view((shape, image.data.as_slice()))?;
-                session.run_with_options(ort::inputs![input.name.as_str() => planes], &self.run_options)?
+                session.run(ort::inputs![input.name.as_str() => planes])?
             }
             Dtype::Float32 => {
                 let floats: Vec<f32> = image.data.iter().copied().map(f32::from).collect();
                 let planes = TensorRef::from_array_view((shape, floats.as_slice()))?;
-                session.run_with_options(ort::inputs![input.name.as_str() => planes], &self.run_options)?
+                session.run(ort::inputs![input.name.as_str() => planes])?
             }
         };
         let mut take = |name: &str| -> ort::Result<Tensor<f32>> {
@@ -131,13 +142,19 @@ impl AsRef<[f32]> for RuntimeBuffer {
     }
 }
 
-/// The process's one environment, on the library found first: `ORT_DYLIB_PATH`, beside the executable, the system's.
-fn environment() -> Result<&'static Environment, LoadError> {
-    static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
+/// The process's one environment and its tensors' memory.
+struct Runtime {
+    environment: Environment,
+    heap: &'static TensorHeap,
+}
+
+/// On the library found first: `ORT_DYLIB_PATH`, beside the executable, the system's.
+fn runtime() -> Result<&'static Runtime, LoadError> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     static LOADING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(environment) = ENVIRONMENT.get() {
-        return Ok(environment);
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime);
     }
     let fault = |error: &dyn std::fmt::Display| LoadError::Runtime { fault: error.to_string() };
     let environment = ort::init_from(library())
@@ -146,7 +163,8 @@ fn environment() -> Result<&'static Environment, LoadError> {
         .with_telemetry(false)
         .build()
         .map_err(|error| fault(&error))?;
-    Ok(ENVIRONMENT.get_or_init(|| environment))
+    let heap = TensorHeap::register(&environment).map_err(|error| fault(&error))?;
+    Ok(RUNTIME.get_or_init(|| Runtime { environment, heap }))
 }
 
 fn library() -> PathBuf {
@@ -157,26 +175,24 @@ fn library() -> PathBuf {
     if beside.is_file() { beside } else { PathBuf::from(LIBRARY) }
 }
 
-fn session_builder(environment: &Environment, threads: usize) -> ort::Result<SessionBuilder> {
+/// `mapped`: the weights lie in a file of their own, which the runtime maps.
+fn session_builder(environment: &Environment, threads: usize, mapped: bool) -> ort::Result<SessionBuilder> {
     let builder = Session::builder(environment)?
         .with_intra_threads(threads)?
         // Sleeping workers leave the CPU to the rest of the request; spinning burns the share that Lambda bills.
         .with_intra_op_spinning(false)?
         // Sizes vary from photo to photo: a remembered pattern would only hold memory.
         .with_memory_pattern(false)?
-        // The arena reuses what tensors leave behind within a run; without it each one is mapped and faulted in anew,
-        // which more than doubles the packaged model's time. It is emptied after every run, see `run_options`.
+        .with_env_allocators()?
         // What M2FP's graphs use beside the standard operators; other graphs do not ask for it.
         .with_operators(deform_attn::domain()?)?
-        .with_execution_providers([ort::ep::CPU::default().with_arena_allocator(true).build()])?;
-    Ok(builder)
-}
-
-/// Every run gives the arena's memory back: no growth from request to request.
-fn run_options() -> ort::Result<RunOptions> {
-    let mut options = RunOptions::new()?;
-    options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
-    Ok(options)
+        .with_execution_providers([ort::ep::CPU::default().with_arena_allocator(false).build()])?;
+    if !mapped {
+        return Ok(builder);
+    }
+    // Both copy weights into a layout of their own, a tenth faster: mapped ones stay as they are, cost nothing to load
+    // and can be dropped and read again when memory is short.
+    Ok(builder.with_prepacking(false)?.with_disabled_optimizers("NchwcTransformer")?)
 }
 
 fn check_file(folder: &Path, file: &ModelFile) -> Result<(), LoadError> {
@@ -261,6 +277,58 @@ mod tests {
             assert_eq!(queries.class_logits.len(), queries.count * (queries.classes + 1));
             assert!(queries.mask(queries.count - 1).iter().all(|logit| logit.is_finite()));
         }
+    }
+
+    /// Made with the exporter's `attend`, in Python: `python -m tests.deform_attn_fixture` in model/export.
+    #[test]
+    fn fused_attention_equals_pytorch() {
+        #[derive(serde::Deserialize)]
+        struct Fixture {
+            value: (Vec<usize>, Vec<f32>),
+            offsets: (Vec<usize>, Vec<f32>),
+            logits: (Vec<usize>, Vec<f32>),
+            shapes: (Vec<usize>, Vec<i64>),
+            output: Vec<f32>,
+        }
+        let fixture: Fixture = serde_json::from_str(include_str!("../../tests/data/deform_attn.json")).unwrap();
+        let environment = &runtime().unwrap().environment;
+        let mut session = session_builder(environment, 2, false)
+            .unwrap()
+            .commit_from_memory(include_bytes!("../../tests/data/deform_attn.onnx"))
+            .unwrap();
+        let mut run = |shapes: Vec<i64>| -> ort::Result<Vec<f32>> {
+            let outputs = session.run(ort::inputs![
+                "value" => Tensor::from_array(fixture.value.clone())?,
+                "offsets" => Tensor::from_array(fixture.offsets.clone())?,
+                "logits" => Tensor::from_array(fixture.logits.clone())?,
+                "shapes" => Tensor::from_array((fixture.shapes.0.clone(), shapes))?,
+            ])?;
+            Ok(outputs["output"].try_extract_tensor::<f32>()?.1.to_vec())
+        };
+        let output = run(fixture.shapes.1.clone()).unwrap();
+        assert_eq!(output.len(), fixture.output.len());
+        let error = output.iter().zip(&fixture.output).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(error < 1e-5, "{error}");
+        let refused = run(vec![1; fixture.shapes.1.len()]).unwrap_err().to_string();
+        assert!(refused.contains("does not add up"), "{refused}");
+    }
+
+    #[test]
+    fn memory_does_not_grow_over_200_images_of_mixed_sizes() {
+        let (folder, manifest) = nano();
+        let engine = OrtEngine::load(&folder, &manifest, 2).unwrap();
+        let sides = [320_u32, 64, 200, 33, 256];
+        let mut run = |index: usize| {
+            let size = Size::new(sides[index % 5], sides[index / 5 % 5]);
+            let image = Planar8 { size, data: vec![index as u8; size.area() as usize * 3] };
+            engine.infer(&image).unwrap();
+            crate::sys::release_memory();
+            crate::sys::anonymous_bytes()
+        };
+        let warm = (0..25).map(&mut run).max().unwrap();
+        let then = (25..200).map(&mut run).max().unwrap();
+        // Other tests of this process allocate meanwhile.
+        assert!(then < warm + 64 * MIB, "{} MB after {} MB", then / MIB, warm / MIB);
     }
 
     #[test]

@@ -1,0 +1,337 @@
+//! The memory of tensors: an allocator for ONNX Runtime that keeps little more than what lives.
+//!
+//! The runtime's own arena grows by doubling regions between which nothing can move: with M2FP at 1138×640 it holds
+//! 83 MB more than ever lives at once. Without an arena every tensor is mapped, faulted in page by page and unmapped.
+//! Here all large blocks come from one range of addresses, best fit first, and neighbouring holes join. A hole keeps its
+//! pages for the next tensor, but blocks and kept pages together may not exceed the most that has lived at once in this
+//! run by more than [`SLACK`]: beyond that, and after the run, holes are given back to the system.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
+use ort::AsPointer;
+use ort::environment::Environment;
+use ort::sys;
+
+/// Blocks from this size on come from the range; smaller ones from the process's allocator.
+const LARGE: usize = 64 << 10;
+
+/// Blocks start at multiples of it, the largest page of the machines served: no page is shared.
+const PAGE: usize = 64 << 10;
+
+/// Pages of holes that are kept beyond the peak, bytes: a tenth of what they save in page faults is seen above it.
+const SLACK: usize = 8 << 20;
+
+/// Addresses to ask for, bytes: the first that the system grants. They cost nothing until they are written to.
+const RANGES: [usize; 4] = [1 << 37, 1 << 35, 1 << 33, 1 << 31];
+
+/// What kernels may assume of a block's address, bytes.
+const ALIGNMENT: usize = 64;
+
+/// Where blocks lie in the range and which holes hold pages. Arithmetic only.
+#[derive(Debug)]
+struct Blocks {
+    /// By offset; no two touch.
+    holes: BTreeMap<usize, Hole>,
+    /// Length of each block by its offset.
+    lengths: HashMap<usize, usize>,
+    /// Sum of all blocks, bytes.
+    live: usize,
+    /// Sum of all holes' `touched`, bytes.
+    touched: usize,
+    /// The most that lived at once in this run, bytes.
+    peak: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Hole {
+    length: usize,
+    /// Bytes of it that may have pages: never less than what has.
+    touched: usize,
+}
+
+impl Blocks {
+    fn new(capacity: usize) -> Self {
+        let holes = BTreeMap::from([(0, Hole { length: capacity, touched: 0 })]);
+        Self { holes, lengths: HashMap::new(), live: 0, touched: 0, peak: 0 }
+    }
+
+    /// The offset of a new block, in the smallest hole that has room.
+    fn allocate(&mut self, bytes: usize) -> Option<usize> {
+        let length = bytes.checked_next_multiple_of(PAGE)?;
+        let (&offset, &hole) =
+            self.holes.iter().filter(|(_, hole)| hole.length >= length).min_by_key(|(_, hole)| hole.length)?;
+        self.holes.remove(&offset);
+        let rest = Hole { length: hole.length - length, touched: hole.touched.min(hole.length - length) };
+        if rest.length > 0 {
+            self.holes.insert(offset + length, rest);
+        }
+        self.touched -= hole.touched - rest.touched;
+        self.lengths.insert(offset, length);
+        self.live += length;
+        self.peak = self.peak.max(self.live);
+        Some(offset)
+    }
+
+    /// Makes a hole of the block at `offset`.
+    fn free(&mut self, offset: usize) {
+        let Some(length) = self.lengths.remove(&offset) else {
+            debug_assert!(false, "no block starts at {offset}");
+            return;
+        };
+        self.live -= length;
+        self.touched += length;
+        let mut hole = Hole { length, touched: length };
+        let mut start = offset;
+        if let Some(next) = self.holes.remove(&(offset + length)) {
+            hole = Hole { length: hole.length + next.length, touched: hole.touched + next.touched };
+        }
+        if let Some((&before, &previous)) = self.holes.range(..offset).next_back()
+            && before + previous.length == offset
+        {
+            start = before;
+            hole = Hole { length: hole.length + previous.length, touched: hole.touched + previous.touched };
+        }
+        self.holes.insert(start, hole);
+    }
+
+    /// A hole whose pages are too many; it counts as given back from now on.
+    fn surplus(&mut self) -> Option<Range<usize>> {
+        if self.live + self.touched <= self.peak + SLACK {
+            return None;
+        }
+        let (&offset, hole) =
+            self.holes.iter_mut().max_by_key(|(_, hole)| hole.touched).filter(|(_, h)| h.touched > 0)?;
+        self.touched -= std::mem::take(&mut hole.touched);
+        Some(offset..offset + hole.length)
+    }
+}
+
+/// The process's one heap of tensors, registered with the runtime's environment and shared by all sessions.
+///
+/// The first field is what the runtime knows of it: a pointer to one is a pointer to the other.
+#[repr(C)]
+pub struct TensorHeap {
+    interface: sys::OrtAllocator,
+    info: *const sys::OrtMemoryInfo,
+    range: MmapRaw,
+    blocks: Mutex<Blocks>,
+}
+
+// SAFETY: `interface` and `info` are written once, before the heap is shared; everything else is behind the mutex.
+#[allow(unsafe_code)]
+unsafe impl Send for TensorHeap {}
+// SAFETY: as above.
+#[allow(unsafe_code)]
+unsafe impl Sync for TensorHeap {}
+
+impl TensorHeap {
+    /// Makes the heap and registers it as `environment`'s allocator for tensors on the CPU. It lives as long as the
+    /// process: tensors may outlive sessions.
+    ///
+    /// # Errors
+    /// When no range of addresses is granted or the runtime refuses the allocator.
+    pub fn register(environment: &Environment) -> Result<&'static Self, String> {
+        let range = RANGES
+            .iter()
+            .find_map(|&length| MmapOptions::new().len(length).no_reserve_swap().map_anon().ok())
+            .ok_or("no range of addresses for tensors")?;
+        let range = MmapRaw::from(range);
+        let blocks = Mutex::new(Blocks::new(range.len()));
+        // SAFETY: the runtime fills `info` or returns a status; the allocator's functions are those below, and the heap
+        // they are called with is never freed nor moved.
+        #[allow(unsafe_code)]
+        unsafe {
+            let api = ort::api();
+            let mut info = std::ptr::null_mut();
+            let kind = sys::OrtAllocatorType::OrtDeviceAllocator;
+            check((api.CreateCpuMemoryInfo)(kind, sys::OrtMemType::OrtMemTypeDefault, &raw mut info))?;
+            let interface = sys::OrtAllocator {
+                Alloc: Some(allocate),
+                Free: Some(free),
+                Info: Some(describe),
+                Reserve: Some(reserve),
+                ..sys::OrtAllocator::default()
+            };
+            let heap: &'static mut Self = Box::leak(Box::new(Self { interface, info, range, blocks }));
+            check((api.RegisterAllocator)(environment.ptr().cast_mut(), (&raw mut *heap).cast()))?;
+            Ok(heap)
+        }
+    }
+
+    /// Starts a run: pages are kept up to what it needs at once.
+    pub fn start_run(&self) {
+        let mut blocks = self.blocks();
+        blocks.peak = blocks.live;
+    }
+
+    /// Ends a run and gives back every hole's pages. The most that lived at once meanwhile, bytes.
+    pub fn end_run(&self) -> usize {
+        let mut blocks = self.blocks();
+        let peak = std::mem::take(&mut blocks.peak);
+        self.trim(&mut blocks);
+        peak
+    }
+
+    fn blocks(&self) -> MutexGuard<'_, Blocks> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trim(&self, blocks: &mut Blocks) {
+        while let Some(hole) = blocks.surplus() {
+            // SAFETY: no block lies in a hole, so nobody reads what is lost.
+            #[allow(unsafe_code)]
+            let given_back =
+                unsafe { self.range.unchecked_advise_range(UncheckedAdvice::DontNeed, hole.start, hole.len()) };
+            if let Err(error) = given_back {
+                tracing::warn!(%error, "pages of tensors cannot be given back");
+            }
+        }
+    }
+
+    fn allocate(&self, bytes: usize) -> *mut std::ffi::c_void {
+        if bytes >= LARGE {
+            let mut blocks = self.blocks();
+            if let Some(offset) = blocks.allocate(bytes) {
+                self.trim(&mut blocks);
+                return self.range.as_mut_ptr().wrapping_add(offset).cast();
+            }
+        }
+        let mut block = std::ptr::null_mut();
+        // SAFETY: `block` takes the address; the alignment is a power of two and a multiple of a pointer's size.
+        #[allow(unsafe_code)]
+        let status = unsafe { libc::posix_memalign(&raw mut block, ALIGNMENT, bytes.max(1)) };
+        if status == 0 { block } else { std::ptr::null_mut() }
+    }
+
+    /// # Safety
+    /// `block` came from [`Self::allocate`] and is not used any more.
+    #[allow(unsafe_code)]
+    unsafe fn free(&self, block: *mut std::ffi::c_void) {
+        let offset = (block as usize).wrapping_sub(self.range.as_ptr() as usize);
+        if offset < self.range.len() {
+            let mut blocks = self.blocks();
+            blocks.free(offset);
+            self.trim(&mut blocks);
+        } else {
+            // SAFETY: outside the range it came from `posix_memalign`, or is null.
+            unsafe { libc::free(block) }
+        }
+    }
+}
+
+/// # Safety
+/// `status` is a status of the runtime's that is not freed yet.
+#[allow(unsafe_code)]
+unsafe fn check(status: sys::OrtStatusPtr) -> Result<(), String> {
+    // SAFETY: as this function's.
+    unsafe { ort::Error::result_from_status(status) }.map_err(|error| error.to_string())
+}
+
+#[allow(unsafe_code)]
+unsafe extern "system" fn allocate(this: *mut sys::OrtAllocator, bytes: usize) -> *mut std::ffi::c_void {
+    // SAFETY: the runtime passes the allocator it was given, a heap's first field, and that heap is never freed.
+    unsafe { &*this.cast::<TensorHeap>() }.allocate(bytes)
+}
+
+#[allow(unsafe_code)]
+unsafe extern "system" fn reserve(this: *const sys::OrtAllocator, bytes: usize) -> *mut std::ffi::c_void {
+    // SAFETY: as in `allocate`.
+    unsafe { &*this.cast::<TensorHeap>() }.allocate(bytes)
+}
+
+#[allow(unsafe_code)]
+unsafe extern "system" fn free(this: *mut sys::OrtAllocator, block: *mut std::ffi::c_void) {
+    // SAFETY: as in `allocate`; the runtime frees what it was given, once.
+    unsafe { (*this.cast::<TensorHeap>()).free(block) }
+}
+
+#[allow(unsafe_code)]
+unsafe extern "system" fn describe(this: *const sys::OrtAllocator) -> *const sys::OrtMemoryInfo {
+    // SAFETY: as in `allocate`.
+    unsafe { (*this.cast::<TensorHeap>()).info }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Allocate(usize),
+        Free(prop::sample::Index),
+        EndRun,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            5 => (1..40_usize << 20).prop_map(Step::Allocate),
+            4 => any::<prop::sample::Index>().prop_map(Step::Free),
+            1 => Just(Step::EndRun),
+        ];
+        prop::collection::vec(step, 1..200)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// A page counts as resident from its block's birth until its hole is given back.
+        #[test]
+        fn blocks_never_overlap_and_kept_pages_are_bounded(steps in steps()) {
+            const CAPACITY: usize = 1 << 30;
+            let mut blocks = Blocks::new(CAPACITY);
+            let mut resident = vec![false; CAPACITY / PAGE];
+            let mut held: Vec<(usize, usize)> = Vec::new();
+            let mut peak = 0;
+            for step in steps {
+                match step {
+                    Step::Allocate(bytes) => {
+                        let Some(offset) = blocks.allocate(bytes) else { continue };
+                        let length = bytes.next_multiple_of(PAGE);
+                        prop_assert!(offset + length <= CAPACITY);
+                        prop_assert!(held.iter().all(|&(o, l)| offset + length <= o || o + l <= offset));
+                        held.push((offset, length));
+                        resident[offset / PAGE..(offset + length) / PAGE].fill(true);
+                    }
+                    Step::Free(index) if !held.is_empty() => {
+                        blocks.free(held.swap_remove(index.index(held.len())).0);
+                    }
+                    Step::Free(_) => {}
+                    Step::EndRun => {
+                        blocks.peak = 0;
+                        peak = 0;
+                    }
+                }
+                while let Some(hole) = blocks.surplus() {
+                    prop_assert!(held.iter().all(|&(o, l)| hole.end <= o || o + l <= hole.start));
+                    resident[hole.start / PAGE..hole.end / PAGE].fill(false);
+                }
+                let live: usize = held.iter().map(|&(_, length)| length).sum();
+                peak = peak.max(live);
+                prop_assert_eq!(blocks.live, live);
+                let resident = resident.iter().filter(|&&page| page).count() * PAGE;
+                prop_assert!(resident <= live.max(peak + SLACK), "{} over {}", resident, peak);
+            }
+            for (offset, _) in held {
+                blocks.free(offset);
+            }
+            prop_assert_eq!(blocks.holes.len(), 1);
+        }
+    }
+
+    #[test]
+    fn the_smallest_hole_that_fits_is_taken() {
+        let mut blocks = Blocks::new(1 << 30);
+        let [a, _, b, _] = [5, 1, 3, 1].map(|pages| blocks.allocate(pages * PAGE).unwrap());
+        blocks.free(a);
+        blocks.free(b);
+        assert_eq!(blocks.allocate(2 * PAGE), Some(b));
+        assert_eq!(blocks.allocate(4 * PAGE), Some(a));
+        assert_eq!(blocks.allocate((1 << 30) + 1), None);
+        assert_eq!(blocks.allocate(usize::MAX), None);
+    }
+}
