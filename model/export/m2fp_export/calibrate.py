@@ -5,7 +5,9 @@ tensor and with a sample of it, taken inside the graph: whole activations of a p
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,16 +17,27 @@ from onnx import helper, numpy_helper
 from m2fp_export.quantize import Range
 from m2fp_export.verify import open_session
 
+Array = NDArray[Any]
+
 SAMPLE = 2**15
 """About so many values of a tensor are looked at for each photo."""
 CANDIDATES = np.linspace(0.3, 1.0, 36)
 """Shares of the full range that are tried."""
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """ranges: of each tensor; values: how many it has, a photo's mean; photos: how many."""
+
+    ranges: dict[str, Range]
+    values: dict[str, float]
+    photos: int
+
+
 def calibrate(
     graph: Path, input_name: str, names: list[str], photos: Iterable[NDArray[np.uint8]]
-) -> dict[str, Range]:
-    """Ranges of the tensors `names` (`Topology.observed`), from photos [1, 3, H, W].
+) -> Calibration:
+    """Looks at the tensors `names` (`Topology.observed`) while photos [1, 3, H, W] are run.
 
     The graph's folder is where an instrumented copy is put, and removed.
     """
@@ -35,14 +48,23 @@ def calibrate(
     try:
         session = open_session(path)
         seen = [_Seen() for _ in names]
-        outputs = [f"{name}/{what}" for name in names for what in ("least", "greatest", "sample")]
+        outputs = [
+            f"{name}/{what}" for name in names for what in ("least", "greatest", "sample", "size")
+        ]
+        count = 0
         for photo in photos:
+            count += 1
             answers = iter(session.run(outputs, {input_name: photo}))
             for one in seen:
-                one.add(float(next(answers)), float(next(answers)), next(answers))
+                one.add(*(next(answers) for _ in range(4)))
     finally:
         path.unlink()
-    return {name: one.range() for name, one in zip(names, seen, strict=True)}
+    pairs = list(zip(names, seen, strict=True))
+    return Calibration(
+        {name: one.range() for name, one in pairs},
+        {name: one.values / count for name, one in pairs},
+        count,
+    )
 
 
 class _Seen:
@@ -50,11 +72,13 @@ class _Seen:
 
     def __init__(self) -> None:
         self.low = self.high = 0.0
+        self.values = 0
         self.samples: list[NDArray[np.float32]] = []
 
-    def add(self, low: float, high: float, sample: NDArray[np.float32]) -> None:
-        self.low, self.high = min(self.low, low), max(self.high, high)
+    def add(self, low: Array, high: Array, sample: Array, size: Array) -> None:
+        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
         self.samples.append(sample)
+        self.values += int(size[0])
 
     def range(self) -> Range:
         return best_range(np.concatenate(self.samples), self.low, self.high)
@@ -93,7 +117,8 @@ def _observe(model: onnx.ModelProto, names: list[str]) -> None:
     first, last, flat = constant("first", 0), constant("last", 2**62), constant("flat", -1)
     count, two, one = constant("count", 2 * SAMPLE), constant("two", 2), constant("one", 1)
     for name in names:
-        row, size, part, even, step = (f"{name}/observe{index}" for index in range(5))
+        row, part, even, step = (f"{name}/observe{index}" for index in range(4))
+        size = f"{name}/size"
         sample = f"{name}/sample"
         # An odd step does not keep to one column of a map, whose width is even.
         added = [
@@ -110,7 +135,7 @@ def _observe(model: onnx.ModelProto, names: list[str]) -> None:
             graph.node.append(
                 helper.make_node(op_type, inputs, [output], name=output, **attributes)
             )
-        for what in ("least", "greatest", "sample"):
+        for what in ("least", "greatest", "sample", "size"):
             graph.output.append(helper.make_empty_tensor_value_info(f"{name}/{what}"))
     # Sorted by need: an observer right behind its tensor lets that tensor go early.
     _sort(graph)
@@ -121,7 +146,10 @@ def _sort(graph: onnx.GraphProto) -> None:
     places: list[tuple[int, int]] = []
     for index, node in enumerate(graph.node):
         own = index
-        if node.name.endswith(("/sample", "/least", "/greatest")) or "/observe" in node.name:
+        if (
+            node.name.endswith(("/sample", "/least", "/greatest", "/size"))
+            or "/observe" in node.name
+        ):
             own = max((places[at[name]][0] for name in node.input if name in at), default=index)
         places.append((own, index))
     ordered = [graph.node[index] for _, index in sorted(places)]

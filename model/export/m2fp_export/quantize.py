@@ -149,9 +149,7 @@ def quantize(
 
 
 class _Quantizer:
-    def __init__(
-        self, topology: Topology, ranges: Mapping[str, Range], chosen: set[str]
-    ) -> None:
+    def __init__(self, topology: Topology, ranges: Mapping[str, Range], chosen: set[str]) -> None:
         self.topology = topology
         self.ranges = ranges
         self.chosen = {id(n) for n in topology.candidates() if n.name in chosen}
@@ -317,4 +315,3 @@ def _with_inputs(node: onnx.NodeProto, inputs: list[str]) -> onnx.NodeProto:
     copy.CopyFrom(node)
     copy.input[:] = inputs
     return copy
-
