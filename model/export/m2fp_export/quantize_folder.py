@@ -1,6 +1,7 @@
 """Makes 8-bit model folders: calibrates, finds what must stay float, writes, compares, reports."""
 
 import json
+import logging
 import re
 import shutil
 from collections.abc import Iterable
@@ -17,11 +18,13 @@ from onnx import numpy_helper
 from m2fp_export import manifest as manifests
 from m2fp_export import onnx_builder, photos
 from m2fp_export.calibrate import Calibration, calibrate
-from m2fp_export.compare import Group, Judge, one_grey_level, shares, split
+from m2fp_export.compare import RUINOUS, Group, Judge, one_grey_level, shares, split
 from m2fp_export.errors import InputError
 from m2fp_export.onnx_graph import GRAPH_NAME
 from m2fp_export.quantize import Topology, quantize
 from m2fp_export.verify import is_fused, open_session
+
+logger = logging.getLogger("m2fp_export")
 
 CALIBRATED = 32
 COMPARED = 8
@@ -156,6 +159,7 @@ def _groups(model: onnx.ModelProto, calibration: Calibration, judge: Judge) -> l
             names = tuple(node.name for node in nodes)
             path, _ = _write(model, calibration, names, Path(folder) / GRAPH_NAME)
             harm = few.compare(open_session(path, prepack=True)).harm
+            logger.info("%s alone in 8 bits changes %.2f%% of labels", place, 100 * harm)
             groups.append(
                 Group(
                     place,
@@ -225,8 +229,8 @@ def lines(report: dict[str, Any]) -> list[str]:
     ]
     told += [f"  {name}: IoU {iou:.3f}" for name, iou in against["iou"].items()]
     for group in report["float"]:
-        told.append(
-            f"float: {group['operators']} ({group['count']}): in 8 bits it alone would change "
-            f"{group['labels_changed_alone']:.2%} of labels"
-        )
+        harm = f"would change {group['labels_changed_alone']:.2%} of labels"
+        if group["labels_changed_alone"] >= RUINOUS:
+            harm = "makes answers that are not numbers"
+        told.append(f"float: {group['operators']} ({group['count']}): in 8 bits it alone {harm}")
     return told
