@@ -29,7 +29,7 @@ BIAS_LIMIT = 2**30
 SUMS = ("Conv", "Gemm", "MatMul")
 """What is worth 8 bits: operators with weights."""
 JOINS = ("Add", "Concat")
-"""Computed in 8 bits where all inputs are."""
+"""Computed in 8 bits where an input is, and what comes out is read in 8 bits."""
 VIEWS = ("Reshape", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Identity", "MaxPool")
 """They select or move values: what goes in and what comes out share scale and zero point."""
 CLAMPS = ("Relu", "Clip")
@@ -153,6 +153,7 @@ class _Quantizer:
         self.topology = topology
         self.ranges = ranges
         self.chosen = {id(n) for n in topology.candidates() if n.name in chosen}
+        self.joins: set[int] = set()
         self.bytes = self._stored_in_bytes()
         self.nodes: list[onnx.NodeProto] = []
         self.added: dict[str, onnx.TensorProto] = {}
@@ -166,15 +167,22 @@ class _Quantizer:
                 result = self.topology.settled(node)
                 if node.op_type == "Conv" or self._only_sums_read(result):
                     stored[result] = self.ranges[result]
-            elif node.op_type in JOINS and all(name in stored for name in node.input):
+            elif node.op_type in JOINS and self._joins_bytes(node, stored):
                 result = self.topology.settled(node)
                 if self._is_read_in_bytes(result):
+                    self.joins.add(id(node))
                     stored[result] = self.ranges[result]
             elif node.op_type in VIEWS and node.input[0] in stored:
                 stored.update(dict.fromkeys(node.output, stored[node.input[0]]))
             for name in self.topology.results:
                 stored.pop(name, None)
         return stored
+
+    def _joins_bytes(self, node: onnx.NodeProto, stored: Mapping[str, Range]) -> bool:
+        """Whether an input is in bytes, and all others can be: one float shortcut must not make
+        the sums of a whole stage float."""
+        known = all(name in stored or name in self.ranges for name in node.input)
+        return known and any(name in stored for name in node.input)
 
     def _only_sums_read(self, name: str) -> bool:
         readers = self.topology.readers[name]
@@ -241,7 +249,11 @@ class _Quantizer:
     def _other(self, node: onnx.NodeProto) -> None:
         inputs = []
         for name in node.input:
-            if name not in self.bytes:
+            if name not in self.bytes and id(node) in self.joins:
+                if name not in self.restored:
+                    self._store(name, self.ranges[name])
+                inputs.append(self.restored[name])
+            elif name not in self.bytes:
                 inputs.append(name)
             elif node.op_type == "Shape":  # of the bytes: nothing need be restored
                 inputs.append(f"{name}/bytes")

@@ -224,7 +224,7 @@ def test_a_rare_large_value_is_clamped() -> None:
 
 def test_a_channel_of_zeros() -> None:
     stored, scale = quantized_weight(np.array([[0.0, 0.0], [1.0, -2.0]], np.float32), 0)
-    assert stored.tolist() == [[0, 0], [32, -63]] and (scale > 0).all()
+    assert stored.tolist() == [[0, 0], [31, -63]] and (scale > 0).all()
 
 
 def test_calibration_sees_what_the_tensors_hold(tmp_path: Path) -> None:
