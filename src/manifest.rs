@@ -38,6 +38,21 @@ pub struct Manifest {
     pub provenance: serde_json::Value,
     /// Measured accuracy: free form, shown by `/info`.
     pub accuracy: serde_json::Value,
+    /// How a float model was turned into one that computes in 8 bits; absent from float models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantization>,
+}
+
+/// Post-training quantisation, as the exporter did it. Nothing here changes how the graph is run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quantization {
+    /// Types and granularity of activations and weights, in words.
+    pub scheme: String,
+    /// The processors on which it is exact and fast, in words.
+    pub made_for: String,
+    /// How many photos the ranges of activations come from.
+    pub calibration_photos: u32,
 }
 
 /// A file of the model folder; the first listed is the graph.
@@ -246,6 +261,12 @@ impl Manifest {
             [self.time.base_ms, self.time.ns_per_pixel].into_iter().all(is_cost) && self.time.threads >= 1,
             "`time` must not be negative and needs a thread",
         );
+        require(
+            self.quantization.as_ref().is_none_or(|q| {
+                q.calibration_photos >= 1 && !q.scheme.trim().is_empty() && !q.made_for.trim().is_empty()
+            }),
+            "`quantization` needs a scheme, what it was made for, and a calibration photo",
+        );
         faults
     }
 
@@ -279,5 +300,34 @@ impl Manifest {
     #[must_use]
     pub fn digest(&self) -> &str {
         &self.files[0].sha256
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The packaged manifest with `quantization` set.
+    fn with_quantization(value: serde_json::Value) -> Result<Manifest, serde_json::Error> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano").join(FILE_NAME);
+        let mut manifest: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        manifest["quantization"] = value;
+        serde_json::from_value(manifest)
+    }
+
+    #[test]
+    fn quantization_is_optional_and_checked() {
+        let told = |scheme: &str, photos: u32| {
+            with_quantization(serde_json::json!({
+                "scheme": scheme, "made_for": "x86-64", "calibration_photos": photos
+            }))
+            .unwrap()
+        };
+        assert!(with_quantization(serde_json::Value::Null).unwrap().faults().is_empty());
+        assert!(told("static", 9).faults().is_empty());
+        for bad in [told(" ", 9), told("static", 0)] {
+            assert_eq!(bad.faults().len(), 1);
+        }
+        assert!(with_quantization(serde_json::json!({"scheme": "static"})).is_err());
     }
 }

@@ -164,7 +164,9 @@ def _encoder_layer(
     value = graph.linear(tokens, f"{attention}.value_proj")
     value = graph.node("Reshape", value, graph.ints(1, -1, sizes.heads, sizes.head_width))
     attend = _attend_portably if portable else _attend
-    found = attend(graph, value, offsets, logits, levels)
+    # Of its own scope, so that all else has the same names in both forms of the graph.
+    with graph.scope("attention"):
+        found = attend(graph, value, offsets, logits, levels, f"{name}/attended")
     found = graph.node("Reshape", found, graph.ints(-1, sizes.width))
     found = graph.linear(found, f"{attention}.output_proj")
     tokens = graph.layer_norm(graph.node("Add", tokens, found), f"{name}.norm1")
@@ -172,7 +174,9 @@ def _encoder_layer(
     return graph.layer_norm(graph.node("Add", tokens, added), f"{name}.norm2")
 
 
-def _attend(graph: Graph, value: str, offsets: str, logits: str, levels: _Levels) -> str:
+def _attend(
+    graph: Graph, value: str, offsets: str, logits: str, levels: _Levels, output: str
+) -> str:
     return graph.node(
         deform_attn.OP_TYPE,
         value,
@@ -181,10 +185,13 @@ def _attend(graph: Graph, value: str, offsets: str, logits: str, levels: _Levels
         levels.shapes,
         domain=deform_attn.DOMAIN,
         version=deform_attn.VERSION,
+        output=output,
     )
 
 
-def _attend_portably(graph: Graph, value: str, offsets: str, logits: str, levels: _Levels) -> str:
+def _attend_portably(
+    graph: Graph, value: str, offsets: str, logits: str, levels: _Levels, output: str
+) -> str:
     """The same by `GridSample`: any runtime has it, at the price of [M·D, S, P] floats a level."""
     sizes = graph.source.sizes
     heads, points = sizes.heads, sizes.points
@@ -221,7 +228,7 @@ def _attend_portably(graph: Graph, value: str, offsets: str, logits: str, levels
             weighed = graph.node("Mul", sampled, share)
             summed = graph.node("ReduceSum", weighed, graph.ints(3), keepdims=0)  # [M, D, S]
             total = graph.node("Add", total, summed) if total else summed
-    return graph.node("Transpose", total, perm=[2, 0, 1])
+    return graph.node("Transpose", total, perm=[2, 0, 1], output=output)
 
 
 def _feed_forward(graph: Graph, tokens: str, levels: _Levels, name: str) -> str:

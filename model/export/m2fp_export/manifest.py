@@ -99,6 +99,35 @@ def build(files: list[Path], described: Description, about: About) -> dict[str, 
     }
 
 
+def quantized(
+    manifest: dict[str, Any], files: list[Path], quantization: dict[str, Any]
+) -> dict[str, Any]:
+    """The manifest of the same model in 8 bits, with these files."""
+    changed = {**manifest, "files": [_file(path) for path in files]}
+    changed["quantization"] = quantization
+    graph = manifest["provenance"].get("graph")
+    if graph:
+        changed["provenance"] = {
+            **manifest["provenance"],
+            "graph": graph.replace("float32", "8 bits (see quantization.json)"),
+        }
+    weights_mb = sum(file.stat().st_size for file in files) / 2**20
+    # Weights as they lie in the file, and once more as the kernels want them.
+    changed["memory"] = {
+        **manifest["memory"],
+        "load_mb": math.ceil(2 * weights_mb) + RUNTIME_MB,
+    }
+    return changed
+
+
+def replace(folder: Path, files: list[Path]) -> None:
+    """Move files into `folder`, the manifest last: a folder is whole or is none."""
+    folder.mkdir(exist_ok=True)
+    (folder / MANIFEST_NAME).unlink(missing_ok=True)
+    for file in files:
+        file.replace(folder / file.name)
+
+
 def _file(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -73,14 +73,19 @@ def relative_error(ours: NDArray[np.floating], theirs: NDArray[np.floating]) -> 
     return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
 
 
-def open_session(path: Path, threads: int = 2) -> onnxruntime.InferenceSession:
-    """A session that holds little memory: weights mapped, no arena, no patterns."""
+def open_session(
+    path: Path, threads: int = 2, prepack: bool = False
+) -> onnxruntime.InferenceSession:
+    """A session that holds little memory: weights mapped, no arena, no patterns.
+
+    prepack: copy weights into the layout of the kernels, which 8 bits need to be fast.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
-    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
