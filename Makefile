@@ -190,8 +190,10 @@ test-python: runtime tools ## tests of the template, the scripts and the packagi
 test-model: runtime $(MODEL_VENV)/exporter ## tests of the exporter, exactness against ModelScope's code included
 	$(say) "checking the exporter's code"
 	@cd model/export && $(abspath $(MODEL_VENV))/bin/ruff check --quiet && $(abspath $(MODEL_VENV))/bin/ruff format --quiet --check
-	$(say) "running the exporter's tests"
-	@cd model/export && OMP_WAIT_POLICY=passive $(abspath $(MODEL_VENV))/bin/python -m pytest -q
+	$(say) "building the judges' window (release; about five minutes the first time)"
+	@$(CARGO) build --release --locked --example raw_queries
+	$(say) "running the exporter's tests (about six minutes)"
+	@cd model/export && RAW_QUERIES=$(abspath $(TARGET_DIR))/release/examples/raw_queries OMP_WAIT_POLICY=passive $(abspath $(MODEL_VENV))/bin/python -m pytest -q
 
 lint: lint-rust lint-python lint-template ## formatting, lints, docs, licences, spelling, template
 
