@@ -58,10 +58,8 @@ async fn run(model: &Path, photo: &Path) -> anyhow::Result<(Manifest, Outcome, Q
     let mut config = Config::from_env()?;
     model.clone_into(&mut config.model_dir);
     let manifest = Manifest::read(model)?;
-    let engine = Arc::new(Recorder {
-        engine: OrtEngine::load(model, &manifest, config.threads)?,
-        last: Mutex::new(None),
-    });
+    let engine =
+        Arc::new(Recorder { engine: OrtEngine::load(model, &manifest, config.threads)?, last: Mutex::new(None) });
     let pipeline = Pipeline::with_engine(config, manifest.clone(), None, Arc::clone(&engine) as Arc<dyn Engine>);
     let options = Options::check(&RawOptions::default(), &[OutputKind::Mask])?;
     let context = Context { request_id: "raw".to_owned(), deadline: None };
