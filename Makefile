@@ -175,7 +175,7 @@ checkpoint-named:
 
 # --- check ------------------------------------------------------------------------------------------------------
 
-.PHONY: test test-rust test-python test-model lint lint-rust lint-python lint-template bench fuzz
+.PHONY: test test-rust test-python test-model lint lint-rust lint-python lint-template bench bench-m2fp fuzz
 test: test-rust test-python ## all tests, end-to-end ones included
 
 test-rust: runtime tools ## tests of the crate, those under the Lambda emulator included
@@ -219,6 +219,22 @@ bench: runtime ## benchmarks: decode, post-processing, end to end
 	$(say) "running the benchmarks"
 	@$(CARGO) bench --locked
 
+BENCH_VENV := .venv-bench
+
+$(BENCH_VENV)/bench: model/export/pyproject.toml model/export/bench/requirements.txt model/export/tests/requirements-judge.txt
+	$(say) "making a Python environment with PyTorch, ONNX Runtime and OpenVINO in $(BENCH_VENV) (several GB)"
+	@$(PYTHON) -m venv $(BENCH_VENV)
+	@pip='$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --quiet'; \
+	$$pip install --requirement model/export/bench/requirements.txt --editable 'model/export[dev]'; \
+	$$pip install --no-deps --requirement model/export/tests/requirements-judge.txt
+	@touch $@
+
+# ARGS: INT8 folder and the like, see `python -m bench --help`.
+bench-m2fp: build $(BENCH_VENV)/bench ## M2FP side by side with ModelScope, ONNX Runtime and OpenVINO, into docs/benchmarks.md
+	$(say) "measuring (ten minutes; let nothing else run)"
+	@cd model/export && $(abspath $(BENCH_VENV))/bin/python -m bench --m2fp $(abspath $(M2FP)) \
+		--bootstrap $(abspath $(TARGET_DIR))/release/bootstrap --write $(abspath docs/benchmarks.md) $(ARGS)
+
 FUZZ_SECONDS ?= 30
 # Without a sanitizer libFuzzer runs on the stable compiler.
 fuzz: runtime ## every fuzz target for a short time (FUZZ_SECONDS=30 each)
@@ -234,5 +250,5 @@ fuzz: runtime ## every fuzz target for a short time (FUZZ_SECONDS=30 each)
 
 .PHONY: clean
 clean: ## remove what was built and fetched
-	rm -rf $(VENV) $(MODEL_VENV) .runtime demo dist .aws-sam
+	rm -rf $(VENV) $(MODEL_VENV) $(BENCH_VENV) .runtime demo dist .aws-sam
 	$(CARGO) clean

@@ -120,6 +120,11 @@ class Pipeline:
             warnings.simplefilter("ignore")
             return self.model(self.pipeline.preprocess(str(photo)))
 
+    def results(self, photo: Path) -> dict[str, Any]:
+        """What ModelScope's users get: scores, labels and masks."""
+        with torch.no_grad():
+            return self.pipeline.postprocess(self.model.postprocess(self.infer(photo)))
+
     def answer(self, photo: Path) -> Answer:
         """All of it. Of 100 masks of the photo's size it holds six at once, and more."""
         state = self.infer(photo)
