@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 import zipfile
@@ -151,4 +152,5 @@ def _fault(done: Run) -> str:
     if done.status == KILLED:
         return "killed for memory"
     lines = [line for line in done.error.splitlines() if line.strip()]
-    return lines[-1] if lines else f"ended with {done.status}"
+    # Without folders: the table is published.
+    return re.sub(r"/\S*/", "", lines[-1]) if lines else f"ended with {done.status}"

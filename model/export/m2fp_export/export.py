@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 
 from m2fp_export import manifest
 from m2fp_export.checkpoint import load, weights_file
+from m2fp_export.errors import InputError
 from m2fp_export.onnx_graph import GRAPH_NAME, write_graph
 from m2fp_export.verify import SIZES, TOLERANCE, verify
 
@@ -27,6 +28,8 @@ def export(
     `out` changes only when all is written and verified. Raises InputError for a checkpoint that
     cannot be used, VerificationError for a graph that computes something else.
     """
+    if out.exists() and not out.is_dir():
+        raise InputError(out, "it is a file; a model is a folder")
     network, described = load(checkpoint, variant)
     about = manifest.About(
         name or manifest.default_name(described),
