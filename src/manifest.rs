@@ -330,4 +330,43 @@ mod tests {
         }
         assert!(with_quantization(serde_json::json!({"scheme": "static"})).is_err());
     }
+
+    /// What is said of the packaged manifest with one thing changed.
+    fn fault(change: impl FnOnce(&mut serde_json::Value)) -> String {
+        let packaged = Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano").join(FILE_NAME);
+        let mut manifest = serde_json::from_str(&std::fs::read_to_string(packaged).unwrap()).unwrap();
+        change(&mut manifest);
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(FILE_NAME), manifest.to_string()).unwrap();
+        let sentence = Manifest::read(folder.path()).unwrap_err().to_string();
+        assert!(sentence.starts_with(&folder.path().join(FILE_NAME).display().to_string()), "{sentence}");
+        assert!(!sentence.contains('\n'), "{sentence}");
+        sentence
+    }
+
+    #[test]
+    fn a_manifest_that_cannot_be_meant_is_refused_in_one_sentence() {
+        assert!(fault(|m| m["surprise"] = 1.into()).contains("`surprise`"));
+        assert!(fault(|m| m["schema"] = 2.into()).contains("`schema` is not 1"));
+        assert!(fault(|m| m["files"] = serde_json::json!([])).contains("`files` is empty"));
+        assert!(fault(|m| m["files"][0]["path"] = "../model.onnx".into()).contains("folder itself"));
+        assert!(fault(|m| m["outputs"]["stride"] = 3.into()).contains("`outputs.stride`"));
+        assert!(fault(|m| m["person_id"] = 200.into()).contains("`person_id`"));
+        assert!(fault(|m| drop(m.as_object_mut().unwrap().remove("classes"))).contains("`classes`"));
+        let both = fault(|m| {
+            m["schema"] = 2.into();
+            m["thresholds"]["nms_iou"] = 7.into();
+        });
+        assert!(both.contains("`schema`") && both.contains("`thresholds`"), "{both}");
+    }
+
+    #[test]
+    fn a_manifest_that_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        for text in ["", "{", "[]", "null"] {
+            std::fs::write(folder.path().join(FILE_NAME), text).unwrap();
+            assert!(Manifest::read(folder.path()).unwrap_err().to_string().contains(FILE_NAME));
+        }
+        assert!(Manifest::read(&folder.path().join("absent")).unwrap_err().to_string().contains("absent"));
+    }
 }

@@ -13,7 +13,6 @@ from m2fp_export import checkpoint, manifest, quantize_folder, random_checkpoint
 from m2fp_export.architecture import Architecture
 from m2fp_export.errors import InputError, UsageError, VerificationError
 from m2fp_export.export import export
-from m2fp_export.onnx_graph import GRAPH_NAME
 from m2fp_export.variants import VARIANTS
 from m2fp_export.verify import SIZES, TOLERANCE, verify
 
@@ -75,10 +74,8 @@ def _random(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
+    graph = manifest.check_files(options.model)
     network, _ = checkpoint.load(options.checkpoint, options.variant)
-    graph = options.model / GRAPH_NAME
-    if not graph.is_file():
-        raise InputError(options.model, f"it has no {GRAPH_NAME}")
     error = verify(network, graph, tolerance=options.tolerance)
     print(f"{options.model}: largest relative error {error:.1e}")
 

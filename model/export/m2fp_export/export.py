@@ -7,6 +7,7 @@ from typing import Any
 
 from m2fp_export import manifest, photos
 from m2fp_export.checkpoint import load, weights_file
+from m2fp_export.errors import InputError
 from m2fp_export.model import M2FP
 from m2fp_export.onnx_graph import GRAPH_NAME, write_graph
 from m2fp_export.quantize_folder import Quantized, quantize_graph
@@ -32,6 +33,8 @@ def export(
     `out` changes only when all is written and verified. Raises InputError for a checkpoint that
     cannot be used, VerificationError for a graph that computes something else.
     """
+    if out.exists() and not out.is_dir():
+        raise InputError(out, "it is a file; a model is a folder")
     paths = photos.find(calibration) if calibration else []
     network, described = load(checkpoint, variant)
     about = manifest.About(
