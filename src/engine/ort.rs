@@ -80,7 +80,7 @@ impl Engine for OrtEngine {
         let outputs = &self.manifest.outputs;
         let (class_logits, mask_logits) = self.run(image).map_err(Error::internal)?;
         let (class_shape, class_data) = class_logits.extract_tensor();
-        let expected = self.manifest.geometry(image.size).mask;
+        let expected = self.manifest.mask_size(image.size);
         let (count, classes) = (outputs.queries as usize, self.manifest.classes.len());
         let mask_shape = mask_logits.extract_tensor().0;
         if class_shape[..] != [1, count as i64, classes as i64 + 1]
@@ -273,7 +273,7 @@ mod tests {
         for size in [Size::new(33, 47), Size::new(800, 8), Size::new(1, 1)] {
             let image = Planar8 { size, data: vec![127; size.area() as usize * 3] };
             let queries = engine.infer(&image).unwrap();
-            assert_eq!(queries.mask_size, manifest.geometry(size).mask);
+            assert_eq!(queries.mask_size, manifest.mask_size(size));
             assert_eq!(queries.class_logits.len(), queries.count * (queries.classes + 1));
             assert!(queries.mask(queries.count - 1).iter().all(|logit| logit.is_finite()));
         }
