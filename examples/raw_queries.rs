@@ -33,7 +33,7 @@ async fn main() -> anyhow::Result<()> {
     let (manifest, outcome, queries) = run(model, photo).await?;
     let plan = &outcome.plan;
     ensure!(plan.warnings.is_empty(), "{}: {}", photo.display(), plan.warnings.join("; "));
-    let view = View::new(&queries, plan.padded, plan.working, plan.photo)?;
+    let view = View::new(&queries, plan.geometry.padded, plan.geometry.photo, plan.photo)?;
     let raw = Raw::of(&view, &manifest)?;
     std::fs::create_dir_all(out).with_context(|| out.display().to_string())?;
     let write = |name: &str, bytes: &[u8]| {
@@ -46,7 +46,7 @@ async fn main() -> anyhow::Result<()> {
     write("masks.u64", &bytes_of(raw.masks.iter().map(|x| x.to_le_bytes())))?;
     let sides = |size: Size| [size.width, size.height];
     let index = json!({
-        "photo": sides(plan.photo), "working": sides(plan.working), "padded": sides(plan.padded),
+        "photo": sides(plan.photo), "working": sides(plan.working), "padded": sides(plan.geometry.padded),
         "mask": sides(queries.mask_size), "queries": queries.count, "columns": queries.classes + 1,
         "words": plan.photo.width.div_ceil(64), "pairs": raw.pairs,
     });

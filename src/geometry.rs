@@ -64,6 +64,32 @@ impl Size {
         Self::new(round(new_width), round(new_height))
     }
 
+    /// The largest size of the same aspect inside `canvas`; never enlarges. As ModelScope's
+    /// `center_to_target_size_test` has it: one side is the canvas's, the other cut to whole pixels, but at least 1 (where
+    /// the reference fails).
+    #[must_use]
+    pub fn shrunk_into(self, canvas: Self) -> Self {
+        if self.width <= canvas.width && self.height <= canvas.height {
+            return self;
+        }
+        // Whole numbers cut as the reference's floats do: a quotient of these is never so near below a whole number.
+        let side = |canvas: u32, own: u32, other: u32| {
+            let cut = u64::from(canvas) * u64::from(own) / u64::from(other);
+            cut.max(1) as u32
+        };
+        let (of_height, of_width) =
+            (side(canvas.height, self.width, self.height), side(canvas.width, self.height, self.width));
+        let (by_height, by_width) = (Self::new(of_height, canvas.height), Self::new(canvas.width, of_width));
+        // The side to try first; the other where that does not fit.
+        let (first, second) = if self.width > canvas.width && (self.height <= canvas.height || self.width > self.height)
+        {
+            (by_width, by_height)
+        } else {
+            (by_height, by_width)
+        };
+        if first.width <= canvas.width && first.height <= canvas.height { first } else { second }
+    }
+
     /// Shrinks to a long side of at most `max_side`, keeping the aspect; never enlarges.
     #[must_use]
     pub fn fit_within(self, max_side: u32) -> Self {
@@ -82,6 +108,38 @@ impl Size {
 impl std::fmt::Display for Size {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}×{}", self.width, self.height)
+    }
+}
+
+/// A rectangle of pixels in a larger image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Region {
+    /// First column.
+    pub left: u32,
+    /// First row.
+    pub top: u32,
+    pub size: Size,
+}
+
+impl Region {
+    /// In the middle of `canvas`; a pixel that cannot be halved goes to the right and below.
+    #[must_use]
+    pub const fn centred(size: Size, canvas: Size) -> Self {
+        Self { left: (canvas.width - size.width) / 2, top: (canvas.height - size.height) / 2, size }
+    }
+
+    /// Whether the region lies inside an image of this size.
+    #[must_use]
+    pub fn is_inside(&self, image: Size) -> bool {
+        let within = |first: u32, length: u32, side: u32| u64::from(first) + u64::from(length) <= u64::from(side);
+        within(self.left, self.size.width, image.width) && within(self.top, self.size.height, image.height)
+    }
+}
+
+/// The upper left part.
+impl From<Size> for Region {
+    fn from(size: Size) -> Self {
+        Self { left: 0, top: 0, size }
     }
 }
 
@@ -186,6 +244,36 @@ mod tests {
         assert_eq!(Size::new(1920, 1080).shortest_edge(384, 800), Size::new(683, 384));
     }
 
+    /// What ModelScope's `center_to_target_size_test` gives.
+    #[test]
+    fn shrinking_follows_the_reference() {
+        for (photo, expected) in [
+            ((1920, 1080), (384, 216)),
+            ((1080, 1920), (288, 512)),
+            ((3000, 4000), (384, 512)),
+            ((384, 600), (327, 512)),
+            ((500, 512), (384, 393)),
+            ((400, 513), (384, 492)),
+            ((385, 513), (384, 512)),
+            ((383, 513), (382, 512)),
+            ((513, 400), (384, 299)),
+            ((640, 640), (384, 384)),
+            ((9000, 9001), (384, 384)),
+            ((767, 1024), (383, 512)),
+            // Never enlarged.
+            ((384, 512), (384, 512)),
+            ((383, 511), (383, 511)),
+            ((100, 150), (100, 150)),
+            ((1, 1), (1, 1)),
+            // The reference fails on a side of 0.
+            ((4000, 3), (384, 1)),
+            ((1, 4000), (1, 512)),
+        ] {
+            let shrunk = Size::new(photo.0, photo.1).shrunk_into(Size::new(384, 512));
+            assert_eq!(shrunk, Size::new(expected.0, expected.1), "{photo:?}");
+        }
+    }
+
     #[test]
     fn orientation_tables_agree_with_pillow() {
         // Pillow's exif_transpose: 6 is ROTATE_270 (clockwise 90°): the stored left column becomes the top row.
@@ -206,6 +294,10 @@ mod tests {
             let fit = Size::new(w, h).fit_within(2048);
             prop_assert!(fit.width >= 1 && fit.height >= 1 && fit.long_side() <= 2048);
             prop_assert!(fit.width <= w && fit.height <= h);
+            let canvas = Size::new(384, 512);
+            let shrunk = Size::new(w, h).shrunk_into(canvas);
+            prop_assert!(shrunk.width >= 1 && shrunk.height >= 1 && shrunk.width <= w && shrunk.height <= h);
+            prop_assert!(Region::centred(shrunk, canvas).is_inside(canvas));
             let padded = size.padded_to(32);
             prop_assert!(padded.width.is_multiple_of(32) && padded.width >= size.width && padded.width - size.width < 32);
         }

@@ -4,7 +4,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::geometry::Size;
+use crate::geometry::{Region, Size};
+
+mod size;
+
+pub use size::{Canvas, Letterbox, ShortestEdge, SizeRule};
 
 /// Name of the manifest's file inside a model folder.
 pub const FILE_NAME: &str = "model.json";
@@ -66,7 +70,7 @@ pub struct ModelFile {
     pub bytes: u64,
 }
 
-/// The graph's input: the resized, unpadded image `[1, 3, H, W]`, RGB, 0–255.
+/// The graph's input: the resized image `[1, 3, H, W]`, unpadded or letterboxed, RGB, 0–255.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
@@ -81,28 +85,6 @@ pub struct Input {
 pub enum Dtype {
     Uint8,
     Float32,
-}
-
-/// detectron2's `ResizeShortestEdge`, then zero padding right and below to a multiple of `divisor`.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SizeRule {
-    /// Short side, pixels.
-    pub min_side: u32,
-    /// Greatest long side, pixels.
-    pub max_side: u32,
-    pub divisor: u32,
-    /// The smallest short side that is still useful; the plan refuses below it. Photos whose aspect makes their
-    /// native short side smaller are run at their native size.
-    pub smallest_side: u32,
-}
-
-impl SizeRule {
-    /// The working size of a photo when memory does not matter.
-    #[must_use]
-    pub fn native(&self, photo: Size) -> Size {
-        photo.shortest_edge(self.min_side, self.max_side)
-    }
 }
 
 /// The graph's outputs: class logits `[1, Q, C+1]` and mask logits `[1, Q, H/stride, W/stride]` of the padded size.
@@ -125,12 +107,14 @@ pub struct Class {
     pub color: [u8; 3],
 }
 
-/// The network's sizes for one image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The network's sizes for one photo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Geometry {
-    /// The resized image, unpadded.
-    pub working: Size,
-    /// After padding to the divisor.
+    /// What the network is given: the resized photo, or the canvas that it lies on.
+    pub input: Size,
+    /// Where on the input the resized photo lies.
+    pub photo: Region,
+    /// The input after padding to the divisor.
     pub padded: Size,
     /// One mask's logits.
     pub mask: Size,
@@ -234,16 +218,11 @@ impl Manifest {
             "`person_id` is not a class of its own",
         );
         let size = self.input.size;
+        for fault in size.faults() {
+            require(false, fault);
+        }
         require(
-            size.divisor >= 1
-                && size.smallest_side >= 1
-                && size.smallest_side <= size.min_side
-                && size.min_side <= size.max_side,
-            "`input.size` needs 1 ≤ smallest_side ≤ min_side ≤ max_side and divisor ≥ 1",
-        );
-        require(size.max_side <= 8192, "`input.size.max_side` is above 8192");
-        require(
-            self.outputs.stride >= 1 && size.divisor.is_multiple_of(self.outputs.stride.max(1)),
+            self.outputs.stride >= 1 && size.divisor().is_multiple_of(self.outputs.stride.max(1)),
             "`input.size.divisor` is not a multiple of `outputs.stride`",
         );
         require((1..=1000).contains(&self.outputs.queries), "`outputs.queries` must be 1 to 1000");
@@ -288,12 +267,18 @@ impl Manifest {
         self.classes.iter().map(|c| c.color).collect()
     }
 
-    /// The sizes that follow from a working size.
+    /// The sizes that follow from a working size, the resized photo's.
     #[must_use]
     pub fn geometry(&self, working: Size) -> Geometry {
-        let padded = working.padded_to(self.input.size.divisor);
-        let stride = self.outputs.stride;
-        Geometry { working, padded, mask: Size::new(padded.width / stride, padded.height / stride) }
+        let (input, photo) = self.input.size.place(working);
+        Geometry { input, photo, padded: input.padded_to(self.input.size.divisor()), mask: self.mask_size(input) }
+    }
+
+    /// Size of one mask's logits for an input of this size.
+    #[must_use]
+    pub fn mask_size(&self, input: Size) -> Size {
+        let padded = input.padded_to(self.input.size.divisor());
+        Size::new(padded.width / self.outputs.stride, padded.height / self.outputs.stride)
     }
 
     /// sha256 of the graph's file: names the model in ETags and reports.

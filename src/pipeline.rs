@@ -265,7 +265,11 @@ impl Work {
     fn run(self, engine: &dyn Engine) -> Result<Outcome> {
         let mut clock = Clock::default();
         let image = clock.time(|t| &mut t.decode, || decode::resized(&self.bytes, &self.header, self.plan.working))?;
-        let planes = clock.time(|t| &mut t.preprocess, || Planar8::from(image));
+        let geometry = self.plan.geometry;
+        let planes = clock.time(
+            |t| &mut t.preprocess,
+            || Planar8::on_canvas(image, geometry.photo, geometry.input, self.manifest.input.size.fill()),
+        );
         let queries = clock.time(|t| &mut t.inference, || engine.infer(&planes))?;
         drop(planes);
         let (found, collected) = self.parse(&queries, &mut clock)?;
@@ -281,7 +285,7 @@ impl Work {
     fn parse(&self, queries: &Queries, clock: &mut Clock) -> Result<(Found, Collected)> {
         let start = Instant::now();
         let (manifest, plan) = (&*self.manifest, &self.plan);
-        let view = View::new(queries, plan.padded, plan.working, plan.photo)?;
+        let view = View::new(queries, plan.geometry.padded, plan.geometry.photo, plan.photo)?;
         let found = parsing::find(&view, manifest, self.options.score, BAND_ROWS);
         let mut collectors = Collectors::new(plan.photo, manifest, &found, &self.options)?;
         parsing::bands(&view, manifest, &found, BAND_ROWS, &mut |band| collectors.push(band))?;

@@ -9,7 +9,7 @@ use crate::error::{Error, Limit};
 use crate::geometry::Size;
 use crate::image::decode;
 use crate::image::header::Header;
-use crate::manifest::{Dtype, Manifest};
+use crate::manifest::{Dtype, Geometry, Manifest, ShortestEdge, SizeRule};
 use crate::options::{Mode, Options};
 use crate::parsing;
 use crate::render::collect;
@@ -27,10 +27,10 @@ pub struct Plan {
     pub mode: &'static str,
     /// Upright size of the photo.
     pub photo: Size,
-    /// Size the network sees, unpadded.
+    /// Size that the photo is resized to.
     pub working: Size,
-    /// `working` after padding to the model's divisor.
-    pub padded: Size,
+    /// The network's sizes, and where on its input the resized photo lies.
+    pub geometry: Geometry,
     pub tiles: u32,
     /// Why this size.
     pub reason: String,
@@ -68,7 +68,12 @@ impl Planner<'_> {
         let asked = self.asked_size(photo, options);
         let bytes_at = |size: Size| self.request_bytes(header, source_bytes, options, size);
         let fits = |size: Size| bytes_at(size) <= self.budget.total_bytes();
-        let (working, refusal) = if fits(asked) { (asked, None) } else { self.largest_that(photo, asked, fits) };
+        let (working, refusal) = match self.manifest.input.size {
+            _ if fits(asked) => (asked, None),
+            SizeRule::ShortestEdge(rule) => largest_that(rule, photo, asked, fits),
+            // The network sees the whole canvas whatever the photo's size on it.
+            SizeRule::Letterbox(_) => (asked, Some(())),
+        };
         let request_bytes = bytes_at(working);
         let mut plan = self.plan_at(photo, working, request_bytes);
         plan.reason = self.reason(photo, asked, working, options);
@@ -85,29 +90,7 @@ impl Planner<'_> {
 
     /// The size without regard to memory: the model's own rule, lowered by the request.
     fn asked_size(&self, photo: Size, options: &Options) -> Size {
-        let rule = self.manifest.input.size;
-        let max_side = options.max_side.map_or(rule.max_side, |side| side.min(rule.max_side));
-        photo.shortest_edge(rule.min_side.min(max_side), max_side)
-    }
-
-    /// The largest size below `asked`, same rule with smaller sides, for which `fits` holds; else the smallest useful
-    /// one and `Some(())`.
-    fn largest_that(&self, photo: Size, asked: Size, fits: impl Fn(Size) -> bool) -> (Size, Option<()>) {
-        let rule = self.manifest.input.size;
-        let at = |short: u32| {
-            let long = (u64::from(rule.max_side) * u64::from(short)).div_ceil(u64::from(rule.min_side));
-            let size = photo.shortest_edge(short, long as u32);
-            if size.area() < asked.area() { size } else { asked }
-        };
-        let (mut low, mut high) = (rule.smallest_side, rule.min_side);
-        if !fits(at(low)) {
-            return (at(low), Some(()));
-        }
-        while high - low > 1 {
-            let middle = low.midpoint(high);
-            if fits(at(middle)) { low = middle } else { high = middle }
-        }
-        (at(low), None)
+        self.manifest.input.size.at_most(photo, options.max_side.unwrap_or(u32::MAX))
     }
 
     fn plan_at(&self, photo: Size, working: Size, request_bytes: u64) -> Plan {
@@ -117,7 +100,7 @@ impl Planner<'_> {
             },
             photo,
             working,
-            padded: working.padded_to(self.manifest.input.size.divisor),
+            geometry: self.manifest.geometry(working),
             tiles: 1,
             reason: String::new(),
             limit_bytes: self.budget.limit_bytes(),
@@ -134,18 +117,24 @@ impl Planner<'_> {
         } else if asked != self.manifest.input.size.native(photo) {
             format!("max_side={} asked for", options.max_side.unwrap_or_default())
         } else {
-            "the model's native size".to_owned()
+            match self.manifest.input.size {
+                SizeRule::ShortestEdge(_) => "the model's native size".to_owned(),
+                SizeRule::Letterbox(rule) => format!("the model's native size, centred on {}", rule.letterbox.size()),
+            }
         }
     }
 
     fn refuse(&self, request_bytes: u64, plan: &Plan) -> Error {
         let enough = to_mib(self.budget.limit_for(request_bytes));
+        let size = match self.manifest.input.size {
+            SizeRule::ShortestEdge(_) => format!("even at the smallest working size {}", plan.working),
+            SizeRule::Letterbox(rule) => format!("at {}, the only size of this model", rule.letterbox.size()),
+        };
         Error::TooLarge {
             limit: Limit::Memory,
             detail: format!(
-                "a photo of {} needs {enough} MB even at the smallest working size {}; this function has {} MB",
+                "a photo of {} needs {enough} MB {size}; this function has {} MB",
                 plan.photo,
-                plan.working,
                 to_mib(self.budget.limit_bytes()),
             ),
         }
@@ -157,11 +146,12 @@ impl Planner<'_> {
         let geometry = self.manifest.geometry(working);
         let decode = decode::resized_bytes(header, working);
         let logits = geometry.mask.area() * u64::from(self.manifest.outputs.queries) * 4;
-        let input = working.area() * 3 * (1 + self.input_element_bytes());
+        // The resized photo is at most as large as the input that it is put on.
+        let input = geometry.input.area() * 3 * (1 + self.input_element_bytes());
         let memory = &self.manifest.memory;
-        let activations = mib(memory.base_mb) + (memory.bytes_per_pixel * working.area() as f64) as u64;
+        let activations = mib(memory.base_mb) + (memory.bytes_per_pixel * geometry.input.area() as f64) as u64;
         let post = logits
-            + parsing::bytes(working, photo, self.manifest, parsing::BAND_ROWS)
+            + parsing::bytes(&geometry, photo, self.manifest, parsing::BAND_ROWS)
             + collect::collectors_bytes(photo, self.manifest, options);
         let second_decode = collect::second_decode_bytes(header, options);
         source_bytes + decode.max(input + activations).max(post).max(second_decode)
@@ -176,11 +166,31 @@ impl Planner<'_> {
 
     fn predicted_ms(&self, photo: Size, working: Size) -> u64 {
         let time = &self.manifest.time;
-        let inference_ms = time.base_ms + time.ns_per_pixel * working.area() as f64 / 1e6;
+        let input = self.manifest.geometry(working).input;
+        let inference_ms = time.base_ms + time.ns_per_pixel * input.area() as f64 / 1e6;
         let speedup = self.threads.min(time.threads as usize) as f64 / f64::from(time.threads);
         let post_ms = POSTPROCESS_NS_PER_PIXEL * photo.area() as f64 / 1e6 / self.threads as f64;
         (inference_ms / speedup + post_ms + DECODE_NS_PER_PIXEL * photo.area() as f64 / 1e6).ceil() as u64
     }
+}
+
+/// The largest size below `asked`, `rule` with smaller sides, for which `fits` holds; else the smallest useful one and
+/// `Some(())`.
+fn largest_that(rule: ShortestEdge, photo: Size, asked: Size, fits: impl Fn(Size) -> bool) -> (Size, Option<()>) {
+    let at = |short: u32| {
+        let long = (u64::from(rule.max_side) * u64::from(short)).div_ceil(u64::from(rule.min_side));
+        let size = photo.shortest_edge(short, long as u32);
+        if size.area() < asked.area() { size } else { asked }
+    };
+    let (mut low, mut high) = (rule.smallest_side, rule.min_side);
+    if !fits(at(low)) {
+        return (at(low), Some(()));
+    }
+    while high - low > 1 {
+        let middle = low.midpoint(high);
+        if fits(at(middle)) { low = middle } else { high = middle }
+    }
+    (at(low), None)
 }
 
 impl Decision {
@@ -252,10 +262,20 @@ mod tests {
         Options::check(&RawOptions::from_query(query).unwrap(), &[OutputKind::Mask]).unwrap()
     }
 
+    fn letterboxed() -> Manifest {
+        let mut manifest = manifest();
+        let size = serde_json::json!({"letterbox": {"width": 384, "height": 512, "fill": 128}, "divisor": 32});
+        manifest.input.size = serde_json::from_value(size).unwrap();
+        manifest
+    }
+
     fn decide(limit_mb: u64, header: &Header, options: &Options) -> Decision {
-        let manifest = manifest();
-        let budget = Budget::new(limit_mb * MIB, 10 * MIB, &manifest);
-        Planner { manifest: &manifest, budget: &budget, threads: 2 }.decide(header, 1 << 20, options)
+        decide_for(&manifest(), limit_mb, header, options)
+    }
+
+    fn decide_for(manifest: &Manifest, limit_mb: u64, header: &Header, options: &Options) -> Decision {
+        let budget = Budget::new(limit_mb * MIB, 10 * MIB, manifest);
+        Planner { manifest, budget: &budget, threads: 2 }.decide(header, 1 << 20, options)
     }
 
     #[test]
@@ -263,7 +283,7 @@ mod tests {
         let decision = decide(4096, &header(1920, 1080, 0), &options(""));
         assert!(decision.refusal.is_none());
         assert_eq!(decision.plan.working, Size::new(683, 384));
-        assert_eq!(decision.plan.padded, Size::new(704, 384));
+        assert_eq!(decision.plan.geometry.padded, Size::new(704, 384));
         assert!(decision.plan.warnings.is_empty());
         assert_eq!(decision.plan.reason, "the model's native size");
     }
@@ -283,6 +303,37 @@ mod tests {
         assert!(held.plan.request_bytes > streamed.plan.request_bytes);
         let refused = decide(512, &header(6000, 4000, 1 << 30), &options(""));
         assert!(refused.refusal.unwrap().to_string().contains("this function has 512 MB"));
+    }
+
+    #[test]
+    fn a_letterbox_costs_the_same_whatever_lies_on_it() {
+        let manifest = letterboxed();
+        let decide = |limit_mb, photo: Size, query| {
+            decide_for(&manifest, limit_mb, &header(photo.width, photo.height, 0), &options(query))
+        };
+        let (large, small) = (Size::new(1920, 1080), Size::new(100, 150));
+        let plan = decide(4096, large, "").plan;
+        assert_eq!((plan.working, plan.geometry.input), (Size::new(384, 216), Size::new(384, 512)));
+        assert_eq!(plan.reason, "the model's native size, centred on 384×512");
+        let lowered = decide(4096, large, "max_side=200").plan;
+        assert_eq!((lowered.working, lowered.geometry.input), (Size::new(200, 112), Size::new(384, 512)));
+        assert_eq!(lowered.reason, "max_side=200 asked for");
+        let (memory, time, area) = (&manifest.memory, &manifest.time, f64::from(384 * 512));
+        let activations = mib(memory.base_mb) + (memory.bytes_per_pixel * area) as u64;
+        for plan in [plan, lowered, decide(4096, small, "").plan] {
+            assert!(plan.request_bytes >= activations, "{plan:?}");
+            assert!(plan.predicted_ms as f64 >= time.base_ms + time.ns_per_pixel * area / 1e6, "{plan:?}");
+        }
+
+        // Too little memory: refused, since no size is smaller; what it names is enough.
+        let limit_mb = |photo, query| (1..4096).find(|mb| decide(*mb, photo, query).refusal.is_none()).unwrap();
+        for (photo, query) in [(large, ""), (large, "max_side=200"), (small, "")] {
+            let enough = limit_mb(photo, query);
+            let refused = decide(enough - 1, photo, query);
+            assert!(refused.plan.warnings.is_empty());
+            let told = refused.refusal.unwrap().to_string();
+            assert!(told.contains(&format!("needs {enough} MB at 384×512, the only size of this model")), "{told}");
+        }
     }
 
     proptest! {

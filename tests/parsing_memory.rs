@@ -19,8 +19,15 @@ const SLACK_BYTES: u64 = 3 << 20;
 /// Names the case for a child.
 const CASE: &str = "M2FP_TEST_MEMORY_CASE";
 
-const CASES: [&str; 5] =
-    ["nano 1920x1080", "nano-paste 1920x1080", "m2fp 1920x1080", "nano 12000x900", "m2fp 900x9000"];
+const CASES: [&str; 7] = [
+    "nano 1920x1080",
+    "nano-paste 1920x1080",
+    "m2fp 1920x1080",
+    "nano 12000x900",
+    "m2fp 900x9000",
+    "lip 3000x4000",
+    "lip 6000x150",
+];
 
 fn case(name: &str) -> Case {
     let (model, photo) = name.split_once(' ').expect("a model and a size");
@@ -29,6 +36,7 @@ fn case(name: &str) -> Case {
     match model {
         "nano" => drawn::nano(LabelMap::Semantic, photo.shortest_edge(384, 800), photo),
         "nano-paste" => drawn::nano(LabelMap::Paste, photo.shortest_edge(384, 800), photo),
+        "lip" => drawn::lip(photo),
         _ => drawn::m2fp(photo.shortest_edge(640, 1333), photo),
     }
 }
@@ -61,7 +69,7 @@ fn child() {
     let file = png.finish().expect("every row");
     let held = peak() - before;
     assert!(!counted.classes.is_empty() && !file.is_empty());
-    let predicted = parsing::bytes(case.working, size, manifest, BAND_ROWS);
+    let predicted = parsing::bytes(&manifest.geometry(case.working.size), size, manifest, BAND_ROWS);
     let rendered = palette_png_bytes(size) + stats_bytes(size, manifest, true);
     println!("measured {predicted} {rendered} {held}");
 }

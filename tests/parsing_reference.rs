@@ -36,7 +36,7 @@ fn write_case(case: &Case, folder: &Path) {
     let side = |size: Size| [size.width, size.height];
     let facts = serde_json::json!({
         "queries": case.queries.count, "classes": case.queries.classes, "mask": side(case.queries.mask_size),
-        "padded": side(case.padded), "working": side(case.working), "photo": side(case.photo),
+        "padded": side(case.padded), "photo": side(case.photo), "working": case.working,
         "label_map": case.manifest.label_map, "thresholds": case.manifest.thresholds,
         "background_id": case.manifest.background_id, "person_id": case.manifest.person_id,
     });
@@ -109,6 +109,16 @@ fn the_packaged_models_shape() {
         let (found, labels) = check(&case);
         assert_eq!((found.persons.len(), found.parts.len()), (1, 18));
         assert!(distinct(&labels) >= 18);
+    }
+}
+
+#[test]
+fn lips_shape_on_its_letterbox() {
+    // Bars above and below, left and right, all around, and none; shrunk and not.
+    for photo in [(701, 393), (393, 701), (201, 300), (767, 1024)] {
+        let (found, labels) = check(&drawn::lip(Size::new(photo.0, photo.1)));
+        assert_eq!(found.persons.len(), 0);
+        assert!(distinct(&labels) >= 8, "{photo:?}: {}", distinct(&labels));
     }
 }
 

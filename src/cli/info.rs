@@ -47,7 +47,8 @@ async fn timing(pipeline: &Pipeline) -> anyhow::Result<()> {
     let start = Instant::now();
     let engine = pipeline.engine(&context("info")).await.map_err(|error| anyhow::anyhow!(error.chain()))?;
     println!("load       {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
-    let size = pipeline.manifest.input.size.native(TIMED_PHOTO);
+    let manifest = &pipeline.manifest;
+    let size = manifest.geometry(manifest.input.size.native(TIMED_PHOTO)).input;
     let image = crate::image::Planar8 { size, data: vec![127; size.area() as usize * 3] };
     for run in 1..=3 {
         let start = Instant::now();

@@ -49,7 +49,7 @@ impl FakeEngine {
     }
 }
 
-/// The person in the left half; `x` and `y` run from 0 to 1 over the unpadded photo.
+/// The person in the left half; `x` and `y` run from 0 to 1 over the input, unpadded.
 fn left(x: f32, y: f32) -> bool {
     (0.1..0.4).contains(&x) && (0.1..0.9).contains(&y)
 }
@@ -61,7 +61,8 @@ fn right(x: f32, y: f32) -> bool {
 
 impl Engine for FakeEngine {
     fn infer(&self, image: &Planar8) -> Result<Queries> {
-        let geometry = self.manifest.geometry(image.size);
+        let mask_size = self.manifest.mask_size(image.size);
+        let padded = image.size.padded_to(self.manifest.input.size.divisor());
         let (count, classes) = (self.manifest.outputs.queries as usize, self.manifest.classes.len());
         let claims = self.claims();
         let mut class_logits = vec![0.0; count * (classes + 1)];
@@ -69,19 +70,19 @@ impl Engine for FakeEngine {
             let column = claims.get(query).map_or(classes, |claim| usize::from(claim.class));
             row[column] = YES;
         }
-        let Size { width, height } = geometry.mask;
-        let mut mask_logits = Vec::with_capacity(count * geometry.mask.area() as usize);
+        let Size { width, height } = mask_size;
+        let mut mask_logits = Vec::with_capacity(count * mask_size.area() as usize);
         for query in 0..count {
             let holds = claims.get(query).map_or(nowhere as fn(f32, f32) -> bool, |claim| claim.holds);
             for row in 0..height {
                 for column in 0..width {
-                    let x = relative(column, width, geometry.padded.width, geometry.working.width);
-                    let y = relative(row, height, geometry.padded.height, geometry.working.height);
+                    let x = relative(column, width, padded.width, image.size.width);
+                    let y = relative(row, height, padded.height, image.size.height);
                     mask_logits.push(if holds(x, y) { YES } else { NO });
                 }
             }
         }
-        Ok(Queries { count, classes, class_logits, mask_size: geometry.mask, mask_logits: Box::new(mask_logits) })
+        Ok(Queries { count, classes, class_logits, mask_size, mask_logits: Box::new(mask_logits) })
     }
 }
 
@@ -89,7 +90,7 @@ fn nowhere(_: f32, _: f32) -> bool {
     false
 }
 
-/// The centre of mask cell `cell` of `cells`, as a fraction of the unpadded side.
+/// The centre of mask cell `cell` of `cells`, as a fraction of the input's side.
 fn relative(cell: u32, cells: u32, padded: u32, working: u32) -> f32 {
     (cell as f32 + 0.5) / cells as f32 * padded as f32 / working as f32
 }

@@ -35,7 +35,7 @@ impl Queries {
 
 /// A loaded model. Implementations may run several images at once.
 pub trait Engine: Send + Sync {
-    /// Runs the network on the resized, unpadded image.
+    /// Runs the network on its input: the resized photo, unpadded, or the canvas that it lies on.
     ///
     /// # Errors
     /// `Internal` when the runtime fails.

@@ -4,7 +4,7 @@ pub mod decode;
 pub mod header;
 pub mod resample;
 
-use crate::geometry::Size;
+use crate::geometry::{Region, Size};
 
 /// 8-bit RGB pixels, interleaved, row-major, no padding: `data.len() == width × height × 3`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,5 +27,47 @@ impl From<Rgb8> for Planar8 {
             data.extend(image.data.iter().skip(channel).step_by(3));
         }
         Self { size: image.size, data }
+    }
+}
+
+impl Planar8 {
+    /// `image` at its place on a canvas whose other samples are `fill`. The region has the image's size and lies on the
+    /// canvas.
+    #[must_use]
+    pub fn on_canvas(image: Rgb8, region: Region, canvas: Size, fill: u8) -> Self {
+        if image.size == canvas {
+            return image.into();
+        }
+        let (width, columns) = (image.size.width as usize, canvas.width as usize);
+        let mut data = vec![fill; canvas.area() as usize * 3];
+        for (channel, plane) in data.chunks_exact_mut(canvas.area() as usize).enumerate() {
+            let rows = plane.chunks_exact_mut(columns).skip(region.top as usize);
+            for (row, pixels) in rows.zip(image.data.chunks_exact(width * 3)) {
+                let samples = pixels.iter().skip(channel).step_by(3);
+                row[region.left as usize..][..width].iter_mut().zip(samples).for_each(|(to, from)| *to = *from);
+            }
+        }
+        Self { size: canvas, data }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_lies_on_its_canvas() {
+        let image = Rgb8 { size: Size::new(2, 1), data: vec![1, 2, 3, 4, 5, 6] };
+        let region = Region::centred(image.size, Size::new(3, 3));
+        let planes = Planar8::on_canvas(image.clone(), region, Size::new(3, 3), 9);
+        assert_eq!(planes.size, Size::new(3, 3));
+        #[rustfmt::skip]
+        assert_eq!(planes.data, [
+            9, 9, 9, 1, 4, 9, 9, 9, 9,
+            9, 9, 9, 2, 5, 9, 9, 9, 9,
+            9, 9, 9, 3, 6, 9, 9, 9, 9,
+        ]);
+        let same = Planar8::on_canvas(image.clone(), image.size.into(), image.size, 9);
+        assert_eq!(same, Planar8::from(image));
     }
 }

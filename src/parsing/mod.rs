@@ -17,8 +17,8 @@ mod upsample;
 
 use crate::engine::Queries;
 use crate::error::{Error, Result};
-use crate::geometry::Size;
-use crate::manifest::Manifest;
+use crate::geometry::{Region, Size};
+use crate::manifest::{Geometry, Manifest};
 
 pub use bands::{Band, bands};
 pub use scores::find;
@@ -31,25 +31,25 @@ pub const BAND_ROWS: u32 = 32;
 pub struct View<'a> {
     queries: &'a Queries,
     padded: Size,
-    working: Size,
+    working: Region,
     photo: Size,
 }
 
 impl<'a> View<'a> {
     /// Checks that the sizes fit each other.
     ///
-    /// `padded` is the network's padded input, a multiple of the masks' size; `working` is the input without padding,
-    /// its upper left part; `photo` is the upright photo, any size.
+    /// `padded` is the network's padded input, a multiple of the masks' size; `working` is where on it the resized photo
+    /// lies (a plain size: its upper left part); `photo` is the upright photo, any size.
     ///
     /// # Errors
     /// `Internal`: a geometry or a tensor that no sound model and plan make.
-    pub fn new(queries: &'a Queries, padded: Size, working: Size, photo: Size) -> Result<Self> {
-        let mask = queries.mask_size;
-        let fault = if [mask, padded, working, photo].iter().any(|size| size.area() == 0) {
+    pub fn new(queries: &'a Queries, padded: Size, working: impl Into<Region>, photo: Size) -> Result<Self> {
+        let (mask, working) = (queries.mask_size, working.into());
+        let fault = if [mask, padded, working.size, photo].iter().any(|size| size.area() == 0) {
             Some("an empty size")
         } else if !padded.width.is_multiple_of(mask.width) || !padded.height.is_multiple_of(mask.height) {
             Some("a padded size that is no multiple of the masks' size")
-        } else if working.width > padded.width || working.height > padded.height {
+        } else if !working.is_inside(padded) {
             Some("a working size beyond the padded size")
         } else if queries.class_logits.len() != queries.count * (queries.classes + 1) {
             Some("class logits of another shape")
@@ -61,7 +61,8 @@ impl<'a> View<'a> {
         match fault {
             None => Ok(Self { queries, padded, working, photo }),
             Some(fault) => Err(Error::internal(format!(
-                "post-processing was given {fault} (masks {mask}, padded {padded}, working {working}, photo {photo})"
+                "post-processing was given {fault} (masks {mask}, padded {padded}, working {} at {}, {}, photo {photo})",
+                working.size, working.left, working.top
             ))),
         }
     }
@@ -115,9 +116,8 @@ impl Found {
 
 /// An upper bound of the bytes that the two passes hold besides the logits, [`Found`] and the running band included.
 #[must_use]
-pub fn bytes(working: Size, photo: Size, manifest: &Manifest, band_rows: u32) -> u64 {
-    let padded = working.padded_to(manifest.input.size.divisor);
-    let logits_height = padded.height.div_ceil(manifest.outputs.stride);
+pub fn bytes(geometry: &Geometry, photo: Size, manifest: &Manifest, band_rows: u32) -> u64 {
+    let working = geometry.photo.size;
     let band_rows = band_rows.clamp(1, photo.height);
     let sizes = Sizes {
         photo,
@@ -125,7 +125,12 @@ pub fn bytes(working: Size, photo: Size, manifest: &Manifest, band_rows: u32) ->
         queries: u64::from(manifest.outputs.queries),
         classes: manifest.classes.len() as u64,
         persons: manifest.person_id.map_or(0, |_| manifest.thresholds.top_k.min(manifest.outputs.queries).into()),
-        tile: upsample::TileLogits::bytes(upsample::Upsampler::most_rows(logits_height, working, photo, band_rows)),
+        tile: upsample::TileLogits::bytes(upsample::Upsampler::most_rows(
+            geometry.mask.height,
+            working,
+            photo,
+            band_rows,
+        )),
         band_rows: u64::from(band_rows),
         threads: rayon::current_num_threads() as u64,
     };

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::{Found, Pair, View, bands, find};
 use crate::engine::Queries;
-use crate::geometry::Size;
+use crate::geometry::{Region, Size};
 use crate::manifest::{LabelMap, Manifest};
 
 /// Where the reference is this close to deciding otherwise, its decision is not compared.
@@ -56,9 +56,9 @@ fn resize(plane: &[f64], from: Size, to: Size) -> Vec<f64> {
     out
 }
 
-fn crop(plane: &[f64], from: Size, to: Size) -> Vec<f64> {
-    let rows = plane.chunks_exact(from.width as usize).take(to.height as usize);
-    rows.flat_map(|row| row[..to.width as usize].to_vec()).collect()
+fn crop(plane: &[f64], from: Size, to: Region) -> Vec<f64> {
+    let rows = plane.chunks_exact(from.width as usize).skip(to.top as usize).take(to.size.height as usize);
+    rows.flat_map(|row| row[to.left as usize..][..to.size.width as usize].to_vec()).collect()
 }
 
 fn sigmoid(x: f64) -> f64 {
@@ -100,7 +100,7 @@ struct Whole {
 fn whole(view: &View<'_>, manifest: &Manifest, min_score: Option<f32>) -> Whole {
     let queries = view.queries;
     let logits: Vec<Vec<f64>> = (0..queries.count)
-        .map(|q| resize(&crop(&padded(view, q), view.padded, view.working), view.working, view.photo))
+        .map(|q| resize(&crop(&padded(view, q), view.padded, view.working), view.working.size, view.photo))
         .collect();
     let softmax = softmax(queries);
 
@@ -218,7 +218,7 @@ fn semantic_labels(view: &View<'_>, manifest: &Manifest, softmax: &[Vec<f64>]) -
                 *sum += shares[usize::from(id)] * sigmoid(x);
             }
         }
-        resize(&crop(&sum, view.padded, view.working), view.working, view.photo)
+        resize(&crop(&sum, view.padded, view.working), view.working.size, view.photo)
     };
     let maps: Vec<Vec<f64>> = competing.iter().map(map).collect();
     let values = |i: usize| competing.iter().zip(&maps).map(|(&id, map)| (id, map[i])).collect::<Vec<_>>();
@@ -302,7 +302,9 @@ struct Case {
     mask: Size,
     mask_logits: Vec<f32>,
     stride: u32,
-    crop: Size,
+    /// Padding left and above, and right and below.
+    before: (u32, u32),
+    after: (u32, u32),
     photo: Size,
     min_score: Option<f32>,
 }
@@ -313,11 +315,11 @@ fn case() -> impl Strategy<Value = Case> {
         2u8..6,
         (1u32..9, 1u32..9),
         prop_oneof![Just(1u32), Just(2), Just(4)],
-        (0u32..5, 0u32..5),
+        (prop_oneof![Just((0, 0)), (0u32..7, 0u32..7)], (0u32..5, 0u32..5)),
         prop_oneof![(1u32..24, 1u32..24), (100u32..300, 1u32..12)],
     );
     let choices = (any::<bool>(), any::<bool>(), prop_oneof![Just(None), Just(Some(0.0)), Just(Some(0.4))], 1u32..30);
-    (shape, choices).prop_flat_map(|((count, classes, mask, stride, crop, photo), choices)| {
+    (shape, choices).prop_flat_map(|((count, classes, mask, stride, (before, after), photo), choices)| {
         let (semantic, has_person, min_score, top_k) = choices;
         let label_map = if semantic { LabelMap::Semantic } else { LabelMap::Paste };
         let person = has_person.then_some(classes - 1);
@@ -341,7 +343,8 @@ fn case() -> impl Strategy<Value = Case> {
                 mask,
                 mask_logits: masks.concat(),
                 stride,
-                crop: Size::new(crop.0, crop.1),
+                before,
+                after,
                 photo: Size::new(photo.0, photo.1),
                 min_score,
             }
@@ -356,8 +359,13 @@ proptest! {
     fn streaming_equals_whole_at_every_band_height(case in case()) {
         let queries = queries(case.classes.into(), case.class_logits, case.mask, case.mask_logits);
         let padded = Size::new(case.mask.width * case.stride, case.mask.height * case.stride);
-        let side = |padded: u32, crop: u32| padded.saturating_sub(crop).max(1);
-        let working = Size::new(side(padded.width, case.crop.width), side(padded.height, case.crop.height));
+        let side = |padded: u32, before: u32, after: u32| {
+            let first = before.min(padded - 1);
+            (first, (padded - first).saturating_sub(after).max(1))
+        };
+        let (left, width) = side(padded.width, case.before.0, case.after.0);
+        let (top, height) = side(padded.height, case.before.1, case.after.1);
+        let working = Region { left, top, size: Size::new(width, height) };
         let view = View::new(&queries, padded, working, case.photo).expect("a sound geometry");
 
         let whole = whole(&view, &case.manifest, case.min_score);
@@ -386,6 +394,10 @@ fn an_unsound_geometry_is_refused() {
     assert!(View::new(&queries, padded, padded, size).is_ok());
     assert!(View::new(&queries, Size::new(9, 8), padded, size).is_err());
     assert!(View::new(&queries, padded, Size::new(9, 8), size).is_err());
+    let inside = Region { left: 5, top: 0, size: Size::new(3, 8) };
+    assert!(View::new(&queries, padded, inside, size).is_ok());
+    assert!(View::new(&queries, padded, Region { left: 6, ..inside }, size).is_err());
+    assert!(View::new(&queries, padded, Region { top: 1, ..inside }, size).is_err());
     assert!(View::new(&queries, padded, padded, Size::new(0, 1)).is_err());
 }
 

@@ -1,6 +1,7 @@
 //! The label map `semantic`: `Mask2Former`'s semantic inference, `semantic_inference` of the reference.
 //!
-//! Σ over queries of softmax · sigmoid is taken at the working size, and the class maps are resampled to the photo's.
+//! Σ over queries of softmax · sigmoid is taken at the padded size, where the resized photo lies, and the class maps are
+//! resampled to the photo's.
 //! Only the working rows under the running band are held. Where the four working pixels that a photo pixel lies between
 //! have the same greatest class, that class is greatest at the photo pixel too (both sides of every comparison are the
 //! same convex sum), so only pixels near a border are computed.
@@ -10,7 +11,7 @@ use rayon::prelude::*;
 use super::sigmoid::sigmoid;
 use super::upsample::{Step, bilinear_step};
 use super::{Sizes, View, pairs};
-use crate::geometry::Size;
+use crate::geometry::{Region, Size};
 use crate::manifest::Manifest;
 
 /// Terms left out of a class's sum are, together, at most this: a trained network gives most classes of a query next
@@ -69,16 +70,18 @@ impl SemanticPainter {
     pub(super) fn new(view: &View<'_>, manifest: &Manifest, band_rows: u32) -> Self {
         let classes: Vec<u8> =
             manifest.classes.iter().map(|class| class.id).filter(|&id| Some(id) != manifest.person_id).collect();
-        let steps = |input, output, count| (0..count).map(|i| bilinear_step(input, output, i)).collect();
-        let (mask, padded, working, photo) = (view.queries.mask_size, view.padded, view.working, view.photo);
+        let steps =
+            |input, output, first, count| (first..first + count).map(|i| bilinear_step(input, output, i)).collect();
+        let (mask, padded, photo) = (view.queries.mask_size, view.padded, view.photo);
+        let Region { left, top, size: working } = view.working;
         let plane = working.width as usize * classes.len();
         Self {
             terms: terms(view, &classes),
             classes,
-            inner_rows: steps(mask.height, padded.height, working.height),
-            inner_columns: steps(mask.width, padded.width, working.width),
-            outer_rows: steps(working.height, photo.height, photo.height),
-            outer_columns: steps(working.width, photo.width, photo.width),
+            inner_rows: steps(mask.height, padded.height, top, working.height),
+            inner_columns: steps(mask.width, padded.width, left, working.width),
+            outer_rows: steps(working.height, photo.height, 0, photo.height),
+            outer_columns: steps(working.width, photo.width, 0, photo.width),
             rows: WorkingRows::with_capacity(
                 most_rows(working, photo, band_rows) as usize,
                 plane,
@@ -95,7 +98,7 @@ impl SemanticPainter {
         needed.sort_unstable();
         needed.dedup();
         self.advance(view, needed);
-        let columns = view.working.width as usize;
+        let columns = view.working.size.width as usize;
         labels.par_chunks_mut(width).enumerate().for_each_init(
             || vec![0; columns],
             |agreed, (row, labels)| self.paint_row(self.outer_rows[y + row], agreed, labels),
@@ -104,7 +107,7 @@ impl SemanticPainter {
 
     /// Makes the rows held those of `needed`; rows held already are kept.
     fn advance(&mut self, view: &View<'_>, needed: Vec<u32>) {
-        let width = view.working.width as usize;
+        let width = view.working.size.width as usize;
         let plane = width * self.classes.len();
         let mut rows = std::mem::take(&mut self.rows);
         // Bands go down the photo: what is kept is the end of the old rows and the beginning of the new ones.
@@ -209,7 +212,7 @@ struct RowScratch {
 
 impl RowScratch {
     fn new(view: &View<'_>) -> Self {
-        let row = || vec![0.0; view.working.width as usize];
+        let row = || vec![0.0; view.working.size.width as usize];
         Self { logits: vec![0.0; view.queries.mask_size.width as usize], sigmoids: row(), best: row(), label: row() }
     }
 

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use crate::engine::Queries;
-use crate::geometry::Size;
+use crate::geometry::{Region, Size};
 
 /// Logits that one photo column (or row) is a sum of.
 pub(super) const TAPS: usize = 3;
@@ -47,20 +47,20 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// `logits → padded`, crop to `working`, `→ photo`. Needs `padded` to be a multiple of `logits`, which keeps two
-    /// neighbouring working pixels within three logits.
-    fn new(logits: u32, padded: u32, working: u32, photo: u32) -> Self {
+    /// `logits → padded`, crop to the `working` pixels from `first` on, `→ photo`. Needs `padded` to be a multiple of
+    /// `logits`, which keeps two neighbouring working pixels within three logits.
+    fn new(logits: u32, padded: u32, (first, working): (u32, u32), photo: u32) -> Self {
         let mut axis = Self { logits, start: Vec::new(), weight: Vec::new() };
         axis.start.reserve_exact(photo as usize);
         axis.weight.reserve_exact(photo as usize);
         for index in 0..photo {
             let outer = bilinear_step(working, photo, index);
-            let first = bilinear_step(logits, padded, outer.low);
+            let lowest = bilinear_step(logits, padded, first + outer.low);
             // Three taps that end inside the source, where it has three.
-            let start = first.low.min(logits.saturating_sub(TAPS as u32));
+            let start = lowest.low.min(logits.saturating_sub(TAPS as u32));
             let mut weight = [0.0; TAPS];
             for (share, at) in [(1.0 - outer.lambda, outer.low), (outer.lambda, outer.high)] {
-                let inner = bilinear_step(logits, padded, at);
+                let inner = bilinear_step(logits, padded, first + at);
                 weight[(inner.low - start) as usize] += share * (1.0 - inner.lambda);
                 weight[(inner.high - start) as usize] += share * inner.lambda;
             }
@@ -86,10 +86,10 @@ pub(super) struct Upsampler {
 }
 
 impl Upsampler {
-    pub(super) fn new(logits: Size, padded: Size, working: Size, photo: Size) -> Self {
+    pub(super) fn new(logits: Size, padded: Size, working: Region, photo: Size) -> Self {
         Self {
-            columns: Axis::new(logits.width, padded.width, working.width, photo.width),
-            rows: Axis::new(logits.height, padded.height, working.height, photo.height),
+            columns: Axis::new(logits.width, padded.width, (working.left, working.size.width), photo.width),
+            rows: Axis::new(logits.height, padded.height, (working.top, working.size.height), photo.height),
         }
     }
 
@@ -258,11 +258,12 @@ mod tests {
     proptest! {
         #[test]
         fn weights_are_convex_and_inside(
-            logits in 1u32..40, stride in 1u32..5, crop in 0u32..8, photo in 1u32..300,
+            logits in 1u32..40, stride in 1u32..5, first in 0u32..8, crop in 0u32..8, photo in 1u32..300,
         ) {
             let padded = logits * stride;
-            let working = padded.saturating_sub(crop).max(1);
-            let axis = Axis::new(logits, padded, working, photo);
+            let first = first.min(padded - 1);
+            let working = (padded - first).saturating_sub(crop).max(1);
+            let axis = Axis::new(logits, padded, (first, working), photo);
             for (&start, weight) in axis.start.iter().zip(&axis.weight) {
                 prop_assert!(weight.iter().all(|w| *w >= 0.0));
                 prop_assert!((weight.iter().sum::<f32>() - 1.0).abs() < 1e-5);
@@ -275,11 +276,13 @@ mod tests {
 
         #[test]
         fn row_bound_holds(
-            logits in 1u32..40, stride in 1u32..5, crop in 0u32..8, photo in 1u32..300, band in 1u32..40,
+            logits in 1u32..40, stride in 1u32..5, first in 0u32..8, crop in 0u32..8, photo in 1u32..300,
+            band in 1u32..40,
         ) {
             let padded = logits * stride;
-            let working = padded.saturating_sub(crop).max(1);
-            let axis = Axis::new(logits, padded, working, photo);
+            let first = first.min(padded - 1);
+            let working = (padded - first).saturating_sub(crop).max(1);
+            let axis = Axis::new(logits, padded, (first, working), photo);
             let bound = Upsampler::most_rows(logits, Size::new(1, working), Size::new(1, photo), band);
             for y in (0..photo).step_by(band as usize) {
                 let end = (y + band).min(photo);

@@ -2,8 +2,10 @@
 //!
 //! People are ellipses, parts are shares of them, the rest is far below zero, as trained networks leave it.
 
+#![allow(dead_code, reason = "each test and bench uses its part")]
+
 use m2fp::engine::Queries;
-use m2fp::geometry::Size;
+use m2fp::geometry::{Region, Size};
 use m2fp::manifest::{LabelMap, Manifest};
 use m2fp::parsing::View;
 
@@ -17,7 +19,7 @@ pub struct Case {
     pub manifest: Manifest,
     pub queries: Queries,
     pub padded: Size,
-    pub working: Size,
+    pub working: Region,
     pub photo: Size,
 }
 
@@ -46,9 +48,26 @@ pub fn nano(label_map: LabelMap, working: Size, photo: Size) -> Case {
         manifest: manifest(label_map, CLASSES as u32),
         queries: queries(class_logits, mask_size, masks),
         padded,
-        working,
+        working: working.into(),
         photo,
     }
+}
+
+/// LIP's shape: [`nano`]'s answer without persons, on the letterbox of 384×512.
+pub fn lip(photo: Size) -> Case {
+    let size = serde_json::json!({"letterbox": {"width": 384, "height": 512, "fill": 128}, "divisor": 32});
+    let canvas = Size::new(384, 512);
+    let mut case = nano(LabelMap::Semantic, canvas, photo);
+    case.manifest.input.size = serde_json::from_value(size).expect("a letterbox");
+    case.manifest.person_id = None;
+    case.working = case.manifest.geometry(case.manifest.input.size.native(photo)).photo;
+    let persons = usize::from(PERSON) * (CLASSES + 1)..;
+    case.queries.class_logits[persons].copy_from_slice(&one_hot(CLASSES as u8, 8.0, -8.0));
+    // No two parts alike where both follow the person's outline.
+    let sureness = |query: usize| 1.0 - 0.02 * query as f32;
+    let masks = (0..case.queries.count).flat_map(|q| case.queries.mask(q).iter().map(move |x| x * sureness(q)));
+    case.queries.mask_logits = Box::new(masks.collect::<Vec<_>>());
+    case
 }
 
 /// M2FP's shape: 100 queries, of which some 25 are sure of a class, four people, each found twice.
@@ -79,7 +98,7 @@ pub fn m2fp(working: Size, photo: Size) -> Case {
         manifest: manifest(LabelMap::Paste, 100),
         queries: queries(class_logits, mask_size, masks),
         padded,
-        working,
+        working: working.into(),
         photo,
     }
 }

@@ -5,7 +5,8 @@
 differ by 1e-5 or more and no threshold is that near. Photos are computed whole: this program may be slow and large.
 
 The steps are `M2FP.postprocess` with `instance_parsing_inference` (label map `paste`) or `semantic_inference`
-(`semantic`) of `modelscope/models/cv/image_human_parsing/m2fp_net.py`; the resize is `aten/src/ATen/native/UpSample.h`.
+(`semantic`) of `modelscope/models/cv/image_human_parsing/m2fp_net.py`, and `single_human_sem_seg_postprocess` where the
+photo lies in the middle of a letterbox; the resize is `aten/src/ATen/native/UpSample.h`.
 """
 
 import json
@@ -63,11 +64,14 @@ class Case:
 
     def __init__(self, folder: Path) -> None:
         facts = json.loads((folder / "case.json").read_text())
-        for name in ("padded", "working", "photo"):
+        for name in ("padded", "photo"):
             setattr(self, name, tuple(facts[name]))
+        working = facts["working"]
+        left, top, size = working["left"], working["top"], working["size"]
+        self.crop = slice(None), slice(top, top + size["height"]), slice(left, left + size["width"])
         self.label_map: str = facts["label_map"]
         self.background: int = facts["background_id"]
-        self.person: int = facts["person_id"]
+        self.person: int | None = facts["person_id"]
         self.thresholds: dict[str, float] = facts["thresholds"]
         width, height = facts["mask"]
         logits = np.fromfile(folder / "class_logits.f32", np.float32)
@@ -76,8 +80,7 @@ class Case:
 
     def to_photo(self, planes: Array) -> Array:
         """Planes of the padded size, cropped and resampled to the photo's."""
-        planes = planes[:, : self.working[1], : self.working[0]]
-        return interpolate(planes, self.photo[1], self.photo[0])
+        return interpolate(planes[self.crop], self.photo[1], self.photo[0])
 
 
 def pairs(case: Case, masks: Array) -> list[dict]:
@@ -126,7 +129,7 @@ def pasted(case: Case, found: list[dict], masks: Array) -> tuple[Array, Array]:
 
 def semantic(case: Case) -> tuple[Array, Array]:
     """`semantic_inference` at the padded size for each class but the person's, resampled, and argmax."""
-    probabilities = softmax(case.class_logits)[:, : case.person]
+    probabilities = softmax(case.class_logits)[:, :-1][:, : case.person]
     padded = sigmoid(interpolate(case.mask_logits, case.padded[1], case.padded[0]))
     maps = case.to_photo(np.einsum("qc,qhw->chw", probabilities, padded))
     return greatest(maps, np.zeros(maps.shape[1:], bool))

@@ -67,7 +67,8 @@ def _random(options: argparse.Namespace) -> None:
     if options.photos.is_dir():
         photos = random_checkpoint.read_photos(options.photos)
     sizes = Architecture(classes=len(variant.classes))
-    network = random_checkpoint.random_network(sizes, options.seed, photos)
+    has_human = variant.person_id is not None
+    network = random_checkpoint.random_network(sizes, options.seed, photos, has_human=has_human)
     random_checkpoint.write_folder(network, options.out, variant)
     seen = options.photos if photos else "synthetic photos"
     print(f"{options.out}: random weights of seed {options.seed}, statistics of {seen}")

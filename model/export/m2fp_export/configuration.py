@@ -17,6 +17,8 @@ from m2fp_export.variants import VARIANTS, Variant
 FILE_NAME = "configuration.json"
 DEFAULT_SCORE = 0.5
 """ModelScope's `parsing_ins_score_thr` where the configuration does not say."""
+LARGEST_CANVAS = 8192
+"""Pixels a side, the function's limit."""
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 FIXED: dict[str, dict[str, Any]] = {
@@ -61,6 +63,13 @@ MODEL_FIELDS = {
     *("single_human", "input_single_human", "parsing_on", "semantic_on"),
     *("sem_seg_postprocess_before_inference", "parsing_ins_score_thr"),
 }
+SINGLE_PERSON = {
+    "parsing_on": (False, False),
+    "semantic_on": (True, True),
+    "sem_seg_postprocess_before_inference": (False, True),
+}
+"""Of a single-person model: what is supported, and ModelScope's value where the configuration does
+not say. With other values ModelScope's pipeline answers otherwise, or fails."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ class Description:
 
     name: of the data set, "custom" where its classes are not a published one's.
     person_id: None where no class is a whole person.
+    canvas: (width, height) that a photo of one person is put in the middle of; None for several.
     label_map: "paste" or "semantic", as the manifest has it.
     """
 
@@ -78,6 +88,7 @@ class Description:
     person_id: int | None
     label_map: str
     paste_score: float
+    canvas: tuple[int, int] | None = None
 
     @property
     def depth(self) -> int:
@@ -85,9 +96,15 @@ class Description:
 
     @classmethod
     def of_variant(cls, variant: Variant, blocks: tuple[int, ...]) -> "Description":
-        count = len(variant.classes)
-        sizes = Architecture(classes=count, blocks=blocks)
-        return cls(variant.name, sizes, variant.classes, count - 1, "paste", variant.score)
+        return cls(
+            variant.name,
+            Architecture(classes=len(variant.classes), blocks=blocks),
+            variant.classes,
+            variant.person_id,
+            "paste" if variant.canvas is None else "semantic",
+            variant.score,
+            variant.canvas,
+        )
 
 
 def read(path: Path) -> Description:
@@ -114,11 +131,8 @@ def _faults(model: dict[str, Any]) -> Iterable[str]:
     unknown = sorted(set(model) - MODEL_FIELDS)
     if unknown:
         yield f"`model` has fields that are not known: {', '.join(unknown)}"
-    if model.get("single_human", True):
-        yield (
-            "it is a single-person model (`single_human`), which needs a letterboxed input that "
-            "model folders cannot describe yet"
-        )
+    if _is_single_person(model):
+        yield from _single_person_faults(model)
     for section in ("backbone", "encoder", "decoder"):
         yield from _section_faults(section, model.get(section))
     yield from _disagreements(model.get("encoder"), model.get("decoder"))
@@ -129,7 +143,8 @@ def _faults(model: dict[str, Any]) -> Iterable[str]:
         count = model["decoder"].get("num_classes")
         if count != len(classes):
             yield f"`classes` has {len(classes)} names where the decoder has {count} classes"
-        if model.get("num_parsing") not in (len(classes), len(classes) - 1):
+        parsing = (len(classes), len(classes) - 1)
+        if not _is_single_person(model) and model.get("num_parsing") not in parsing:
             yield (
                 f"`num_parsing` is {model.get('num_parsing')!r}; with {len(classes)} classes it "
                 f"can be {len(classes) - 1}, where the last is a whole person, or {len(classes)}"
@@ -137,6 +152,31 @@ def _faults(model: dict[str, Any]) -> Iterable[str]:
     score = model.get("parsing_ins_score_thr", DEFAULT_SCORE)
     if not isinstance(score, int | float) or not 0 <= score <= 1:
         yield f"`parsing_ins_score_thr` is {score!r}, not between 0 and 1"
+
+
+def _is_single_person(model: dict[str, Any]) -> bool:
+    return bool(model.get("single_human", True))
+
+
+def _single_person_faults(model: dict[str, Any]) -> Iterable[str]:
+    for field, (supported, default) in SINGLE_PERSON.items():
+        value = model.get(field, default)
+        if value is not supported:
+            yield f"`{field}` is {value!r}; only {supported} is supported for one person"
+    if _canvas(model) is None:
+        yield "`input_single_human.sizes` does not begin with a width and a height"
+
+
+def _canvas(model: dict[str, Any]) -> tuple[int, int] | None:
+    """The first of the sizes, all that ModelScope's pipeline looks at."""
+    section = model.get("input_single_human")
+    sizes = section.get("sizes") if isinstance(section, dict) else None
+    first = sizes[0] if isinstance(sizes, list) and sizes else None
+    if not isinstance(first, list) or len(first) != 2:
+        return None
+    width, height = first
+    whole = all(type(side) is int and 1 <= side <= LARGEST_CANVAS for side in first)
+    return (width, height) if whole else None
 
 
 def _section_faults(name: str, section: Any) -> Iterable[str]:  # noqa: ANN401
@@ -203,7 +243,10 @@ def _describe(model: dict[str, Any]) -> Description:
         decoder_hidden=decoder["dim_feedforward"],
         queries=decoder["num_queries"],
     )
-    person_id = model["num_parsing"] if model["num_parsing"] < len(classes) else None
+    single = _is_single_person(model)
+    person_id = None
+    if not single and model["num_parsing"] < len(classes):
+        person_id = model["num_parsing"]
     name = next((v.name for v in VARIANTS.values() if len(v.classes) == len(classes)), "custom")
     return Description(
         name,
@@ -212,4 +255,5 @@ def _describe(model: dict[str, Any]) -> Description:
         person_id,
         "paste" if model.get("parsing_on") else "semantic",
         float(model.get("parsing_ins_score_thr", DEFAULT_SCORE)),
+        _canvas(model) if single else None,
     )

@@ -20,6 +20,8 @@ LICENCE = "CC-BY-NC-4.0"
 SIZE_RULE = {"min_side": 640, "max_side": 1333, "divisor": DIVISOR, "smallest_side": 256}
 """Of ModelScope's pipeline. Below a short side of 256 a person of usual height is a few mask pixels
 wide, and hands and feet are gone."""
+CANVAS_FILL = 128
+"""ModelScope's `pad_value` around a photo of one person."""
 TOP_K = 100
 PART_SCORE = 0.1
 PERSON_SCORE = 0.1
@@ -52,19 +54,28 @@ def default_name(described: Description) -> str:
     return f"m2fp-r{described.depth}-{described.name}"
 
 
+def _size_rule(described: Description) -> dict[str, Any]:
+    if described.canvas is None:
+        return SIZE_RULE
+    width, height = described.canvas
+    canvas = {"width": width, "height": height, "fill": CANVAS_FILL}
+    return {"letterbox": canvas, "divisor": DIVISOR}
+
+
 def build(files: list[Path], described: Description, about: About) -> dict[str, Any]:
     """The manifest of a model folder with these files, the graph first."""
     weights_mb = sum(file.stat().st_size for file in files) / 2**20
+    people = "several people" if described.canvas is None else "one person"
     attention = "standard operators" if about.portable else "m2fp::DeformAttn"
     return {
         "schema": SCHEMA,
         "name": about.name,
         "version": about.version,
         "description": f"M2FP (arXiv 2301.00394), ResNet-{described.depth}: "
-        f"{len(described.classes)} classes of {described.name}, several people.",
+        f"{len(described.classes)} classes of {described.name}, {people}.",
         "licence": about.licence,
         "files": [_file(path) for path in files],
-        "input": {"name": INPUT_NAME, "dtype": "uint8", "size": SIZE_RULE},
+        "input": {"name": INPUT_NAME, "dtype": "uint8", "size": _size_rule(described)},
         "outputs": {
             "class_logits": OUTPUT_NAMES[0],
             "mask_logits": OUTPUT_NAMES[1],

@@ -26,6 +26,7 @@ PHOTOS = 6
 CLASS_SPREAD = 4.0
 """Standard deviation of class logits over queries."""
 HUMAN_BIAS = 2.0
+"""Human wins a few more."""
 MASK_SPREAD = 5.0
 """Standard deviation of mask logits over pixels."""
 BRANCH = 0.3
@@ -37,8 +38,17 @@ MASK_SHIFT = -2.5
 """Mean of mask logits: most pixels are outside most masks."""
 
 
-def random_network(sizes: Architecture, seed: int, photos: list[Tensor] | None = None) -> M2FP:
-    """The same network for the same seed and photos (uint8 [1, 3, H, W])."""
+def random_network(
+    sizes: Architecture,
+    seed: int,
+    photos: list[Tensor] | None = None,
+    *,
+    has_human: bool = True,
+) -> M2FP:
+    """The same network for the same seed and photos (uint8 [1, 3, H, W]).
+
+    has_human: whether the last class is a whole person.
+    """
     photos = photos or synthetic_photos(seed)
     torch.manual_seed(seed)
     network = M2FP(sizes)
@@ -48,6 +58,8 @@ def random_network(sizes: Architecture, seed: int, photos: list[Tensor] | None =
         network.eval()
         _spread_masks(network, photos)
         _spread_classes(network, photos)
+        if has_human:
+            network.sem_seg_head.predictor.class_embed.bias[-2] += HUMAN_BIAS
     return network
 
 
@@ -104,13 +116,27 @@ def configuration(sizes: Architecture, variant: Variant) -> dict[str, Any]:
                 "enforce_input_project": False,
             },
             "classes": list(variant.classes),
-            "num_parsing": len(variant.classes) - 1,
-            "single_human": False,
-            "parsing_on": True,
-            "semantic_on": False,
-            "sem_seg_postprocess_before_inference": True,
-            "parsing_ins_score_thr": variant.score,
+            **_inference(variant),
         },
+    }
+
+
+def _inference(variant: Variant) -> dict[str, Any]:
+    if variant.canvas is not None:
+        return {
+            "single_human": True,
+            "input_single_human": {"sizes": [list(variant.canvas)]},
+            "parsing_on": False,
+            "semantic_on": True,
+            "sem_seg_postprocess_before_inference": False,
+        }
+    return {
+        "num_parsing": len(variant.classes) - 1,
+        "single_human": False,
+        "parsing_on": True,
+        "semantic_on": False,
+        "sem_seg_postprocess_before_inference": True,
+        "parsing_ins_score_thr": variant.score,
     }
 
 
@@ -227,10 +253,9 @@ def _spread_masks(network: M2FP, photos: list[Tensor]) -> None:
 
 
 def _spread_classes(network: M2FP, photos: list[Tensor]) -> None:
-    """Every class wins some queries; Human a few more."""
+    """Every class wins some queries."""
     embed = network.sem_seg_head.predictor.class_embed
     classes = torch.cat([network(photo)[0][0] for photo in photos])
     scale = CLASS_SPREAD / classes.std(0)
     embed.weight.mul_(scale[:, None])
     embed.bias.copy_((embed.bias - classes.mean(0)) * scale)
-    embed.bias[-2] += HUMAN_BIAS

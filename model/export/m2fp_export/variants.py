@@ -1,8 +1,8 @@
 """The data sets that M2FP was published for: class names, in the order of their ids.
 
 Sources: CIHP (Gong et al., ECCV 2018), MHP v2 (Zhao et al., arXiv 1804.03287), PASCAL-Person-Part
-(Xia et al., CVPR 2017); M2FP adds Human, a whole person, after each data set's parts. LIP's
-single-person model is not here: it needs a letterboxed input, which the manifest cannot say.
+(Xia et al., CVPR 2017), LIP (Gong et al., CVPR 2017). M2FP adds Human, a whole person, after the
+parts of those with several people in a photo; LIP's photos hold one.
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,20 @@ HUMAN = "Human"
 
 @dataclass(frozen=True)
 class Variant:
-    """score: from this on a part is pasted into the label map; that of M2FP's configurations."""
+    """score: from this on a part is pasted into the label map; that of M2FP's configurations.
+
+    canvas: (width, height) that photos of one person are put in the middle of; None where photos
+    hold several people.
+    """
 
     name: str
     classes: tuple[str, ...]
     score: float = 0.3
+    canvas: tuple[int, int] | None = None
+
+    @property
+    def person_id(self) -> int | None:
+        return len(self.classes) - 1 if self.canvas is None else None
 
 
 CIHP = Variant(
@@ -50,7 +59,16 @@ PASCAL_PERSON_PART = Variant(
         HUMAN,
     ),
 )
-VARIANTS = {variant.name: variant for variant in (CIHP, MHP_V2, PASCAL_PERSON_PART)}
+LIP = Variant(
+    "lip",
+    (
+        *("Background", "Hat", "Hair", "Glove", "Sunglasses", "UpperClothes", "Dress", "Coat"),
+        *("Socks", "Pants", "Jumpsuits", "Scarf", "Skirt", "Face", "Left-arm", "Right-arm"),
+        *("Left-leg", "Right-leg", "Left-shoe", "Right-shoe"),
+    ),
+    canvas=(384, 512),
+)
+VARIANTS = {variant.name: variant for variant in (CIHP, MHP_V2, PASCAL_PERSON_PART, LIP)}
 
 
 def voc_color(class_id: int) -> tuple[int, int, int]:

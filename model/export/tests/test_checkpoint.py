@@ -170,7 +170,7 @@ def test_a_folder_needs_no_variant(folder: Path) -> None:
         (None, {"surprise": 1}, "`model` has fields that are not known: surprise"),
         ("encoder", {"surprise": 1}, "`encoder` has fields that are not known: surprise"),
         (None, {"type": "maskdino_swin"}, "of type 'maskdino_swin'"),
-        (None, {"single_human": True}, "single-person"),
+        (None, {"single_human": True}, "`parsing_on` is True; only False"),
         (None, {"classes": ["Background"]}, "1 names where the decoder has 8"),
         (None, {"classes": "Background"}, "not a list of names"),
         (None, {"num_parsing": 3}, "`num_parsing` is 3"),
@@ -188,6 +188,49 @@ def test_configurations_that_are_refused(
     checkpoint: Path, section: str | None, changes: dict[str, Any], fault: str
 ) -> None:
     change_settings(checkpoint, section, **changes)
+    with pytest.raises(InputError) as caught:
+        load(checkpoint)
+    sentence = str(caught.value)
+    assert sentence.startswith(str(checkpoint / "configuration.json")) and fault in sentence
+
+
+def make_single_person(checkpoint: Path, **changes: Any) -> None:  # noqa: ANN401
+    settings = {
+        "single_human": True,
+        "input_single_human": {"sizes": [[384, 512], [1, 1]], "enabled": True},
+        "num_parsing": None,
+        "parsing_on": False,
+        "semantic_on": True,
+        "sem_seg_postprocess_before_inference": False,
+    }
+    change_settings(checkpoint, **(settings | changes))
+
+
+def test_a_single_person_folder_loads(checkpoint: Path) -> None:
+    make_single_person(checkpoint)
+    _, described = load(checkpoint)
+    assert described.canvas == (384, 512)
+    assert (described.label_map, described.person_id) == ("semantic", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"parsing_on": True}, "`parsing_on` is True"),
+        ({"semantic_on": False}, "`semantic_on` is False"),
+        ({"sem_seg_postprocess_before_inference": True}, "before_inference` is True"),
+        ({"input_single_human": None}, "`input_single_human.sizes`"),
+        ({"input_single_human": {"sizes": []}}, "`input_single_human.sizes`"),
+        ({"input_single_human": {"sizes": [384, 512]}}, "`input_single_human.sizes`"),
+        ({"input_single_human": {"sizes": [[384, 0]]}}, "`input_single_human.sizes`"),
+        ({"input_single_human": {"sizes": [[384.0, 512]]}}, "`input_single_human.sizes`"),
+        ({"input_single_human": {"sizes": [[8193, 512]]}}, "`input_single_human.sizes`"),
+    ],
+)
+def test_single_person_configurations_that_are_refused(
+    checkpoint: Path, changes: dict[str, Any], fault: str
+) -> None:
+    make_single_person(checkpoint, **changes)
     with pytest.raises(InputError) as caught:
         load(checkpoint)
     sentence = str(caught.value)

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+import shrunken
 from m2fp_export import export as exporting
 from m2fp_export.__main__ import main
+from m2fp_export.configuration import Description
 from m2fp_export.errors import InputError, VerificationError
+from m2fp_export.manifest import About, build
 from m2fp_export.model import M2FP
 from m2fp_export.random_checkpoint import random_network, write_folder
-from m2fp_export.variants import PASCAL_PERSON_PART, VARIANTS, voc_color
+from m2fp_export.variants import LIP, PASCAL_PERSON_PART, VARIANTS, voc_color
 from m2fp_export.verify import verify
 
 KEYS = [
@@ -62,6 +65,27 @@ def test_manifest(model: Path) -> None:
     assert manifest["label_map"] == "paste"
     assert manifest["thresholds"]["paste_score"] == 0.3
     assert "pytorch_model.pt, sha256 " in manifest["provenance"]["weights"]
+
+
+def test_the_manifest_of_a_single_person_model(tmp_path: Path) -> None:
+    sizes = replace(shrunken.SIZES, classes=20)
+    write_folder(random_network(sizes, seed=0, has_human=False), tmp_path / "in", LIP)
+    exporting.export(tmp_path / "in", tmp_path / "out", sizes=())
+    manifest = json.loads((tmp_path / "out/model.json").read_text())
+    assert manifest["name"] == "m2fp-r50-lip"
+    assert manifest["description"].endswith("20 classes of lip, one person.")
+    assert manifest["input"]["size"] == {
+        "letterbox": {"width": 384, "height": 512, "fill": 128},
+        "divisor": 32,
+    }
+    assert (manifest["label_map"], manifest["person_id"]) == ("semantic", None)
+    assert manifest["classes"][10] == {"id": 10, "name": "Jumpsuits", "color": [64, 128, 0]}
+    described = Description.of_variant(LIP, sizes.blocks)
+    about = About("m2fp-r50-lip", "1.0.0", "CC-BY-NC-4.0", manifest["provenance"]["weights"], False)
+    files = [tmp_path / "out" / entry["path"] for entry in manifest["files"]]
+    again = build(files, described, about)
+    for key in set(KEYS) - {"outputs", "thresholds"}:
+        assert again[key] == manifest[key], key
 
 
 def test_nothing_is_written_for_a_checkpoint_that_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -165,9 +189,12 @@ def test_class_lists() -> None:
         "cihp": 21,
         "mhp-v2": 60,
         "pascal-person-part": 8,
+        "lip": 20,
     }
     for variant in VARIANTS.values():
-        assert (variant.classes[0], variant.classes[-1]) == ("Background", "Human")
+        assert variant.classes[0] == "Background"
+        human = variant.classes.index("Human") if "Human" in variant.classes else None
+        assert variant.person_id == human
         assert len(set(variant.classes)) == len(variant.classes)
     nano = json.loads(NANO.read_text())["classes"]
     assert tuple(entry["name"] for entry in nano) == VARIANTS["cihp"].classes

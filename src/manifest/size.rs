@@ -1,0 +1,242 @@
+//! `input.size`: what size the network sees a photo at.
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::geometry::{Region, Size};
+
+/// How a photo becomes the graph's input. In JSON a rule with the key `letterbox` is that, any other a shortest edge.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(untagged)]
+pub enum SizeRule {
+    ShortestEdge(ShortestEdge),
+    Letterbox(Letterbox),
+}
+
+/// detectron2's `ResizeShortestEdge`, then zero padding right and below to a multiple of `divisor`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShortestEdge {
+    /// Short side, pixels.
+    pub min_side: u32,
+    /// Greatest long side, pixels.
+    pub max_side: u32,
+    pub divisor: u32,
+    /// The smallest short side that is still useful; the plan refuses below it. Photos whose aspect makes their
+    /// native short side smaller are run at their native size.
+    pub smallest_side: u32,
+}
+
+/// ModelScope's `center_to_target_size_test`: a photo larger than the canvas is shrunk into it, then centred on it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Letterbox {
+    pub letterbox: Canvas,
+    /// The graph pads the canvas with zeros, right and below, to a multiple of it.
+    pub divisor: u32,
+}
+
+/// What a letterboxed photo lies on.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Canvas {
+    pub width: u32,
+    pub height: u32,
+    /// Sample of the pixels that are not the photo's, all channels, 0–255.
+    pub fill: u8,
+}
+
+impl Canvas {
+    #[must_use]
+    pub const fn size(&self) -> Size {
+        Size::new(self.width, self.height)
+    }
+}
+
+/// By hand, because `untagged` would only say that nothing matched.
+impl<'de> Deserialize<'de> for SizeRule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let rule = serde_json::Value::deserialize(deserializer)?;
+        let read = if rule.get("letterbox").is_some() {
+            serde_json::from_value(rule).map(Self::Letterbox)
+        } else {
+            serde_json::from_value(rule).map(Self::ShortestEdge)
+        };
+        read.map_err(|error| D::Error::custom(format!("`input.size`: {error}")))
+    }
+}
+
+impl SizeRule {
+    /// The working size of a photo when memory does not matter.
+    #[must_use]
+    pub fn native(&self, photo: Size) -> Size {
+        self.at_most(photo, u32::MAX)
+    }
+
+    /// As [`Self::native`], with a long side of at most `max_side`.
+    #[must_use]
+    pub fn at_most(&self, photo: Size, max_side: u32) -> Size {
+        match self {
+            Self::ShortestEdge(rule) => {
+                let max_side = max_side.min(rule.max_side);
+                photo.shortest_edge(rule.min_side.min(max_side), max_side)
+            }
+            Self::Letterbox(rule) => {
+                let canvas = rule.letterbox;
+                photo.shrunk_into(Size::new(canvas.width.min(max_side), canvas.height.min(max_side)))
+            }
+        }
+    }
+
+    /// Sides of what the network computes with are multiples of it.
+    #[must_use]
+    pub const fn divisor(&self) -> u32 {
+        match self {
+            Self::ShortestEdge(rule) => rule.divisor,
+            Self::Letterbox(rule) => rule.divisor,
+        }
+    }
+
+    /// Sample of the input's pixels that are not the photo's.
+    #[must_use]
+    pub const fn fill(&self) -> u8 {
+        match self {
+            Self::ShortestEdge(_) => 0,
+            Self::Letterbox(rule) => rule.letterbox.fill,
+        }
+    }
+
+    /// The graph's input for a photo resized to `working`, and where on it the photo lies.
+    pub(super) fn place(&self, working: Size) -> (Size, Region) {
+        match self {
+            Self::ShortestEdge(_) => (working, working.into()),
+            Self::Letterbox(rule) => {
+                let canvas = rule.letterbox.size();
+                let region = Region::centred(working, canvas);
+                // The reference's `PadTransform` gives the photo back where it has nothing to pad on the left and above,
+                // so a single missing column or row is zero padding, which the graph adds.
+                if region.left == 0 && region.top == 0 { (working, region) } else { (canvas, region) }
+            }
+        }
+    }
+
+    /// Everything that does not fit, one sentence each.
+    pub(super) fn faults(&self) -> Vec<&'static str> {
+        const MOST: u32 = 8192;
+        let (sound, bounded) = match self {
+            Self::ShortestEdge(size) => (
+                (
+                    size.smallest_side >= 1 && size.smallest_side <= size.min_side && size.min_side <= size.max_side,
+                    "`input.size` needs 1 ≤ smallest_side ≤ min_side ≤ max_side and divisor ≥ 1",
+                ),
+                (size.max_side <= MOST, "`input.size.max_side` is above 8192"),
+            ),
+            Self::Letterbox(size) => {
+                let canvas = size.letterbox.size();
+                (
+                    (canvas.short_side() >= 1, "`input.size` needs a letterbox of at least 1×1 and divisor ≥ 1"),
+                    (canvas.long_side() <= MOST, "`input.size.letterbox` is above 8192 pixels a side"),
+                )
+            }
+        };
+        let sound = (sound.0 && self.divisor() >= 1, sound.1);
+        [sound, bounded].into_iter().filter(|(holds, _)| !holds).map(|(_, fault)| fault).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::{FILE_NAME, Geometry, Manifest};
+    use serde_json::{Value, json};
+
+    fn nano() -> Value {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano").join(FILE_NAME);
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    fn with_size(size: Value) -> Result<Manifest, serde_json::Error> {
+        let mut manifest = nano();
+        manifest["input"]["size"] = size;
+        serde_json::from_value(manifest)
+    }
+
+    fn lip() -> Value {
+        json!({"letterbox": {"width": 384, "height": 512, "fill": 128}, "divisor": 32})
+    }
+
+    #[test]
+    fn both_size_rules_are_read_and_written() {
+        for size in [nano()["input"]["size"].clone(), lip()] {
+            let manifest = with_size(size.clone()).unwrap();
+            assert_eq!(manifest.faults(), Vec::<String>::new());
+            assert_eq!(serde_json::to_value(manifest.input.size).unwrap(), size);
+        }
+    }
+
+    #[test]
+    fn a_size_rule_that_is_neither_is_told_in_a_sentence() {
+        let mut unknown = lip();
+        unknown["min_side"] = 3.into();
+        let mut bright = lip();
+        bright["letterbox"]["fill"] = 256.into();
+        let shortest = json!({"min_side": 4, "max_side": 8, "smallest_side": 4, "divisor": 4});
+        let mut wider = shortest.clone();
+        wider["width"] = 3.into();
+        for (size, fault) in [
+            (unknown, "`input.size`: unknown field `min_side`, expected `letterbox` or `divisor`"),
+            (bright, "`input.size`: invalid value: integer `256`, expected u8"),
+            (json!({"letterbox": {"width": 3, "fill": 0}, "divisor": 4}), "`input.size`: missing field `height`"),
+            (json!({"min_side": 4, "max_side": 8, "divisor": 4}), "`input.size`: missing field `smallest_side`"),
+            (wider, "`input.size`: unknown field `width`"),
+        ] {
+            let error = with_size(size).unwrap_err().to_string();
+            assert!(error.starts_with(fault), "{error}");
+        }
+    }
+
+    #[test]
+    fn faults_of_size_rules() {
+        let letterbox = |width: u32, divisor: u32| json!({"letterbox": {"width": width, "height": 512, "fill": 128}, "divisor": divisor});
+        let shortest = |smallest: u32, max: u32| json!({"min_side": 64, "max_side": max, "smallest_side": smallest, "divisor": 32});
+        for (size, fault) in [
+            (letterbox(0, 32), "`input.size` needs a letterbox of at least 1×1 and divisor ≥ 1"),
+            (letterbox(384, 0), "`input.size` needs a letterbox of at least 1×1 and divisor ≥ 1"),
+            (letterbox(8193, 32), "`input.size.letterbox` is above 8192 pixels a side"),
+            (letterbox(384, 6), "`input.size.divisor` is not a multiple of `outputs.stride`"),
+            (shortest(65, 128), "`input.size` needs 1 ≤ smallest_side ≤ min_side ≤ max_side and divisor ≥ 1"),
+            (shortest(32, 8193), "`input.size.max_side` is above 8192"),
+        ] {
+            assert_eq!(with_size(size).unwrap().faults(), [fault]);
+        }
+    }
+
+    /// Where ModelScope's `center_to_target_size_test` puts photos: its canvas and the upper left corner of its box.
+    #[test]
+    fn letterboxed_photos_lie_where_the_reference_puts_them() {
+        let manifest = with_size(lip()).unwrap();
+        for (photo, corner, input) in [
+            ((1920, 1080), (0, 148), (384, 512)),
+            ((1080, 1920), (48, 0), (384, 512)),
+            ((384, 600), (28, 0), (384, 512)),
+            ((101, 151), (141, 180), (384, 512)),
+            ((383, 300), (0, 106), (384, 512)),
+            ((382, 512), (1, 0), (384, 512)),
+            ((384, 512), (0, 0), (384, 512)),
+            // Nothing to pad on the left and above: not padded at all.
+            ((383, 512), (0, 0), (383, 512)),
+            ((384, 511), (0, 0), (384, 511)),
+            ((767, 1024), (0, 0), (383, 512)),
+        ] {
+            let working = manifest.input.size.native(Size::new(photo.0, photo.1));
+            let geometry = manifest.geometry(working);
+            let expected = Geometry {
+                input: Size::new(input.0, input.1),
+                photo: Region { left: corner.0, top: corner.1, size: working },
+                padded: Size::new(384, 512),
+                mask: Size::new(96, 128),
+            };
+            assert_eq!(geometry, expected, "{photo:?}");
+        }
+    }
+}
