@@ -12,6 +12,8 @@ CARGO ?= cargo
 VENV := .venv
 # pip and python of the tools' own environment; tests find `.venv` themselves.
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+# PyTorch and the exporter, for `export` and `test-model` only.
+MODEL_VENV := .venv-model
 
 # Where cargo builds, whoever chose it.
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
@@ -139,9 +141,41 @@ $(LICENCES)/crates.txt: Cargo.lock scripts/crate_licences.py
 build-HttpFunction build-S3Function: lambda
 	@cp -R $(PACKAGE)/. "$(ARTIFACTS_DIR)"
 
+# --- models -----------------------------------------------------------------------------------------------------
+
+# Debian's PyTorch is small and belongs to /usr/bin/python3, whatever python3 comes first; else PyPI's.
+DEBIAN_PYTHON := /usr/bin/python3
+
+$(MODEL_VENV)/bin/python:
+	$(say) "making a Python environment in $(MODEL_VENV)"
+	@if $(DEBIAN_PYTHON) -c 'import torch, venv, ensurepip' 2>/dev/null; then \
+		$(DEBIAN_PYTHON) -m venv --system-site-packages $(MODEL_VENV); \
+	else \
+		$(PYTHON) -m venv $(MODEL_VENV); \
+	fi || { rm -rf $(MODEL_VENV); echo "Python's venv module is missing: install it (Debian, Ubuntu: python3-venv) and run make again." >&2; exit 1; }
+
+$(MODEL_VENV)/exporter: model/export/pyproject.toml model/export/tests/requirements-judge.txt | $(MODEL_VENV)/bin/python
+	$(say) "installing the exporter (a minute; without Debian's python3-torch, PyPI's takes several)"
+	@pip='$(MODEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet'; \
+	$(MODEL_VENV)/bin/python -c 'import torch' 2>/dev/null || $$pip install torch==2.8.0; \
+	$$pip install --editable 'model/export[dev]'; \
+	$$pip install --no-deps --requirement model/export/tests/requirements-judge.txt
+	@touch $@
+
+# `make export` never replaces the packaged model unless told to.
+EXPORTED := $(if $(filter file,$(origin MODEL)),model/m2fp-r101,$(MODEL))
+
+.PHONY: export checkpoint-named
+export: checkpoint-named $(MODEL_VENV)/exporter ## a model folder of M2FP's weights (CHECKPOINT=DIR MODEL=model/m2fp-r101 ARGS='--portable')
+	$(say) "exporting $(CHECKPOINT) to $(EXPORTED)"
+	@$(MODEL_VENV)/bin/python -m m2fp_export export --checkpoint '$(CHECKPOINT)' --out '$(EXPORTED)' $(ARGS)
+
+checkpoint-named:
+	@[ -n '$(CHECKPOINT)' ] || { echo 'Which weights? make export CHECKPOINT=DIR; model/export/README.md says where they come from.' >&2; exit 2; }
+
 # --- check ------------------------------------------------------------------------------------------------------
 
-.PHONY: test test-rust test-python lint lint-rust lint-python lint-template bench fuzz
+.PHONY: test test-rust test-python test-model lint lint-rust lint-python lint-template bench bench-m2fp fuzz
 test: test-rust test-python ## all tests, end-to-end ones included
 
 test-rust: runtime tools ## tests of the crate, those under the Lambda emulator included
@@ -151,6 +185,15 @@ test-rust: runtime tools ## tests of the crate, those under the Lambda emulator 
 test-python: runtime tools ## tests of the template, the scripts and the packaging
 	$(say) "running the Python tests"
 	@$(VENV)/bin/python -m pytest -q
+
+# Spinning threads of OpenMP would take the cores from ONNX Runtime's.
+test-model: runtime $(MODEL_VENV)/exporter ## tests of the exporter, exactness against ModelScope's code included
+	$(say) "checking the exporter's code"
+	@cd model/export && $(abspath $(MODEL_VENV))/bin/ruff check --quiet && $(abspath $(MODEL_VENV))/bin/ruff format --quiet --check
+	$(say) "building the judges' window (release; about five minutes the first time)"
+	@$(CARGO) build --release --locked --example raw_queries
+	$(say) "running the exporter's tests (about six minutes)"
+	@cd model/export && RAW_QUERIES=$(abspath $(TARGET_DIR))/release/examples/raw_queries OMP_WAIT_POLICY=passive $(abspath $(MODEL_VENV))/bin/python -m pytest -q
 
 lint: lint-rust lint-python lint-template ## formatting, lints, docs, licences, spelling, template
 
@@ -176,6 +219,22 @@ bench: runtime ## benchmarks: decode, post-processing, end to end
 	$(say) "running the benchmarks"
 	@$(CARGO) bench --locked
 
+BENCH_VENV := .venv-bench
+
+$(BENCH_VENV)/bench: model/export/pyproject.toml model/export/bench/requirements.txt model/export/tests/requirements-judge.txt
+	$(say) "making a Python environment with PyTorch, ONNX Runtime and OpenVINO in $(BENCH_VENV) (several GB)"
+	@$(PYTHON) -m venv $(BENCH_VENV)
+	@pip='$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --quiet'; \
+	$$pip install --requirement model/export/bench/requirements.txt --editable 'model/export[dev]'; \
+	$$pip install --no-deps --requirement model/export/tests/requirements-judge.txt
+	@touch $@
+
+# ARGS: INT8 folder and the like, see `python -m bench --help`.
+bench-m2fp: build $(BENCH_VENV)/bench ## M2FP side by side with ModelScope, ONNX Runtime and OpenVINO, into docs/benchmarks.md
+	$(say) "measuring (ten minutes; let nothing else run)"
+	@cd model/export && $(abspath $(BENCH_VENV))/bin/python -m bench --m2fp $(abspath $(M2FP)) \
+		--bootstrap $(abspath $(TARGET_DIR))/release/bootstrap --write $(abspath docs/benchmarks.md) $(ARGS)
+
 FUZZ_SECONDS ?= 30
 # Without a sanitizer libFuzzer runs on the stable compiler.
 fuzz: runtime ## every fuzz target for a short time (FUZZ_SECONDS=30 each)
@@ -191,5 +250,5 @@ fuzz: runtime ## every fuzz target for a short time (FUZZ_SECONDS=30 each)
 
 .PHONY: clean
 clean: ## remove what was built and fetched
-	rm -rf $(VENV) .runtime demo dist .aws-sam
+	rm -rf $(VENV) $(MODEL_VENV) $(BENCH_VENV) .runtime demo dist .aws-sam
 	$(CARGO) clean

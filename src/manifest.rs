@@ -42,6 +42,21 @@ pub struct Manifest {
     pub provenance: serde_json::Value,
     /// Measured accuracy: free form, shown by `/info`.
     pub accuracy: serde_json::Value,
+    /// How a float model was turned into one that computes in 8 bits; absent from float models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantization>,
+}
+
+/// Post-training quantisation, as the exporter did it. Nothing here changes how the graph is run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quantization {
+    /// Types and granularity of activations and weights, in words.
+    pub scheme: String,
+    /// The processors on which it is exact and fast, in words.
+    pub made_for: String,
+    /// How many photos the ranges of activations come from.
+    pub calibration_photos: u32,
 }
 
 /// A file of the model folder; the first listed is the graph.
@@ -225,6 +240,12 @@ impl Manifest {
             [self.time.base_ms, self.time.ns_per_pixel].into_iter().all(is_cost) && self.time.threads >= 1,
             "`time` must not be negative and needs a thread",
         );
+        require(
+            self.quantization.as_ref().is_none_or(|q| {
+                q.calibration_photos >= 1 && !q.scheme.trim().is_empty() && !q.made_for.trim().is_empty()
+            }),
+            "`quantization` needs a scheme, what it was made for, and a calibration photo",
+        );
         faults
     }
 
@@ -264,5 +285,73 @@ impl Manifest {
     #[must_use]
     pub fn digest(&self) -> &str {
         &self.files[0].sha256
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The packaged manifest with `quantization` set.
+    fn with_quantization(value: serde_json::Value) -> Result<Manifest, serde_json::Error> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano").join(FILE_NAME);
+        let mut manifest: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        manifest["quantization"] = value;
+        serde_json::from_value(manifest)
+    }
+
+    #[test]
+    fn quantization_is_optional_and_checked() {
+        let told = |scheme: &str, photos: u32| {
+            with_quantization(serde_json::json!({
+                "scheme": scheme, "made_for": "x86-64", "calibration_photos": photos
+            }))
+            .unwrap()
+        };
+        assert!(with_quantization(serde_json::Value::Null).unwrap().faults().is_empty());
+        assert!(told("static", 9).faults().is_empty());
+        for bad in [told(" ", 9), told("static", 0)] {
+            assert_eq!(bad.faults().len(), 1);
+        }
+        assert!(with_quantization(serde_json::json!({"scheme": "static"})).is_err());
+    }
+
+    /// What is said of the packaged manifest with one thing changed.
+    fn fault(change: impl FnOnce(&mut serde_json::Value)) -> String {
+        let packaged = Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano").join(FILE_NAME);
+        let mut manifest = serde_json::from_str(&std::fs::read_to_string(packaged).unwrap()).unwrap();
+        change(&mut manifest);
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(FILE_NAME), manifest.to_string()).unwrap();
+        let sentence = Manifest::read(folder.path()).unwrap_err().to_string();
+        assert!(sentence.starts_with(&folder.path().join(FILE_NAME).display().to_string()), "{sentence}");
+        assert!(!sentence.contains('\n'), "{sentence}");
+        sentence
+    }
+
+    #[test]
+    fn a_manifest_that_cannot_be_meant_is_refused_in_one_sentence() {
+        assert!(fault(|m| m["surprise"] = 1.into()).contains("`surprise`"));
+        assert!(fault(|m| m["schema"] = 2.into()).contains("`schema` is not 1"));
+        assert!(fault(|m| m["files"] = serde_json::json!([])).contains("`files` is empty"));
+        assert!(fault(|m| m["files"][0]["path"] = "../model.onnx".into()).contains("folder itself"));
+        assert!(fault(|m| m["outputs"]["stride"] = 3.into()).contains("`outputs.stride`"));
+        assert!(fault(|m| m["person_id"] = 200.into()).contains("`person_id`"));
+        assert!(fault(|m| drop(m.as_object_mut().unwrap().remove("classes"))).contains("`classes`"));
+        let both = fault(|m| {
+            m["schema"] = 2.into();
+            m["thresholds"]["nms_iou"] = 7.into();
+        });
+        assert!(both.contains("`schema`") && both.contains("`thresholds`"), "{both}");
+    }
+
+    #[test]
+    fn a_manifest_that_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        for text in ["", "{", "[]", "null"] {
+            std::fs::write(folder.path().join(FILE_NAME), text).unwrap();
+            assert!(Manifest::read(folder.path()).unwrap_err().to_string().contains(FILE_NAME));
+        }
+        assert!(Manifest::read(&folder.path().join("absent")).unwrap_err().to_string().contains("absent"));
     }
 }

@@ -23,21 +23,13 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput};
+use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::TensorElementType;
 
 /// Pixels that one task of the thread pool attends for: some tenths of a millisecond of work.
 const BLOCK: usize = 128;
 
-/// The domain with the operator, for a session's builder.
-///
-/// # Errors
-/// When the runtime cannot register it.
-pub fn domain() -> ort::Result<OperatorDomain> {
-    OperatorDomain::new("m2fp")?.add(DeformAttn)
-}
-
-struct DeformAttn;
+pub struct DeformAttn;
 
 impl Operator for DeformAttn {
     type Kernel<'attr> = DeformAttnKernel;
@@ -60,7 +52,7 @@ impl Operator for DeformAttn {
     }
 }
 
-struct DeformAttnKernel;
+pub struct DeformAttnKernel;
 
 impl Kernel for DeformAttnKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {

@@ -1,5 +1,6 @@
 //! The network behind a port: a working image in, queries out.
 
+mod add_resized;
 mod deform_attn;
 pub mod fake;
 mod heap;

@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ort::environment::Environment;
+use ort::operator::OperatorDomain;
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 use ort::value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType};
 use sha2::{Digest, Sha256};
 
+use super::add_resized::AddResized;
+use super::deform_attn::DeformAttn;
 use super::heap::TensorHeap;
-use super::{Engine, Queries, deform_attn};
+use super::{Engine, Queries};
 use crate::budget::MIB;
 use crate::error::{Error, Result};
 use crate::geometry::Size;
@@ -20,6 +23,9 @@ use crate::manifest::{Dtype, Manifest, ModelFile};
 
 /// File name of ONNX Runtime's library beside the executable and in the system.
 const LIBRARY: &str = "libonnxruntime.so";
+
+/// Domain of our own operators.
+const OPERATORS: &str = "m2fp";
 
 /// Names another library than the one beside the executable.
 const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -66,7 +72,7 @@ impl OrtEngine {
         let graph = folder.join(&manifest.files[0].path);
         let path = graph.display().to_string();
         let runtime = runtime()?;
-        let session = session_builder(&runtime.environment, threads, manifest.files.len() > 1)
+        let session = session_builder(&runtime.environment, threads, Weights::of(manifest))
             .and_then(|mut builder| builder.commit_from_file(&graph))
             .map_err(|error| LoadError::File { path: path.clone(), fault: error.to_string() })?;
         check_graph(&session, manifest).map_err(|fault| LoadError::Graph { path, fault })?;
@@ -175,8 +181,28 @@ fn library() -> PathBuf {
     if beside.is_file() { beside } else { PathBuf::from(LIBRARY) }
 }
 
-/// `mapped`: the weights lie in a file of their own, which the runtime maps.
-fn session_builder(environment: &Environment, threads: usize, mapped: bool) -> ort::Result<SessionBuilder> {
+/// How a model's weights are kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Weights {
+    /// In the graph's file: copied into whatever layout is fastest.
+    Inside,
+    /// In a file of their own, and used as it is mapped.
+    Mapped,
+    /// In a file of their own, of 8 bits: packed at load, which is small beside what a run saves.
+    Packed,
+}
+
+impl Weights {
+    fn of(manifest: &Manifest) -> Self {
+        match (manifest.files.len(), &manifest.quantization) {
+            (0 | 1, _) => Self::Inside,
+            (_, None) => Self::Mapped,
+            (_, Some(_)) => Self::Packed,
+        }
+    }
+}
+
+fn session_builder(environment: &Environment, threads: usize, weights: Weights) -> ort::Result<SessionBuilder> {
     let builder = Session::builder(environment)?
         .with_intra_threads(threads)?
         // Sleeping workers leave the CPU to the rest of the request; spinning burns the share that Lambda bills.
@@ -185,14 +211,14 @@ fn session_builder(environment: &Environment, threads: usize, mapped: bool) -> o
         .with_memory_pattern(false)?
         .with_env_allocators()?
         // What M2FP's graphs use beside the standard operators; other graphs do not ask for it.
-        .with_operators(deform_attn::domain()?)?
+        .with_operators(OperatorDomain::new(OPERATORS)?.add(DeformAttn)?.add(AddResized)?)?
         .with_execution_providers([ort::ep::CPU::default().with_arena_allocator(false).build()])?;
-    if !mapped {
+    if weights == Weights::Inside {
         return Ok(builder);
     }
-    // Both copy weights into a layout of their own, a tenth faster: mapped ones stay as they are, cost nothing to load
-    // and can be dropped and read again when memory is short.
-    Ok(builder.with_prepacking(false)?.with_disabled_optimizers("NchwcTransformer")?)
+    // The blocked convolution layout copies weights, a tenth faster. Mapped ones stay as they are: they cost nothing to
+    // load and can be dropped and read again when memory is short.
+    Ok(builder.with_disabled_optimizers("NchwcTransformer")?.with_prepacking(weights == Weights::Packed)?)
 }
 
 fn check_file(folder: &Path, file: &ModelFile) -> Result<(), LoadError> {
@@ -292,7 +318,7 @@ mod tests {
         }
         let fixture: Fixture = serde_json::from_str(include_str!("../../tests/data/deform_attn.json")).unwrap();
         let environment = &runtime().unwrap().environment;
-        let mut session = session_builder(environment, 2, false)
+        let mut session = session_builder(environment, 2, Weights::Inside)
             .unwrap()
             .commit_from_memory(include_bytes!("../../tests/data/deform_attn.onnx"))
             .unwrap();

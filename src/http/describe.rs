@@ -9,7 +9,7 @@ use super::app::App;
 use super::{headers, problem};
 use crate::budget::to_mib;
 use crate::error::{Error, Result};
-use crate::manifest::{Class, LabelMap, SizeRule, Thresholds};
+use crate::manifest::{Class, LabelMap, Quantization, SizeRule, Thresholds};
 use crate::options::OutputKind;
 use crate::pipeline::{Pipeline, Prepared};
 
@@ -51,6 +51,8 @@ struct Model<'a> {
     thresholds: Thresholds,
     provenance: &'a Value,
     accuracy: &'a Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quantization: Option<&'a Quantization>,
 }
 
 #[derive(Serialize)]
@@ -84,6 +86,7 @@ pub fn info(app: &App) -> Result<Response<Bytes>> {
             thresholds: manifest.thresholds,
             provenance: &manifest.provenance,
             accuracy: &manifest.accuracy,
+            quantization: manifest.quantization.as_ref(),
         },
         classes: &manifest.classes,
         background_id: manifest.background_id,

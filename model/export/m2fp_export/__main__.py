@@ -1,4 +1,4 @@
-"""Command line: `python -m m2fp_export {export, random, verify}`."""
+"""Command line: `python -m m2fp_export {export, quantize, random, verify}`."""
 
 import argparse
 import logging
@@ -9,11 +9,10 @@ from pathlib import Path
 
 import torch
 
-from m2fp_export import checkpoint, manifest, random_checkpoint
+from m2fp_export import checkpoint, manifest, quantize_folder, random_checkpoint
 from m2fp_export.architecture import Architecture
-from m2fp_export.errors import InputError, VerificationError
+from m2fp_export.errors import InputError, UsageError, VerificationError
 from m2fp_export.export import export
-from m2fp_export.onnx_graph import GRAPH_NAME
 from m2fp_export.variants import VARIANTS
 from m2fp_export.verify import SIZES, TOLERANCE, verify
 
@@ -28,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(os.cpu_count() or 1)
     try:
         options.run(options)
-    except (InputError, VerificationError) as error:
+    except (InputError, UsageError, VerificationError) as error:
         print(f"m2fp_export: {error}", file=sys.stderr)
         return 1
     return 0
@@ -36,7 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _export(options: argparse.Namespace) -> None:
     start = time.monotonic()
-    error = export(
+    if (options.quantize is None) != (options.calibrate is None):
+        raise UsageError("--quantize int8 and --calibrate PHOTOS belong together")
+    error, report = export(
         options.checkpoint,
         options.out,
         variant=options.variant,
@@ -46,9 +47,18 @@ def _export(options: argparse.Namespace) -> None:
         licence=options.licence,
         sizes=() if options.no_verify else SIZES,
         tolerance=options.tolerance,
+        calibration=options.calibrate,
     )
+    for line in quantize_folder.lines(report) if report else ():
+        print(line)
     verified = "not verified" if options.no_verify else f"largest relative error {error:.1e}"
     print(f"{options.out}: {verified}, {time.monotonic() - start:.0f} s")
+
+
+def _quantize(options: argparse.Namespace) -> None:
+    report = quantize_folder.quantize_folder(options.model, options.calibrate, options.out)
+    for line in quantize_folder.lines(report):
+        print(line)
 
 
 def _random(options: argparse.Namespace) -> None:
@@ -65,10 +75,8 @@ def _random(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
+    graph = manifest.check_files(options.model)
     network, _ = checkpoint.load(options.checkpoint, options.variant)
-    graph = options.model / GRAPH_NAME
-    if not graph.is_file():
-        raise InputError(options.model, f"it has no {GRAPH_NAME}")
     error = verify(network, graph, tolerance=options.tolerance)
     print(f"{options.model}: largest relative error {error:.1e}")
 
@@ -104,6 +112,17 @@ def _parser() -> argparse.ArgumentParser:
         "--licence", default=manifest.LICENCE, help="of the weights, SPDX (default: %(default)s)"
     )
     out.add_argument("--no-verify", action="store_true", help="do not compare with PyTorch")
+
+    out.add_argument("--quantize", choices=("int8",), help="compute in 8 bits")
+    out.add_argument("--calibrate", type=Path, metavar="PHOTOS", help="folder for --quantize")
+
+    small = commands.add_parser("quantize", help="make an 8-bit model folder of a float one")
+    small.set_defaults(run=_quantize)
+    small.add_argument("--model", type=Path, required=True, help="model folder")
+    small.add_argument("--out", type=Path, required=True, help="model folder to make or replace")
+    small.add_argument(
+        "--calibrate", type=Path, required=True, metavar="PHOTOS", help="folder of photos"
+    )
 
     made = commands.add_parser("random", help="make a checkpoint at random", **with_defaults)
     made.set_defaults(run=_random)

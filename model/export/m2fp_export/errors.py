@@ -12,3 +12,7 @@ class InputError(Exception):
 
 class VerificationError(Exception):
     """A graph that does not compute what the network does."""
+
+
+class UsageError(Exception):
+    """Options that contradict each other: one sentence."""

@@ -3,10 +3,14 @@
 import hashlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from m2fp_export import manifest
+from m2fp_export import manifest, photos
 from m2fp_export.checkpoint import load, weights_file
+from m2fp_export.errors import InputError
+from m2fp_export.model import M2FP
 from m2fp_export.onnx_graph import GRAPH_NAME, write_graph
+from m2fp_export.quantize_folder import Quantized, quantize_graph
 from m2fp_export.verify import SIZES, TOLERANCE, verify
 
 
@@ -21,12 +25,17 @@ def export(
     licence: str = manifest.LICENCE,
     sizes: tuple[tuple[int, int], ...] = SIZES,
     tolerance: float = TOLERANCE,
-) -> float:
-    """The largest relative error over the verified `sizes`, 0 where there are none.
+    calibration: Path | None = None,
+) -> tuple[float, dict[str, Any] | None]:
+    """The largest relative error over the verified `sizes`, 0 where there are none; and, with a
+    folder of photos to calibrate on, which makes the model one in 8 bits, the report on that.
 
     `out` changes only when all is written and verified. Raises InputError for a checkpoint that
     cannot be used, VerificationError for a graph that computes something else.
     """
+    if out.exists() and not out.is_dir():
+        raise InputError(out, "it is a file; a model is a folder")
+    paths = photos.find(calibration) if calibration else []
     network, described = load(checkpoint, variant)
     about = manifest.About(
         name or manifest.default_name(described),
@@ -38,16 +47,32 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     # Beside `out`, so that moving is renaming.
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as partial:
-        files = write_graph(network, Path(partial) / GRAPH_NAME, portable)
+        folder = Path(partial)
+        files = write_graph(network, folder / GRAPH_NAME, portable)
         error = verify(network, files[0], sizes, tolerance) if sizes else 0.0
-        description = Path(partial) / manifest.MANIFEST_NAME
-        manifest.write(manifest.build(files, described, about), description)
-        out.mkdir(exist_ok=True)
-        # While files are replaced there is no manifest: a folder is whole or is none.
-        (out / manifest.MANIFEST_NAME).unlink(missing_ok=True)
-        for file in (*files, description):
-            file.replace(out / file.name)
-    return error
+        description = folder / manifest.MANIFEST_NAME
+        built = manifest.build(files, described, about)
+        report = None
+        if paths:
+            quantized = _quantize(network, files[0], built, paths, folder)
+            files, report = quantized.files, quantized.report
+            files.append(quantized.write_report(files[0].parent))
+            built = manifest.quantized(built, files[:2], quantized.quantization)
+        manifest.write(built, description)
+        manifest.replace(out, [*files, description])
+    return error, report
+
+
+def _quantize(
+    network: M2FP, graph: Path, built: dict[str, Any], paths: list[Path], folder: Path
+) -> Quantized:
+    """What is measured is measured on the portable form: nothing else runs here."""
+    runnable = folder / "portable" / GRAPH_NAME
+    made = folder / "quantized"
+    for path in (runnable.parent, made):
+        path.mkdir()
+    write_graph(network, runnable, portable=True)
+    return quantize_graph(graph, runnable, built, paths, made)
 
 
 def _named(path: Path) -> str:

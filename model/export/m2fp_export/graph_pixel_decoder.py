@@ -10,6 +10,13 @@ from m2fp_export.graph_parts import Graph
 FEED_FORWARD_SLICES = 3
 """The encoder's hidden layer is computed for a part of the pixels at a time. It divides the pixels'
 number, which is 21 times that of the coarsest level."""
+STRIPES = 4
+"""The last 3×3 convolution is computed for a part of the rows at a time: in 8 bits ONNX Runtime
+writes each pixel's neighbourhood out, 106 MB for a 1138×640 image at once. It divides the rows'
+number, which is a multiple of 8."""
+ADD_RESIZED = "AddResized"
+"""`m2fp::AddResized`, version 1: input 0 fine, float [1, C, H, W], input 1 coarse, float
+[1, C, h, w]; output fine + coarse resized as `Resize` does with mode linear, half_pixel."""
 DECODER = "sem_seg_head.pixel_decoder"
 
 
@@ -48,7 +55,7 @@ def pixel_decoder(graph: Graph, features: list[str], portable: bool) -> Pixels:
     # Split first, added level by level: the wholes are gone while the pyramid needs its memory.
     columns = graph.node("Transpose", tokens, perm=[1, 0])
     parts = graph.split(columns, 1, levels.counts, LEVELS)
-    finest = _finest(graph, _delayed(graph, res2, tokens, levels), parts[-1], levels)
+    finest = _finest(graph, _delayed(graph, res2, tokens, levels), parts[-1], levels, portable)
     places = graph.node("Transpose", positions, perm=[1, 0])
     own = graph.split(places, 1, levels.counts, LEVELS)
     placed = [graph.node("Add", *pair) for pair in zip(own, parts, strict=True)]
@@ -164,7 +171,9 @@ def _encoder_layer(
     value = graph.linear(tokens, f"{attention}.value_proj")
     value = graph.node("Reshape", value, graph.ints(1, -1, sizes.heads, sizes.head_width))
     attend = _attend_portably if portable else _attend
-    found = attend(graph, value, offsets, logits, levels)
+    # Of its own scope, so that all else has the same names in both forms of the graph.
+    with graph.scope("attention"):
+        found = attend(graph, value, offsets, logits, levels, f"{name}/attended")
     found = graph.node("Reshape", found, graph.ints(-1, sizes.width))
     found = graph.linear(found, f"{attention}.output_proj")
     tokens = graph.layer_norm(graph.node("Add", tokens, found), f"{name}.norm1")
@@ -172,7 +181,9 @@ def _encoder_layer(
     return graph.layer_norm(graph.node("Add", tokens, added), f"{name}.norm2")
 
 
-def _attend(graph: Graph, value: str, offsets: str, logits: str, levels: _Levels) -> str:
+def _attend(
+    graph: Graph, value: str, offsets: str, logits: str, levels: _Levels, output: str
+) -> str:
     return graph.node(
         deform_attn.OP_TYPE,
         value,
@@ -181,10 +192,13 @@ def _attend(graph: Graph, value: str, offsets: str, logits: str, levels: _Levels
         levels.shapes,
         domain=deform_attn.DOMAIN,
         version=deform_attn.VERSION,
+        output=output,
     )
 
 
-def _attend_portably(graph: Graph, value: str, offsets: str, logits: str, levels: _Levels) -> str:
+def _attend_portably(
+    graph: Graph, value: str, offsets: str, logits: str, levels: _Levels, output: str
+) -> str:
     """The same by `GridSample`: any runtime has it, at the price of [M·D, S, P] floats a level."""
     sizes = graph.source.sizes
     heads, points = sizes.heads, sizes.points
@@ -221,7 +235,7 @@ def _attend_portably(graph: Graph, value: str, offsets: str, logits: str, levels
             weighed = graph.node("Mul", sampled, share)
             summed = graph.node("ReduceSum", weighed, graph.ints(3), keepdims=0)  # [M, D, S]
             total = graph.node("Add", total, summed) if total else summed
-    return graph.node("Transpose", total, perm=[2, 0, 1])
+    return graph.node("Transpose", total, perm=[2, 0, 1], output=output)
 
 
 def _feed_forward(graph: Graph, tokens: str, levels: _Levels, name: str) -> str:
@@ -234,7 +248,7 @@ def _feed_forward(graph: Graph, tokens: str, levels: _Levels, name: str) -> str:
     return graph.node("Concat", *parts, axis=0)
 
 
-def _finest(graph: Graph, res2: str, columns: str, levels: _Levels) -> str:
+def _finest(graph: Graph, res2: str, columns: str, levels: _Levels, portable: bool) -> str:
     """One step of a feature pyramid, from stride 8 to stride 4."""
     source = graph.source
     with graph.scope(f"{DECODER}.pyramid"):
@@ -243,9 +257,45 @@ def _finest(graph: Graph, res2: str, columns: str, levels: _Levels) -> str:
         lateral = graph.group_norm(lateral, f"{name}.norm")
         shape = graph.node("Concat", graph.ints(1, source.sizes.width), levels.sides[-1], axis=0)
         above = graph.node("Reshape", columns, shape)
-        # Not by the factor 2: the large result must not be there while the lateral map is normed.
-        doubled = graph.resize_to(above, lateral)
+        add = _add_resized_portably if portable else _add_resized
+        with graph.scope("sum"):
+            x = add(graph, lateral, above, f"{DECODER}.pyramid/summed")
         name = f"{DECODER}.layer_1"
-        x = graph.node("Add", doubled, lateral)
-        x = graph.conv(x, name, source[f"{name}.weight"], None, pads=[1] * 4)
+        x = _conv_by_stripes(graph, x, name)
         return graph.node("Relu", graph.group_norm(x, f"{name}.norm"))
+
+
+def _add_resized(graph: Graph, fine: str, coarse: str, output: str) -> str:
+    """`fine` + `coarse`, bilinearly at its size: no map but the sum is written."""
+    return graph.node(
+        ADD_RESIZED,
+        *(fine, coarse),
+        domain=deform_attn.DOMAIN,
+        version=deform_attn.VERSION,
+        output=output,
+    )
+
+
+def _add_resized_portably(graph: Graph, fine: str, coarse: str, output: str) -> str:
+    return graph.node("Add", graph.resize_to(coarse, fine), fine, output=output)
+
+
+def _conv_by_stripes(graph: Graph, x: str, name: str) -> str:
+    """A 3×3 convolution padded by one: each stripe reads a row more above and below."""
+    weight = graph.weight(f"{name}.weight", graph.source[f"{name}.weight"])
+    rows = graph.node("Shape", x, start=2, end=3)
+    step = graph.node("Div", rows, graph.ints(STRIPES))
+    one, axis = graph.ints(1), graph.ints(2)
+    stripes = []
+    for index in range(STRIPES):
+        first, last = index == 0, index == STRIPES - 1
+        start = graph.ints(0)
+        if not first:
+            start = graph.node("Sub", graph.node("Mul", step, graph.ints(index)), one)
+        end = rows
+        if not last:
+            end = graph.node("Add", graph.node("Mul", step, graph.ints(index + 1)), one)
+        stripe = graph.node("Slice", x, start, end, axis)
+        pads = [int(first), 1, int(last), 1]
+        stripes.append(graph.node("Conv", stripe, weight, pads=pads))
+    return graph.node("Concat", *stripes, axis=2)

@@ -9,6 +9,7 @@ from typing import Any
 
 from m2fp_export.architecture import DIVISOR, STRIDE
 from m2fp_export.configuration import Description
+from m2fp_export.errors import InputError
 from m2fp_export.onnx_graph import INPUT_NAME, OUTPUT_NAMES
 from m2fp_export.variants import BACKGROUND_ID, voc_color
 
@@ -110,10 +111,58 @@ def build(files: list[Path], described: Description, about: About) -> dict[str, 
     }
 
 
+def quantized(
+    manifest: dict[str, Any], files: list[Path], quantization: dict[str, Any]
+) -> dict[str, Any]:
+    """The manifest of the same model in 8 bits, with these files."""
+    changed = {**manifest, "files": [_file(path) for path in files]}
+    changed["quantization"] = quantization
+    graph = manifest["provenance"].get("graph")
+    if graph:
+        changed["provenance"] = {
+            **manifest["provenance"],
+            "graph": graph.replace("float32", "8 bits (see quantization.json)"),
+        }
+    weights_mb = sum(file.stat().st_size for file in files) / 2**20
+    # Weights as they lie in the file, and once more as the kernels want them.
+    changed["memory"] = {
+        **manifest["memory"],
+        "load_mb": math.ceil(2 * weights_mb) + RUNTIME_MB,
+    }
+    return changed
+
+
+def replace(folder: Path, files: list[Path]) -> None:
+    """Move files into `folder`, the manifest last: a folder is whole or is none."""
+    folder.mkdir(exist_ok=True)
+    (folder / MANIFEST_NAME).unlink(missing_ok=True)
+    for file in files:
+        file.replace(folder / file.name)
+
+
 def _file(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"path": path.name, "sha256": digest, "bytes": path.stat().st_size}
+
+
+def check_files(folder: Path) -> Path:
+    """The graph of a model folder whose files are those that its manifest names, or InputError."""
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise InputError(folder, f"it has no {MANIFEST_NAME}")
+    try:
+        named = json.loads(path.read_text(encoding="utf-8"))["files"]
+        expected = [(folder / entry["path"], entry["sha256"]) for entry in named]
+        graph = expected[0][0]
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(path, f"it is no manifest ({type(error).__name__}: {error})") from error
+    for file, digest in expected:
+        if not file.is_file():
+            raise InputError(folder, f"it has no {file.name}")
+        if _file(file)["sha256"] != digest:
+            raise InputError(file, f"its sha256 is not the one that {MANIFEST_NAME} names")
+    return graph
 
 
 def write(manifest: dict[str, Any], path: Path) -> None:

@@ -1,6 +1,6 @@
 """Builds an ONNX graph node by node, and writes it with its weights as a file to be mapped."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -105,21 +105,30 @@ class GraphBuilder:
 
         Weights lie in the order of their first use, as a run reads them.
         """
-        used = dict.fromkeys(name for node in self.nodes for name in node.input)
-        ordered = [name for name in used if name in self.weights]
-        data = path.with_name(path.name + ".data")
-        with data.open("wb") as file:
-            tensors = [_tensor(name, self.weights[name], file, data.name) for name in ordered]
-        graph = helper.make_graph(self.nodes, "m2fp", inputs, outputs, tensors)
+        graph = helper.make_graph(self.nodes, "m2fp", inputs, outputs)
         model = helper.make_model(
             graph,
             producer_name=producer,
             ir_version=IR_VERSION,
             opset_imports=[helper.make_opsetid(d, v) for d, v in self.domains.items()],
         )
-        onnx.save(model, str(path))
-        onnx.checker.check_model(str(path))
-        return data
+        return save(model, self.weights, path)
+
+
+def save(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]], path: Path) -> Path:
+    """Write a graph to `path`, and of its weights the large ones to the file beside it, whose path
+    it returns. They lie in the order of their first use, as a run reads them; unused ones go."""
+    used = dict.fromkeys(name for node in model.graph.node for name in node.input)
+    ordered = [name for name in used if name in weights]
+    data = path.with_name(path.name + ".data")
+    del model.graph.initializer[:]
+    with data.open("wb") as file:
+        model.graph.initializer.extend(
+            _tensor(name, weights[name], file, data.name) for name in ordered
+        )
+    onnx.save(model, str(path))
+    onnx.checker.check_model(str(path))
+    return data
 
 
 def _tensor(name: str, value: NDArray[Any], file: BinaryIO, location: str) -> TensorProto:

@@ -1,7 +1,7 @@
 """Proves that ONNX Runtime computes what PyTorch does, at sizes of every kind.
 
-`m2fp::DeformAttn` runs only inside the Lambda function. So what is compared is the graph's twin
-with standard operators: the same nodes but for that one, the same weights to the byte.
+Our own operators run only inside the Lambda function. So what is compared is the graph's twin with
+standard operators: the same nodes but for those, the same weights to the byte.
 """
 
 import hashlib
@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 
 from m2fp_export import deform_attn
 from m2fp_export.errors import VerificationError
+from m2fp_export.graph_pixel_decoder import ADD_RESIZED
 from m2fp_export.model import M2FP
 from m2fp_export.onnx_graph import GRAPH_NAME, INPUT_NAME, OUTPUT_NAMES, write_graph
 
+OPERATORS = (deform_attn.OP_TYPE, ADD_RESIZED)
+"""Our own, domain `m2fp`."""
 SIZES = ((1138, 640), (480, 640), (512, 512), (131, 97), (333, 61), (1, 1))
 """(width, height): landscape, portrait, square, odd, elongated, tiny."""
 TOLERANCE = 1e-4
@@ -73,14 +76,19 @@ def relative_error(ours: NDArray[np.floating], theirs: NDArray[np.floating]) -> 
     return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
 
 
-def open_session(path: Path, threads: int = 2) -> onnxruntime.InferenceSession:
-    """A session that holds little memory: weights mapped, no arena, no patterns."""
+def open_session(
+    path: Path, threads: int = 2, prepack: bool = False
+) -> onnxruntime.InferenceSession:
+    """A session that holds little memory: weights mapped, no arena, no patterns.
+
+    prepack: copy weights into the layout of the kernels, which 8 bits need to be fast.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
-    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
@@ -91,9 +99,9 @@ def is_fused(graph: Path) -> bool:
 
 
 def check_twins(network: M2FP, fused: Path, portable: Path) -> None:
-    """Raises VerificationError unless both graphs differ in the attention alone."""
+    """Raises VerificationError unless both graphs differ in our own operators alone."""
     models = [onnx.load(str(path), load_external_data=False) for path in (fused, portable)]
-    attentions = _fused_nodes(models[0])
+    attentions = [n for n in _fused_nodes(models[0]) if n.op_type == deform_attn.OP_TYPE]
     if len(attentions) != network.sizes.encoder_layers:
         raise VerificationError(
             f"{fused}: it has {len(attentions)} nodes {deform_attn.DOMAIN}::{deform_attn.OP_TYPE} "
@@ -104,7 +112,7 @@ def check_twins(network: M2FP, fused: Path, portable: Path) -> None:
             raise VerificationError(f"{fused}: {node.name} does not have four inputs, one output")
     counts = [Counter(_signatures(model)) for model in models]
     missing = counts[0] - counts[1]
-    missing = {key: n for key, n in missing.items() if key[0] != deform_attn.OP_TYPE}
+    missing = {key: n for key, n in missing.items() if key[0] not in OPERATORS}
     if missing:
         raise VerificationError(f"{fused}: nodes that its portable twin lacks: {missing}")
     if _digest(fused) != _digest(portable):

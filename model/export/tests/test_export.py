@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from m2fp_export.manifest import About, build
 from m2fp_export.model import M2FP
 from m2fp_export.random_checkpoint import random_network, write_folder
 from m2fp_export.variants import LIP, PASCAL_PERSON_PART, VARIANTS, voc_color
+from m2fp_export.verify import verify
 
 KEYS = [
     *("schema", "name", "version", "description", "licence", "files", "input", "outputs"),
@@ -28,7 +30,7 @@ NANO = Path(__file__).parents[2] / "nano" / "model.json"
 @pytest.fixture(scope="module")
 def model(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("models") / "small"
-    assert exporting.export(folder, out, sizes=((40, 30),)) <= 1e-4
+    assert exporting.export(folder, out, sizes=((40, 30),))[0] <= 1e-4
     return out
 
 
@@ -135,6 +137,51 @@ def test_verify_command(network: M2FP, tmp_path: Path) -> None:
     arguments = ["verify", "--checkpoint", str(checkpoint), "--model", str(out)]
     assert main(arguments) == 0
     assert main([*arguments[:-1], str(tmp_path)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "spoil", "fault"),
+    [
+        ("model.onnx", lambda data: data[:-1], "sha256"),
+        ("model.onnx.data", lambda data: b"\xff" + data[1:], "sha256"),
+        ("model.json", lambda data: data[:50], "it is no manifest"),
+        ("model.json", lambda _: b"[]", "it is no manifest"),
+        ("model.json", lambda _: b'{"files": []}', "it is no manifest"),
+        ("model.json", lambda _: b'{"files": [{"path": "x.onnx", "sha256": ""}]}', "no x.onnx"),
+    ],
+)
+def test_a_folder_that_is_not_what_its_manifest_says(
+    folder: Path,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+    spoil: Callable[[bytes], bytes],
+    fault: str,
+) -> None:
+    for path in model.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / file).write_bytes(spoil((tmp_path / file).read_bytes()))
+    assert main(["verify", "--checkpoint", str(folder), "--model", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"m2fp_export: {tmp_path}") and fault in said and said.count("\n") == 1
+
+
+def test_a_manifest_of_another_graph_is_refused_by_shape(
+    folder: Path, network: M2FP, tmp_path: Path
+) -> None:
+    exporting.export(folder, tmp_path / "model", sizes=(), portable=True)
+    larger = random_network(replace(network.sizes, queries=12), seed=0)
+    with pytest.raises(VerificationError, match=r"has the shape \(1, 10, 9\), not \(1, 12, 9\)"):
+        verify(larger, tmp_path / "model/model.onnx", ((40, 30),))
+
+
+def test_a_file_is_not_replaced_by_a_folder(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    out.write_text("mine")
+    with pytest.raises(InputError, match="it is a file"):
+        exporting.export(folder, out, sizes=())
+    assert out.read_text() == "mine"
 
 
 def test_class_lists() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 import shrunken
 from m2fp_export import deform_attn
 from m2fp_export.errors import VerificationError
+from m2fp_export.graph_pixel_decoder import ADD_RESIZED
 from m2fp_export.model import M2FP
 from m2fp_export.onnx_builder import INLINE_BYTES, OPSET, PAGE
 from m2fp_export.onnx_graph import GRAPH_NAME, INPUT_NAME, OUTPUT_NAMES, write_graph
@@ -26,6 +27,7 @@ class Interpreter:
 
     def __init__(self, graph: Path, folder: Path) -> None:
         model = onnx.load(str(graph))
+        _expand_sum(model)
         self.attentions = [n for n in model.graph.node if n.op_type == deform_attn.OP_TYPE]
         for node in self.attentions:
             model.graph.node.remove(node)
@@ -54,6 +56,24 @@ class Interpreter:
             self.seen.append(inputs)
             feeds[node.output[0]] = deform_attn.attend_by_gathering(*inputs).astype(np.float32)
         return self.session.run(list(OUTPUT_NAMES), feeds)
+
+
+def _expand_sum(model: onnx.ModelProto) -> None:
+    """`m2fp::AddResized` as what it stands for."""
+    nodes = list(model.graph.node)
+    index, (fine, coarse), result = next(
+        (i, node.input, node.output[0])
+        for i, node in enumerate(nodes)
+        if node.op_type == ADD_RESIZED
+    )
+    resize = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    nodes[index : index + 1] = [
+        onnx.helper.make_node("Shape", [fine], ["fine/shape"]),
+        onnx.helper.make_node("Resize", [coarse, "", "", "fine/shape"], ["resized"], **resize),
+        onnx.helper.make_node("Add", ["resized", fine], [result]),
+    ]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""M2FP side by side: ModelScope, plain ONNX, OpenVINO, the function. `make bench-m2fp`."""

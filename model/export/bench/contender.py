@@ -1,0 +1,86 @@
+"""One contender in a process of its own: `python -m bench.contender KIND MODEL PHOTO RUNS`.
+
+Prints JSON: seconds of each run and, after each, the greatest resident set so far in MB.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+THREADS = 2
+WORKING_SIZE = (1138, 640)
+"""Width and height of a 1920×1080 photo at M2FP's native size."""
+
+
+def modelscope(folder: Path, photo: Path) -> Callable[[], object]:
+    """Photo to results: each mask of each part and person, as the pipeline gives them."""
+    import torch
+
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    import judge
+
+    torch.set_num_threads(THREADS)
+    pipeline = judge.Pipeline(folder)
+    return lambda: pipeline.results(photo)
+
+
+def onnxruntime_defaults(model: Path, photo: Path) -> Callable[[], object]:
+    """The network only; all defaults but the threads."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    session = onnxruntime.InferenceSession(str(model), options)
+    feed = {session.get_inputs()[0].name: image(photo)}
+    return lambda: session.run(None, feed)
+
+
+def openvino_f32(model: Path, photo: Path) -> Callable[[], object]:
+    return _openvino(model, photo, "f32")
+
+
+def openvino_bf16(model: Path, photo: Path) -> Callable[[], object]:
+    return _openvino(model, photo, "bf16")
+
+
+def _openvino(model: Path, photo: Path, precision: str) -> Callable[[], object]:
+    """The network only."""
+    import openvino
+
+    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": THREADS}
+    compiled = openvino.Core().compile_model(str(model), "CPU", settings)
+    pixels = image(photo)
+    return lambda: compiled([pixels])
+
+
+def image(photo: Path) -> NDArray[np.uint8]:
+    """[1, 3, 640, 1138]"""
+    with Image.open(photo) as opened:
+        resized = opened.convert("RGB").resize(WORKING_SIZE, Image.Resampling.BILINEAR)
+    return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1)[None])
+
+
+KINDS = {f.__name__: f for f in (modelscope, onnxruntime_defaults, openvino_f32, openvino_bf16)}
+
+
+def main() -> None:
+    kind, model, photo, runs = sys.argv[1:]
+    run = KINDS[kind](Path(model), Path(photo))
+    seconds, peaks = [], []
+    for _ in range(int(runs)):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(json.dumps({"seconds": seconds, "peaks_mb": peaks}))
+
+
+if __name__ == "__main__":
+    main()

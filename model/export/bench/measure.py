@@ -1,0 +1,156 @@
+"""Runs a process and says how long it took and what it held."""
+
+import json
+import os
+import re
+import subprocess
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from bench.contender import THREADS
+from bench.prepare import ROOT
+
+KILLED = -9
+MB = 2**20
+
+
+@dataclass(frozen=True)
+class Run:
+    """Of one process, from its start to its end."""
+
+    status: int
+    seconds: float
+    peak_mb: float
+    out: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """A row of the table. fault: why there are no figures."""
+
+    seconds: float = 0.0
+    peak_mb: float = 0.0
+    note: str = ""
+    fault: str = ""
+
+
+def run(command: list[str | Path], group: Path | None = None) -> Run:
+    """`group`: the memory cgroup to run in."""
+    runtime = {"ORT_DYLIB_PATH": str(ROOT / ".runtime/libonnxruntime.so")}
+    settings = {"ORT_DISABLE_TELEMETRY": "1", "M2FP_THREADS": str(THREADS), **runtime}
+    environment = {**os.environ, **settings, "OMP_NUM_THREADS": str(THREADS)}
+    text = [str(part) for part in command]
+    if group is not None:
+        # The shell enters the group and becomes the command: nothing of ours is counted.
+        enter = f'echo $$ > "{group}/cgroup.procs" && exec "$@"'
+        text = ["/bin/sh", "-c", enter, "sh", *text]
+    with TemporaryDirectory() as folder:
+        out, error = Path(folder) / "out", Path(folder) / "error"
+        with out.open("wb") as out_file, error.open("wb") as error_file:
+            start = time.perf_counter()
+            process = subprocess.Popen(
+                text, stdout=out_file, stderr=error_file, env=environment, cwd=ROOT / "model/export"
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        texts = (out.read_text(), error.read_text())
+    return Run(process.returncode, seconds, usage.ru_maxrss / 1024, *texts)
+
+
+def contender(python: str, kind: str, model: Path, photo: Path, runs: int) -> list[Result]:
+    """The first run, and the median of the rest where there are more."""
+    done = run([python, "-m", "bench.contender", kind, model, photo, str(runs)])
+    if done.status:
+        return [Result(fault=_fault(done))]
+    said = json.loads(done.out.splitlines()[-1])
+    seconds, peaks = said["seconds"], said["peaks_mb"]
+    results = [Result(seconds[0], peaks[0])]
+    if runs > 1:
+        results.append(Result(median(seconds[1:]), done.peak_mb))
+    return results
+
+
+def parse(m2fp: Path, model: Path, photo: Path, runs: int, group: Path | None = None) -> Result:
+    """`m2fp parse`, the whole process: photo to palette mask and report."""
+    done = []
+    with TemporaryDirectory() as out:
+        command = [m2fp, "parse", photo, "--model", model, "--out", out, "--output", "mask,json"]
+        for _ in range(runs):
+            if group is not None:
+                drop_from_cache(model)
+            done.append(run([*command, "--json"], group))
+            if done[-1].status:
+                return Result(fault=_fault(done[-1]))
+    report = json.loads(done[0].out.splitlines()[-1])
+    plan, network_ms = report["plan"], report["timings_ms"]["inference"]
+    note = f"{plan['working_width']}×{plan['working_height']}, network {network_ms / 1e3:.2f} s"
+    seconds = median(one.seconds for one in done)
+    return Result(seconds, max(one.peak_mb for one in done), note)
+
+
+def load_ms(m2fp: Path, model: Path) -> float:
+    """`m2fp info --timing`: checking, mapping and preparing the model."""
+    done = run([m2fp, "info", "--timing", "--model", model])
+    if done.status:
+        raise RuntimeError(_fault(done))
+    line = next(line for line in done.out.splitlines() if line.startswith("load"))
+    return float(line.split()[1])
+
+
+def package_mb(binary: Path, model: Path) -> tuple[float, float]:
+    """Of the binary, ONNX Runtime and the model: zipped, and unzipped."""
+    files = [binary, (ROOT / ".runtime/libonnxruntime.so"), *model.iterdir()]
+    with TemporaryDirectory() as folder:
+        archive = Path(folder) / "package.zip"
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as package:
+            for file in files:
+                package.write(file, file.name)
+        return archive.stat().st_size / MB, sum(file.stat().st_size for file in files) / MB
+
+
+def drop_from_cache(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+@contextmanager
+def memory_group(limit_mb: int) -> Iterator[Path | None]:
+    """A cgroup with this limit, or None where this machine lets us make none."""
+    name = f"m2fp-bench-{os.getpid()}"
+    for root, limit in (("", "memory.max"), ("memory", "memory.limit_in_bytes")):
+        group = Path("/sys/fs/cgroup") / root / name
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            # The kernel's own file, or this is no cgroup of that version.
+            with (group / limit).open("r+") as file:
+                file.write(str(limit_mb * MB))
+        except OSError:
+            group.rmdir()
+            continue
+        try:
+            yield group
+        finally:
+            group.rmdir()
+        return
+    yield None
+
+
+def _fault(done: Run) -> str:
+    if done.status == KILLED:
+        return "killed for memory"
+    lines = [line for line in done.error.splitlines() if line.strip()]
+    # Without folders: the table is published.
+    return re.sub(r"/\S*/", "", lines[-1]) if lines else f"ended with {done.status}"

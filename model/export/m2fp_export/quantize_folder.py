@@ -1,0 +1,236 @@
+"""Makes 8-bit model folders: calibrates, finds what must stay float, writes, compares, reports."""
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from m2fp_export import manifest as manifests
+from m2fp_export import onnx_builder, photos
+from m2fp_export.calibrate import Calibration, calibrate
+from m2fp_export.compare import RUINOUS, Group, Judge, one_grey_level, shares, split
+from m2fp_export.errors import InputError
+from m2fp_export.onnx_graph import GRAPH_NAME
+from m2fp_export.quantize import Topology, quantize
+from m2fp_export.verify import is_fused, open_session
+
+logger = logging.getLogger("m2fp_export")
+
+CALIBRATED = 32
+COMPARED = 8
+JUDGED = 2
+"""Photos at most, evenly spaced by name: for ranges, for the report, for each group's harm."""
+REPORT_NAME = "quantization.json"
+SCHEME = "static; activations uint8 per tensor, weights int8 of 7 bits per channel"
+MADE_FOR = "x86-64 with VNNI or with AVX2 alone: two products fit 16 bits, nothing saturates"
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """files: graph and weights. quantization: for the manifest. report: for people."""
+
+    files: list[Path]
+    quantization: dict[str, Any]
+    report: dict[str, Any]
+
+    def write_report(self, folder: Path) -> Path:
+        path = folder / REPORT_NAME
+        text = json.dumps(self.report, indent=2, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+        return path
+
+
+def quantize_graph(
+    graph: Path, runnable: Path, manifest: dict[str, Any], paths: list[Path], out: Path
+) -> Quantized:
+    """Write `graph` in 8 bits to the folder `out`.
+
+    runnable: the same graph, or its portable twin, whose tensors have the same names. Everything is
+    measured on it, in 8 bits too.
+    """
+    rule, name = manifest["input"]["size"], manifest["input"]["name"]
+    dtype = manifest["input"]["dtype"]
+    topology = Topology(onnx.load(str(graph), load_external_data=False))
+    chosen = _spaced(paths, CALIBRATED)
+    images = (photos.read(path, rule).astype(dtype) for path in chosen)
+    calibration = calibrate(runnable, name, topology.observed(), images)
+    model = onnx.load(str(runnable))
+    judge = Judge(
+        open_session(runnable), manifest, [photos.read(p, rule) for p in _spaced(paths, COMPARED)]
+    )
+    in_bytes, in_float = split(_groups(model, calibration, judge))
+    nodes = {node for group in in_bytes for node in group.nodes}
+    files = _write(onnx.load(str(graph)), calibration, nodes, out / GRAPH_NAME)
+    with TemporaryDirectory() as folder:
+        twin, _ = _write(model, calibration, nodes, Path(folder) / GRAPH_NAME)
+        compared = judge.compare(open_session(twin, prepack=True))
+    noise = judge.compare(open_session(runnable), one_grey_level)
+    quantization = {
+        "scheme": SCHEME,
+        "made_for": MADE_FOR,
+        "calibration_photos": calibration.photos,
+    }
+    report = {
+        **quantization,
+        "compared_photos": len(judge.photos),
+        "against_float": compared.as_json(manifest["classes"]),
+        "float_with_a_grey_level_of_noise": noise.as_json(manifest["classes"]),
+        "float": [_described(group) for group in in_float],
+        "eight_bits": [_described(group) for group in in_bytes],
+        "never": _never(topology),
+    }
+    return Quantized(files, quantization, report)
+
+
+def quantize_folder(model: Path, calibration: Path, out: Path) -> dict[str, Any]:
+    """A model folder `out` like `model`, in 8 bits; returns the report, which lies in it.
+
+    `out` changes only when all is written. Raises InputError.
+    """
+    manifest_path = model / manifests.MANIFEST_NAME
+    try:
+        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+        graph = model / manifest["files"][0]["path"]
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise InputError(manifest_path, f"it is no manifest ({error})") from error
+    if "quantization" in manifest:
+        raise InputError(model, "it is in 8 bits already")
+    if not graph.is_file():
+        raise InputError(model, f"it has no {graph.name}")
+    if is_fused(graph):
+        raise InputError(
+            model, "its attention runs only in the function; quantise with `export --quantize int8`"
+        )
+    paths = photos.find(calibration)
+    if out.resolve() == model.resolve():
+        raise InputError(out, "a model cannot replace itself; choose another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as partial:
+        work = Path(partial) / "work"
+        made = Path(partial) / "made"
+        made.mkdir()
+        shutil.copytree(model, work)  # instrumented copies lie beside the graph
+        quantized = quantize_graph(work / graph.name, work / graph.name, manifest, paths, made)
+        description = made / manifests.MANIFEST_NAME
+        changed = manifests.quantized(manifest, quantized.files, quantized.quantization)
+        manifests.write(changed, description)
+        manifests.replace(out, [*quantized.files, quantized.write_report(made), description])
+    return quantized.report
+
+
+def _spaced(paths: list[Path], count: int) -> list[Path]:
+    if len(paths) <= count:
+        return paths
+    return [paths[index * len(paths) // count] for index in range(count)]
+
+
+def _write(
+    model: onnx.ModelProto, calibration: Calibration, nodes: Iterable[str], path: Path
+) -> list[Path]:
+    made = quantize(model, calibration.ranges, nodes)
+    weights: dict[str, NDArray[Any]] = {
+        tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer
+    }
+    return [path, onnx_builder.save(made, weights, path)]
+
+
+def _groups(model: onnx.ModelProto, calibration: Calibration, judge: Judge) -> list[Group]:
+    """All operators that could compute in 8 bits, and the harm of each group alone."""
+    topology = Topology(model)
+    members: dict[str, list[onnx.NodeProto]] = {}
+    for node in topology.candidates():
+        members.setdefault(_place(node), []).append(node)
+    products = shares({n.name: _products(n, topology, calibration) for n in topology.candidates()})
+    weights = shares({n.name: _size(n, topology) for n in topology.candidates()})
+    few = judge.first(JUDGED)
+    groups = []
+    with TemporaryDirectory() as folder:
+        for place, nodes in members.items():
+            names = tuple(node.name for node in nodes)
+            path, _ = _write(model, calibration, names, Path(folder) / GRAPH_NAME)
+            harm = few.compare(open_session(path, prepack=True)).harm
+            logger.info("%s alone in 8 bits changes %.2f%% of labels", place, 100 * harm)
+            groups.append(
+                Group(
+                    place,
+                    names,
+                    sum(products[name] for name in names),
+                    sum(weights[name] for name in names),
+                    harm,
+                )
+            )
+    return groups
+
+
+def _place(node: onnx.NodeProto) -> str:
+    """The layer of an operator, by its weight's name or else its own, without counters."""
+    name = node.name
+    if node.input[1].endswith(".weight"):
+        name = node.input[1].removesuffix(".weight")
+    parts = [part for part in re.split(r"[./]", name) if part and not part.isdigit()]
+    return ".".join(part if part.startswith("res") else re.sub(r"\d+$", "", part) for part in parts)
+
+
+def _size(node: onnx.NodeProto, topology: Topology) -> float:
+    return float(np.prod(topology.tensors[node.input[1]].dims))
+
+
+def _products(node: onnx.NodeProto, topology: Topology, calibration: Calibration) -> float:
+    """Multiplications of a photo: the weights of an output value, times the output's values."""
+    dims = topology.tensors[node.input[1]].dims
+    own = np.prod(dims[1:]) if node.op_type == "Conv" else _inner(node, dims)
+    return float(own * calibration.values[topology.settled(node)])
+
+
+def _inner(node: onnx.NodeProto, dims: Iterable[int]) -> int:
+    first, second = dims
+    return second if any(a.name == "transB" and a.i for a in node.attribute) else first
+
+
+def _described(group: Group) -> dict[str, Any]:
+    return {
+        "operators": group.name,
+        "count": len(group.nodes),
+        "products": round(group.products, 4),
+        "weights": round(group.weights, 4),
+        "labels_changed_alone": round(group.harm, 5),
+    }
+
+
+def _never(topology: Topology) -> dict[str, int]:
+    """Operators with weights or products that have no 8-bit form here, by kind."""
+    chosen = {id(node) for node in topology.candidates()}
+    kinds = ("Conv", "Gemm", "MatMul", "Softmax", "LayerNormalization", "InstanceNormalization")
+    kinds = (*kinds, "DeformAttn", "GridSample", "Resize")
+    left = [node.op_type for node in topology.nodes if id(node) not in chosen]
+    return {kind: left.count(kind) for kind in kinds if kind in left}
+
+
+def lines(report: dict[str, Any]) -> list[str]:
+    """What is printed of a report."""
+    against, noise = report["against_float"], report["float_with_a_grey_level_of_noise"]
+    told = [
+        f"8 bits against float, {report['compared_photos']} photos: "
+        f"{against['label_agreement']:.2%} of labels agree (worst photo "
+        f"{against['worst_label_agreement']:.2%}), mean IoU {against['mean_iou']:.3f}, "
+        f"logit error {', '.join(f'{error:.3f}' for error in against['logit_error'])}",
+        f"the float model against itself with a grey level of noise: "
+        f"{noise['label_agreement']:.2%} agree",
+    ]
+    told += [f"  {name}: IoU {iou:.3f}" for name, iou in against["iou"].items()]
+    for group in report["float"]:
+        harm = f"would change {group['labels_changed_alone']:.2%} of labels"
+        if group["labels_changed_alone"] >= RUINOUS:
+            harm = "makes answers that are not numbers"
+        told.append(f"float: {group['operators']} ({group['count']}): in 8 bits it alone {harm}")
+    return told
