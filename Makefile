@@ -169,7 +169,8 @@ EXPORTED := $(if $(filter file,$(origin MODEL)),model/m2fp-r101,$(MODEL))
 export: checkpoint-named build $(MODEL_VENV)/exporter ## a model folder of M2FP's weights (CHECKPOINT=DIR MODEL=model/m2fp-r101 ARGS='--portable')
 	$(say) "exporting $(CHECKPOINT) to $(EXPORTED)"
 	@$(MODEL_VENV)/bin/python -m m2fp_export export --checkpoint '$(CHECKPOINT)' --out '$(EXPORTED)' $(ARGS)
-	@$(M2FP) optimize '$(EXPORTED)'
+	@# A float graph loads fast enough, and stays as `m2fp_export verify` knows it.
+	@$(if $(findstring --quantize,$(ARGS)),$(M2FP) optimize '$(EXPORTED)')
 
 checkpoint-named:
 	@[ -n '$(CHECKPOINT)' ] || { echo 'Which weights? make export CHECKPOINT=DIR; model/export/README.md says where they come from.' >&2; exit 2; }
