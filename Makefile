@@ -166,9 +166,10 @@ $(MODEL_VENV)/exporter: model/export/pyproject.toml model/export/tests/requireme
 EXPORTED := $(if $(filter file,$(origin MODEL)),model/m2fp-r101,$(MODEL))
 
 .PHONY: export checkpoint-named
-export: checkpoint-named $(MODEL_VENV)/exporter ## a model folder of M2FP's weights (CHECKPOINT=DIR MODEL=model/m2fp-r101 ARGS='--portable')
+export: checkpoint-named build $(MODEL_VENV)/exporter ## a model folder of M2FP's weights (CHECKPOINT=DIR MODEL=model/m2fp-r101 ARGS='--portable')
 	$(say) "exporting $(CHECKPOINT) to $(EXPORTED)"
 	@$(MODEL_VENV)/bin/python -m m2fp_export export --checkpoint '$(CHECKPOINT)' --out '$(EXPORTED)' $(ARGS)
+	@$(M2FP) optimize '$(EXPORTED)'
 
 checkpoint-named:
 	@[ -n '$(CHECKPOINT)' ] || { echo 'Which weights? make export CHECKPOINT=DIR; model/export/README.md says where they come from.' >&2; exit 2; }

@@ -4,6 +4,7 @@ mod config;
 mod files;
 mod info;
 pub mod invoke;
+mod optimize;
 mod parse;
 mod plan;
 pub mod serve;
@@ -56,6 +57,8 @@ enum Command {
     Invoke(invoke::Arguments),
     /// Show the model, its classes and the limits in force.
     Info(info::Arguments),
+    /// Optimise a model folder's graph once, for any processor, instead of at every start.
+    Optimize(optimize::Arguments),
     /// Show the settings in force.
     #[command(after_long_help = config::settings_help())]
     Config,
@@ -131,9 +134,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             config::print(&config);
             return Ok(ExitCode::SUCCESS);
         }
+        if let Command::Optimize(arguments) = &cli.command {
+            return optimize::run(arguments);
+        }
         let pipeline = pipeline(config)?;
         match cli.command {
-            Command::Config => Ok(ExitCode::SUCCESS),
+            Command::Config | Command::Optimize(_) => Ok(ExitCode::SUCCESS),
             Command::Parse(arguments) => parse::run(&pipeline, &arguments).await,
             Command::Plan(arguments) => plan::run(&pipeline, &arguments).await,
             Command::Serve(arguments) => serve::run(pipeline, &arguments).await,

@@ -7,7 +7,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use ort::environment::Environment;
 use ort::operator::OperatorDomain;
 use ort::session::Session;
-use ort::session::builder::SessionBuilder;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType};
 use sha2::{Digest, Sha256};
 
@@ -77,8 +77,29 @@ impl OrtEngine {
             .map_err(|error| LoadError::File { path: path.clone(), fault: error.to_string() })?;
         check_graph(&session, manifest).map_err(|fault| LoadError::Graph { path, fault })?;
         runtime.heap.end_run();
+        crate::sys::release_memory();
+        tracing::debug!(anonymous_mb = crate::sys::anonymous_bytes() / MIB, "the model is loaded");
         Ok(Self { session: Mutex::new(session), heap: runtime.heap, manifest: manifest.clone() })
     }
+}
+
+/// Writes to `out` what the runtime makes of `folder`'s graph before it fits it to one processor: constants folded,
+/// operators fused. Weights stay in the file where they are.
+///
+/// # Errors
+/// [`LoadError`], one sentence.
+pub fn optimize(folder: &Path, manifest: &Manifest, out: &Path) -> Result<(), LoadError> {
+    for file in &manifest.files {
+        check_file(folder, file)?;
+    }
+    let graph = folder.join(&manifest.files[0].path);
+    session_builder(&runtime()?.environment, 1, Weights::Mapped)
+        .and_then(|builder| {
+            Ok(builder.with_optimization_level(GraphOptimizationLevel::Level2)?.with_optimized_model_path(out)?)
+        })
+        .and_then(|mut builder| builder.commit_from_file(&graph))
+        .map(drop)
+        .map_err(|error| LoadError::File { path: graph.display().to_string(), fault: error.to_string() })
 }
 
 impl Engine for OrtEngine {
@@ -224,22 +245,36 @@ fn session_builder(environment: &Environment, threads: usize, weights: Weights) 
 fn check_file(folder: &Path, file: &ModelFile) -> Result<(), LoadError> {
     let path = folder.join(&file.path);
     let name = path.display().to_string();
-    let fault = |fault: String| LoadError::File { path: name.clone(), fault };
-    let length = std::fs::metadata(&path).map_err(|e| fault(e.to_string()))?.len();
+    let length =
+        std::fs::metadata(&path).map_err(|e| LoadError::File { path: name.clone(), fault: e.to_string() })?.len();
     if length != file.bytes {
-        return Err(fault(format!("it has {length} bytes where model.json says {}", file.bytes)));
+        let fault = format!("it has {length} bytes where model.json says {}", file.bytes);
+        return Err(LoadError::File { path: name, fault });
     }
-    let mut reader = std::fs::File::open(&path).map_err(|e| fault(e.to_string()))?;
+    let (_, sha256) = describe_file(&path)?;
+    if sha256 == file.sha256 { Ok(()) } else { Err(LoadError::Checksum { path: name }) }
+}
+
+/// Length and sha256, as the manifest has them.
+///
+/// # Errors
+/// [`LoadError`] when it cannot be read.
+pub fn describe_file(path: &Path) -> Result<(u64, String), LoadError> {
+    let fault = |error: std::io::Error| LoadError::File { path: path.display().to_string(), fault: error.to_string() };
+    let mut reader = std::fs::File::open(path).map_err(fault)?;
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
+    let mut length = 0;
     loop {
-        match reader.read(&mut buffer).map_err(|e| fault(e.to_string()))? {
+        match reader.read(&mut buffer).map_err(fault)? {
             0 => break,
-            n => digest.update(&buffer[..n]),
+            n => {
+                digest.update(&buffer[..n]);
+                length += n as u64;
+            }
         }
     }
-    let found = crate::hex::encode(&digest.finalize());
-    if found == file.sha256 { Ok(()) } else { Err(LoadError::Checksum { path: name }) }
+    Ok((length, crate::hex::encode(&digest.finalize())))
 }
 
 /// Compares what the graph declares with the manifest; dimensions that the graph leaves open are checked at each run.
