@@ -18,18 +18,22 @@ def answer(model: Path, photo: Path, out: Path) -> Answer:
     built = os.environ.get(EXAMPLE)
     cargo = ["cargo", "run", "--quiet", "--release", "--locked", "--example", "raw_queries", "--"]
     command = [built] if built else cargo
+    done = run(command, model, photo, out)
+    assert done.returncode == 0, done.stderr
+    return read(out)
+
+
+def run(command: list[str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     runtime = {"ORT_DYLIB_PATH": str(ROOT / ".runtime/libonnxruntime.so")}
     environment = {"ORT_DISABLE_TELEMETRY": "1", "M2FP_THREADS": "2", **runtime, **os.environ}
-    done = subprocess.run(
-        [*command, model, photo, out],
+    return subprocess.run(
+        [*command, *arguments],
         cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return read(out)
 
 
 def read(folder: Path) -> Answer:
