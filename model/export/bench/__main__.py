@@ -31,11 +31,7 @@ def main() -> int:
     weights = prepare.weights(options.work / "weights")
     plain = prepare.plain_graph(weights, options.work / "plain.onnx")
     models = {"fp32": prepare.model(weights, options.work / "fp32", options.fp32_args.split())}
-    if options.int8 is not None:
-        models["int8"] = options.int8
-    elif prepare.offers_int8():
-        calibrated = ["--quantize", "int8", "--calibrate", str(prepare.calibration_photos())]
-        models["int8"] = prepare.model(weights, options.work / "int8", calibrated)
+    models["int8"] = options.int8 or prepare.int8(weights, options.work / "int8", options.m2fp)
     rows = [*_others(weights, plain, photo, options.runs), *_ours(models, photo, options)]
     text = "\n\n".join([_machine(), _table(rows), _facts(models, options)])
     print(f"\n{text}")

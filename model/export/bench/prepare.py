@@ -64,13 +64,15 @@ def model(folder: Path, out: Path, arguments: list[str]) -> Path:
     return out
 
 
-def calibration_photos() -> Path:
-    """Where photographs are, else the folder of the astronaut's."""
-    return PHOTOS if PHOTOS.is_dir() else ROOT / ".runtime/photos"
+def int8(folder: Path, out: Path, m2fp: Path) -> Path:
+    """The same in 8 bits, as `make export` leaves it."""
+    if not (out / "model.json").exists():
+        made = model(folder, out.with_name("int8.made"), ["--quantize", "int8", *_calibration()])
+        subprocess.run([m2fp, "optimize", made], check=True, stdout=sys.stderr)
+        made.rename(out)
+    return out
 
 
-def offers_int8() -> bool:
-    command = [sys.executable, "-m", "m2fp_export", "export", "--help"]
-    return (
-        "--quantize" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    )
+def _calibration() -> list[str]:
+    """Photographs where there are some, else the astronaut."""
+    return ["--calibrate", str(PHOTOS if PHOTOS.is_dir() else ROOT / ".runtime/photos")]
