@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ort::environment::Environment;
 use ort::operator::OperatorDomain;
@@ -72,9 +72,11 @@ impl OrtEngine {
         let graph = folder.join(&manifest.files[0].path);
         let path = graph.display().to_string();
         let runtime = runtime()?;
+        let loading = loading();
         let session = session_builder(&runtime.environment, threads, Weights::of(manifest))
             .and_then(|mut builder| builder.commit_from_file(&graph))
             .map_err(|error| LoadError::File { path: path.clone(), fault: error.to_string() })?;
+        drop(loading);
         check_graph(&session, manifest).map_err(|fault| LoadError::Graph { path, fault })?;
         runtime.heap.end_run();
         crate::sys::release_memory();
@@ -93,7 +95,9 @@ pub fn optimize(folder: &Path, manifest: &Manifest, out: &Path) -> Result<(), Lo
         check_file(folder, file)?;
     }
     let graph = folder.join(&manifest.files[0].path);
-    session_builder(&runtime()?.environment, 1, Weights::Mapped)
+    let runtime = runtime()?;
+    let _loading = loading();
+    session_builder(&runtime.environment, 1, Weights::Mapped)
         .and_then(|builder| {
             Ok(builder.with_optimization_level(GraphOptimizationLevel::Level2)?.with_optimized_model_path(out)?)
         })
@@ -175,11 +179,17 @@ struct Runtime {
     heap: &'static TensorHeap,
 }
 
+/// Held while the runtime or a session is made, one at a time: the first session brings the domain of our operators,
+/// and the runtime does not guard against two that do.
+fn loading() -> MutexGuard<'static, ()> {
+    static LOADING: Mutex<()> = Mutex::new(());
+    LOADING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// On the library found first: `ORT_DYLIB_PATH`, beside the executable, the system's.
 fn runtime() -> Result<&'static Runtime, LoadError> {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    static LOADING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _loading = loading();
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime);
     }
@@ -353,6 +363,7 @@ mod tests {
         }
         let fixture: Fixture = serde_json::from_str(include_str!("../../tests/data/deform_attn.json")).unwrap();
         let environment = &runtime().unwrap().environment;
+        let _loading = loading();
         let mut session = session_builder(environment, 2, Weights::Inside)
             .unwrap()
             .commit_from_memory(include_bytes!("../../tests/data/deform_attn.onnx"))
@@ -372,6 +383,16 @@ mod tests {
         assert!(error < 1e-5, "{error}");
         let refused = run(vec![1; fixture.shapes.1.len()]).unwrap_err().to_string();
         assert!(refused.contains("does not add up"), "{refused}");
+    }
+
+    #[test]
+    fn sessions_may_be_asked_for_at_once() {
+        let (folder, manifest) = nano();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| OrtEngine::load(&folder, &manifest, 1).unwrap());
+            }
+        });
     }
 
     #[test]
