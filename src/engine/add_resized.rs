@@ -10,10 +10,10 @@
 //! Resized as ONNX's `Resize` does with `mode=linear`, `half_pixel`: a pixel's centre lies at
 //! `(index + ½) · coarse side / fine side − ½` of the coarse map, held inside it.
 
-use std::sync::{Mutex, PoisonError};
-
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::TensorElementType;
+
+use super::kernel::{fill_chunks, input};
 
 pub struct AddResized;
 
@@ -41,8 +41,7 @@ pub struct AddResizedKernel;
 
 impl Kernel for AddResizedKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let input = |index| context.input(index)?.ok_or_else(|| ort::Error::new("an input is missing"));
-        let (fine, coarse) = (input(0)?, input(1)?);
+        let (fine, coarse) = (input(context, 0)?, input(context, 1)?);
         let (fine_shape, fine) = fine.try_extract_tensor::<f32>()?;
         let (coarse_shape, coarse) = coarse.try_extract_tensor::<f32>()?;
         let (&[1, channels, height, width], &[1, coarse_channels, coarse_height, coarse_width]) =
@@ -59,13 +58,10 @@ impl Kernel for AddResizedKernel {
             context.output(0, fine_shape.to_vec())?.ok_or_else(|| ort::Error::new("the output is missing"))?;
         let (_, output) = output.try_extract_tensor_mut::<f32>()?;
         let [plane, coarse_plane] = [height * width, coarse_height * coarse_width].map(|area| area as usize);
-        // Each plane is one task's alone, so its lock is always free.
-        let planes: Vec<Mutex<&mut [f32]>> = output.chunks_mut(plane).map(Mutex::new).collect();
-        context.par_for(planes.len(), 0, |channel| {
-            let mut output = planes[channel].lock().unwrap_or_else(PoisonError::into_inner);
+        fill_chunks(context, output, plane, |channel, output| {
             let fine = &fine[channel * plane..][..plane];
             let coarse = &coarse[channel * coarse_plane..][..coarse_plane];
-            add_plane(&mut output, fine, coarse, coarse_width as usize, &rows, &columns);
+            add_plane(output, fine, coarse, coarse_width as usize, &rows, &columns);
         })
     }
 }

@@ -21,10 +21,10 @@
 //! A pixel outside its level counts as zero. As standard operators each layer writes every sample and every product,
 //! `[Q, points]` of them; here a sum is finished in registers and nothing is written but the output.
 
-use std::sync::{Mutex, PoisonError};
-
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::TensorElementType;
+
+use super::kernel::{fill_chunks, input};
 
 /// Pixels that one task of the thread pool attends for: some tenths of a millisecond of work.
 const BLOCK: usize = 128;
@@ -56,7 +56,7 @@ pub struct DeformAttnKernel;
 
 impl Kernel for DeformAttnKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let input = |index| context.input(index)?.ok_or_else(|| ort::Error::new("an input is missing"));
+        let input = |index| input(context, index);
         let (value, offsets, logits, shapes) = (input(0)?, input(1)?, input(2)?, input(3)?);
         let (value_shape, value) = value.try_extract_tensor::<f32>()?;
         let (offsets_shape, offsets) = offsets.try_extract_tensor::<f32>()?;
@@ -75,12 +75,7 @@ impl Kernel for DeformAttnKernel {
             .output(0, [1, attention.pixels(), width])?
             .ok_or_else(|| ort::Error::new("the output is missing"))?;
         let (_, output) = output.try_extract_tensor_mut::<f32>()?;
-        // Each block is one task's alone, so its lock is always free.
-        let blocks: Vec<Mutex<&mut [f32]>> = output.chunks_mut(BLOCK * width).map(Mutex::new).collect();
-        context.par_for(blocks.len(), 0, |block| {
-            let mut output = blocks[block].lock().unwrap_or_else(PoisonError::into_inner);
-            attention.attend(block * BLOCK, &mut output);
-        })
+        fill_chunks(context, output, BLOCK * width, |block, output| attention.attend(block * BLOCK, output))
     }
 }
 

@@ -4,6 +4,7 @@ mod add_resized;
 mod deform_attn;
 pub mod fake;
 mod heap;
+mod kernel;
 pub mod ort;
 
 use crate::error::Result;

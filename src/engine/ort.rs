@@ -66,10 +66,7 @@ impl OrtEngine {
     /// # Errors
     /// [`LoadError`], one sentence.
     pub fn load(folder: &Path, manifest: &Manifest, threads: usize) -> Result<Self, LoadError> {
-        for file in &manifest.files {
-            check_file(folder, file)?;
-        }
-        let graph = folder.join(&manifest.files[0].path);
+        let graph = checked_graph(folder, manifest)?;
         let path = graph.display().to_string();
         let runtime = runtime()?;
         let loading = loading();
@@ -91,10 +88,7 @@ impl OrtEngine {
 /// # Errors
 /// [`LoadError`], one sentence.
 pub fn optimize(folder: &Path, manifest: &Manifest, out: &Path) -> Result<(), LoadError> {
-    for file in &manifest.files {
-        check_file(folder, file)?;
-    }
-    let graph = folder.join(&manifest.files[0].path);
+    let graph = checked_graph(folder, manifest)?;
     let runtime = runtime()?;
     let _loading = loading();
     session_builder(&runtime.environment, 1, Weights::Mapped)
@@ -250,6 +244,14 @@ fn session_builder(environment: &Environment, threads: usize, weights: Weights) 
     // The blocked convolution layout copies weights, a tenth faster. Mapped ones stay as they are: they cost nothing to
     // load and can be dropped and read again when memory is short.
     Ok(builder.with_disabled_optimizers("NchwcTransformer")?.with_prepacking(weights == Weights::Packed)?)
+}
+
+/// The graph's path, after every file of the model was checked.
+fn checked_graph(folder: &Path, manifest: &Manifest) -> Result<PathBuf, LoadError> {
+    for file in &manifest.files {
+        check_file(folder, file)?;
+    }
+    Ok(folder.join(&manifest.files[0].path))
 }
 
 fn check_file(folder: &Path, file: &ModelFile) -> Result<(), LoadError> {

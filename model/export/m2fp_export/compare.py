@@ -98,11 +98,7 @@ def compared(
         either += np.bincount(a.ravel(), minlength=256) + np.bincount(b.ravel(), minlength=256)
         either -= inside
     errors = [
-        [
-            float(np.linalg.norm(o - t) / max(np.linalg.norm(t), 1e-12))
-            for t, o in zip(a, b, strict=True)
-        ]
-        for a, b in zip(theirs, ours, strict=True)
+        [_error(o, t) for t, o in zip(a, b, strict=True)] for a, b in zip(theirs, ours, strict=True)
     ]
     return Comparison(
         sum(equal) / sum(sizes),

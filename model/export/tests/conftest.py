@@ -7,6 +7,7 @@ import torch
 
 import shrunken
 from m2fp_export.architecture import Architecture
+from m2fp_export.export import export
 from m2fp_export.model import M2FP
 from m2fp_export.random_checkpoint import random_network, write_folder
 from m2fp_export.variants import CIHP, PASCAL_PERSON_PART
@@ -40,3 +41,13 @@ def full_folder(full_network: M2FP, tmp_path_factory: pytest.TempPathFactory) ->
     path = tmp_path_factory.mktemp("resnet101")
     write_folder(full_network, path, CIHP)
     return path
+
+
+@pytest.fixture(scope="module", params=["fused", "portable"])
+def model(
+    request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Of the module's `checkpoint`, a model folder of either form that the function can serve."""
+    out = tmp_path_factory.mktemp("models") / request.param
+    export(checkpoint, out, portable=request.param == "portable", sizes=())
+    return out

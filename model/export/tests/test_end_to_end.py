@@ -16,7 +16,6 @@ import lean_reference
 import photos
 from answers import Answer, Tolerance, assert_same
 from m2fp_export.architecture import Architecture
-from m2fp_export.export import export
 from m2fp_export.random_checkpoint import random_network, read_photos, write_folder
 from m2fp_export.variants import CIHP
 
@@ -89,16 +88,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def theirs(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Theirs:
     return Theirs(checkpoint, tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture(scope="module", params=["fused", "portable"])
-def model(
-    request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """A model folder of either form that the function can serve."""
-    out = tmp_path_factory.mktemp("models") / request.param
-    export(checkpoint, out, portable=request.param == "portable", sizes=())
-    return out
 
 
 @pytest.mark.parametrize("name", SIZES)

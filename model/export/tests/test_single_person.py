@@ -17,7 +17,6 @@ import judge
 import photos
 from answers import LABELS_AGREEING, relative_error
 from m2fp_export.architecture import Architecture
-from m2fp_export.export import export
 from m2fp_export.random_checkpoint import random_network, read_photos, write_folder
 from m2fp_export.variants import LIP
 
@@ -74,15 +73,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def theirs(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Theirs:
     return Theirs(checkpoint, tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture(scope="module", params=["fused", "portable"])
-def model(
-    request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    out = tmp_path_factory.mktemp("models") / request.param
-    export(checkpoint, out, portable=request.param == "portable", sizes=())
-    return out
 
 
 @pytest.mark.parametrize("name", SIZES)
