@@ -15,10 +15,10 @@ use crate::parsing;
 use crate::render::collect;
 use crate::render::report::PlanSection;
 
-/// Decode and resample, per photo pixel and thread: baseline JPEG without SIMD, measured by `make bench`.
-const DECODE_NS_PER_PIXEL: f64 = 25.0;
-/// Post-processing and palette PNG, per photo pixel and thread, measured by `make bench`.
-const POSTPROCESS_NS_PER_PIXEL: f64 = 60.0;
+/// Decode and resample, per photo pixel: a 16-bit PNG, the slowest that streams, measured by `make bench`.
+const DECODE_NS_PER_PIXEL: f64 = 20.0;
+/// Palette PNG, per photo pixel, measured by `make bench`.
+const ENCODE_NS_PER_PIXEL: f64 = 2.0;
 
 /// What will be done with one photo, and why.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -175,9 +175,9 @@ impl Planner<'_> {
         let measured_cpus = f64::from(time.threads);
         let inference_ms = time.run_ms(padded.area()) * measured_cpus / cpus.min(measured_cpus);
         let photo_ms = photo.area() as f64 / 1e6;
-        let post_ms = POSTPROCESS_NS_PER_PIXEL * photo_ms / cpus;
-        let decode_ms = DECODE_NS_PER_PIXEL * photo_ms / cpus.min(1.0);
-        (inference_ms + post_ms + decode_ms).ceil() as u64
+        let post_ms = time.post_ns_per_pixel * photo_ms / cpus;
+        let codec_ms = (DECODE_NS_PER_PIXEL + ENCODE_NS_PER_PIXEL) * photo_ms / cpus.min(1.0);
+        (inference_ms + post_ms + codec_ms).ceil() as u64
     }
 
     /// Time that loading the model takes, milliseconds.

@@ -28,16 +28,17 @@ PERSON_SCORE = 0.1
 NMS_IOU = 0.7
 """ModelScope's values for `image-human-parsing`, and the IoU from which two persons are one."""
 
-SESSION_MB = 22
-"""Anonymous memory of a loaded session without its weights. Float weights are mapped; 8-bit ones
-are packed once, and what was mapped is not needed again."""
+SESSION_MB = 52
+"""Of a loaded session and the runtime's library, beside the weights. Float weights are mapped; 8-bit
+ones are packed once, and what was mapped is not needed again."""
 BASE_MB = 2
 BYTES_PER_PIXEL = 195
 PORTABLE_BYTES_PER_PIXEL = 340
 BASE_MS = 100
 NS_PER_PIXEL = 4000
 THREADS = 2
-"""Measured at 1138×640 inside the function, with ONNX Runtime 1.31, and rounded up."""
+"""Measured at 1138×640 with ONNX Runtime 1.31, and rounded up: what a model is taken to need until
+`m2fp calibrate` measures it."""
 
 
 @dataclass(frozen=True)
