@@ -171,6 +171,8 @@ export: checkpoint-named build $(MODEL_VENV)/exporter ## a model folder of M2FP'
 	@$(MODEL_VENV)/bin/python -m m2fp_export export --checkpoint '$(CHECKPOINT)' --out '$(EXPORTED)' $(ARGS)
 	@# A float graph loads fast enough, and stays as `m2fp_export verify` knows it.
 	@$(if $(findstring --quantize,$(ARGS)),$(M2FP) optimize '$(EXPORTED)')
+	$(say) "measuring what it takes"
+	@$(M2FP) calibrate '$(EXPORTED)'
 
 checkpoint-named:
 	@[ -n '$(CHECKPOINT)' ] || { echo 'Which weights? make export CHECKPOINT=DIR; model/export/README.md says where they come from.' >&2; exit 2; }

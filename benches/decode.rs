@@ -2,6 +2,7 @@
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
+use m2fp::blob::Blob;
 use m2fp::geometry::{Orientation, Size};
 use m2fp::image::header::{self, Header};
 use m2fp::image::resample::Resampler;
@@ -17,7 +18,7 @@ fn main() {
 /// A photograph of this size, enlarged from `make runtime`'s.
 fn photo(size: Size) -> Rgb8 {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/.runtime/photos/astronaut.png");
-    let bytes = std::fs::read(path).expect("`make runtime` fetches the photo");
+    let bytes = Blob::from(std::fs::read(path).expect("`make runtime` fetches the photo"));
     let header = header::read(&bytes, u64::MAX).expect("a PNG");
     decode::resized(&bytes, &header, size).expect("a PNG")
 }
@@ -47,9 +48,10 @@ fn png(size: Size) -> Vec<u8> {
 fn bench(bencher: Bencher<'_, '_>, bytes: &[u8], orientation: Orientation) {
     let header = Header { orientation, ..header::read(bytes, u64::MAX).expect("a header") };
     let target = header.upright().shortest_edge(640, 1333);
+    let source = Blob::from(bytes);
     bencher
         .counter(ItemsCount::new(header.stored.area()))
-        .bench_local(|| decode::resized(bytes, &header, target).expect("an image"));
+        .bench_local(|| decode::resized(&source, &header, target).expect("an image"));
 }
 
 #[divan::bench(sample_count = 20)]

@@ -28,7 +28,7 @@ fn photo(root: &Path) -> Bytes {
     let png = std::fs::read(root.join(".runtime/photos/astronaut.png")).expect("`make runtime` fetches the photo");
     let header = m2fp::image::header::read(&png, u64::MAX).unwrap();
     let size = m2fp::geometry::Size::new(1920, 1080);
-    let rgb = m2fp::image::decode::resized(&png, &header, size).unwrap();
+    let rgb = m2fp::image::decode::resized(&png.into(), &header, size).unwrap();
     let mut jpeg = mozjpeg::Compress::new(mozjpeg::ColorSpace::JCS_RGB);
     jpeg.set_size(size.width as usize, size.height as usize);
     let mut writer = jpeg.start_compress(Vec::new()).unwrap();
@@ -49,7 +49,8 @@ fn main() {
     let mut reports: Vec<_> = (0..=RUNS)
         .map(|_| {
             runtime.block_on(async {
-                let prepared = pipeline.prepare(Source::Bytes(photo.clone()), options.clone(), &context).await.unwrap();
+                let prepared =
+                    pipeline.prepare(Source::Bytes(photo.clone().into()), options.clone(), &context).await.unwrap();
                 pipeline.run(prepared, &context).await.unwrap().report
             })
         })

@@ -2,11 +2,13 @@
 //!
 //! `limit` is the smallest of the function's memory size, the setting, the cgroup's limit and physical memory.
 //! What the model's load, the process itself and a safety margin leave of it is the budget that requests share:
-//! each reserves its plan's predicted bytes before it allocates and gives them back when it ends.
+//! each reserves its plan's predicted bytes before it allocates and gives them back when it ends, but for those of its
+//! answers, which it gives back when they are sent.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
@@ -15,11 +17,11 @@ use crate::manifest::Manifest;
 /// 2^20 bytes.
 pub const MIB: u64 = 1 << 20;
 
-/// Kept free for what no constant predicts: allocator slack, stacks, the runtime's own buffers.
-const MARGIN_BYTES: u64 = 24 * MIB;
+/// Kept free for what no constant predicts: allocator slack, stacks, buffers of connections.
+pub const MARGIN_BYTES: u64 = 16 * MIB;
 
 /// What the process holds at start is rounded up to this, so that every container predicts the same for the same photo.
-const PROCESS_STEP_BYTES: u64 = 16 * MIB;
+const PROCESS_STEP_BYTES: u64 = 8 * MIB;
 
 /// Granularity of the account.
 const UNIT_BYTES: u64 = 64 * 1024;
@@ -36,7 +38,32 @@ pub struct Budget {
 /// Bytes reserved for one request; dropping it gives them back.
 #[derive(Debug)]
 pub struct Reservation {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Reservation {
+    /// Gives back all but `bytes`.
+    pub fn shrink_to(&mut self, bytes: u64) {
+        let surplus = self.permit.num_permits().saturating_sub(units(bytes, true));
+        drop(self.permit.split(surplus));
+    }
+
+    /// `bytes` that hold their share of the account for as long as any clone of them lives.
+    #[must_use]
+    pub fn keep(self: &Arc<Self>, bytes: Vec<u8>) -> Bytes {
+        Bytes::from_owner(Kept { bytes, _reservation: Arc::clone(self) })
+    }
+}
+
+struct Kept {
+    bytes: Vec<u8>,
+    _reservation: Arc<Reservation>,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Budget {
@@ -80,7 +107,7 @@ impl Budget {
         let wanted = u32::try_from(units(bytes, true)).unwrap_or(u32::MAX);
         let acquire = Arc::clone(&self.units).acquire_many_owned(wanted);
         match tokio::time::timeout(max_wait, acquire).await {
-            Ok(Ok(permit)) => Ok(Reservation { _permit: permit }),
+            Ok(Ok(permit)) => Ok(Reservation { permit }),
             Ok(Err(closed)) => Err(Error::internal(closed)),
             Err(_) => Err(Error::Busy { retry_after: max_wait.max(Duration::from_secs(1)) }),
         }
@@ -102,4 +129,42 @@ pub const fn to_mib(bytes: u64) -> u64 {
 fn units(bytes: u64, up: bool) -> usize {
     let units = if up { bytes.div_ceil(UNIT_BYTES) } else { bytes / UNIT_BYTES };
     usize::try_from(units).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        Manifest::read(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn answers_hold_their_share_until_they_are_gone() {
+        let budget = Budget::new(512 * MIB, 0, &manifest());
+        let free = || budget.units.available_permits();
+        let all = free();
+        let mut reservation = budget.reserve(100 * MIB, Duration::ZERO).await.unwrap();
+        assert_eq!(free(), all - units(100 * MIB, true));
+        reservation.shrink_to(3 * MIB);
+        assert_eq!(free(), all - units(3 * MIB, true));
+        let reservation = Arc::new(reservation);
+        let (first, second) = (reservation.keep(vec![1; 10]), reservation.keep(vec![2; 20]));
+        drop(reservation);
+        let part = second.slice(5..6);
+        drop((first, second));
+        assert_eq!(free(), all - units(3 * MIB, true));
+        drop(part);
+        assert_eq!(free(), all);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_in_time_is_busy() {
+        let budget = Budget::new(512 * MIB, 0, &manifest());
+        let most = budget.total_bytes();
+        let held = budget.reserve(most, Duration::ZERO).await.unwrap();
+        assert!(matches!(budget.reserve(1, Duration::ZERO).await, Err(Error::Busy { .. })));
+        drop(held);
+        budget.reserve(most, Duration::ZERO).await.unwrap();
+    }
 }

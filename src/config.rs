@@ -25,7 +25,12 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "memory limit in MB (2^20 bytes); the smallest of this, the function's size, the cgroup and physical memory counts",
     },
     Setting { name: "MAX_SOURCE_PIXELS", default: "200000000", meaning: "largest photo accepted, pixels" },
-    Setting { name: "MAX_BODY_BYTES", default: "20000000", meaning: "largest request body or source object, bytes" },
+    Setting { name: "MAX_BODY_BYTES", default: "20000000", meaning: "largest request body, bytes" },
+    Setting {
+        name: "MAX_OBJECT_BYTES",
+        default: "400000000",
+        meaning: "largest photo read from S3 or a file, bytes; large ones are kept in the temporary folder meanwhile",
+    },
     Setting {
         name: "OUTPUT_BUCKET",
         default: "none",
@@ -93,6 +98,7 @@ pub struct Config {
     pub lambda_memory_mb: Option<u64>,
     pub max_source_pixels: u64,
     pub max_body_bytes: u64,
+    pub max_object_bytes: u64,
     pub output_bucket: Option<String>,
     pub output_prefix: String,
     /// Always contains `Json`.
@@ -101,6 +107,8 @@ pub struct Config {
     pub bearer_token: Option<Secret>,
     pub cors_origin: Option<String>,
     pub threads: usize,
+    /// Processor time given for each second; see [`crate::sys::cpus`].
+    pub cpus: f64,
     pub preload: bool,
     pub max_wait: Duration,
     pub s3_endpoint: Option<String>,
@@ -142,12 +150,6 @@ impl Config {
             }
         }
         raw.check()
-    }
-
-    /// Greatest request body or source object, as a `usize` for buffers.
-    #[must_use]
-    pub fn max_body(&self) -> usize {
-        usize::try_from(self.max_body_bytes).unwrap_or(usize::MAX)
     }
 
     /// The memory limit in force, bytes.
@@ -250,6 +252,7 @@ impl Raw {
             lambda_memory_mb,
             max_source_pixels: self.number("MAX_SOURCE_PIXELS", 1, 1 << 40).unwrap_or(200_000_000),
             max_body_bytes: self.number("MAX_BODY_BYTES", 1, 1 << 40).unwrap_or(20_000_000),
+            max_object_bytes: self.number("MAX_OBJECT_BYTES", 1, 1 << 40).unwrap_or(400_000_000),
             output_bucket: self.text("OUTPUT_BUCKET"),
             output_prefix: self.prefix(),
             outputs: self.outputs(),
@@ -259,6 +262,7 @@ impl Raw {
             threads: self
                 .number("THREADS", 1, 256)
                 .map_or_else(|| crate::sys::threads(lambda_memory_mb), |n| n as usize),
+            cpus: crate::sys::cpus(lambda_memory_mb),
             preload: self.switch("PRELOAD"),
             max_wait: Duration::from_millis(self.number("MAX_WAIT_MS", 0, 900_000).unwrap_or(5000)),
             s3_endpoint: self.endpoint(),
@@ -295,6 +299,7 @@ mod tests {
         let documented = |name: &str| SETTINGS.iter().find(|s| s.name == name).unwrap().default;
         assert_eq!(config.max_source_pixels.to_string(), documented("MAX_SOURCE_PIXELS"));
         assert_eq!(config.max_body_bytes.to_string(), documented("MAX_BODY_BYTES"));
+        assert_eq!(config.max_object_bytes.to_string(), documented("MAX_OBJECT_BYTES"));
         assert_eq!(config.max_wait.as_millis().to_string(), documented("MAX_WAIT_MS"));
         assert_eq!(config.output_prefix, documented("OUTPUT_PREFIX"));
         assert_eq!(config.log, None);

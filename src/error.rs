@@ -97,6 +97,12 @@ impl Error {
         Self::Internal { source: source.into() }
     }
 
+    /// No room; a moment later there may be.
+    #[must_use]
+    pub fn busy() -> Self {
+        Self::Busy { retry_after: Duration::from_secs(1) }
+    }
+
     /// Whose fault it is.
     #[must_use]
     pub fn fault(&self) -> Fault {

@@ -2,6 +2,7 @@
 //!
 //! `pipeline` is the program; the doors (`http`, `lambda`, `cli`) bring it photos and carry its answers.
 
+pub mod blob;
 pub mod budget;
 pub mod cli;
 pub mod config;
@@ -14,6 +15,7 @@ pub mod image;
 pub mod lambda;
 pub mod manifest;
 pub mod options;
+pub mod pace;
 pub mod parsing;
 pub mod pipeline;
 pub mod plan;
@@ -22,3 +24,4 @@ pub mod render;
 pub mod store;
 pub mod sys;
 pub mod telemetry;
+pub mod watch;

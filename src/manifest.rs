@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
+use crate::budget::mib;
 use crate::geometry::{Region, Size};
 
 mod size;
@@ -154,16 +156,35 @@ pub struct Memory {
     pub load_mb: f64,
     /// Activations that do not depend on the size.
     pub base_mb: f64,
-    /// Activations per working pixel, bytes.
+    /// Activations per pixel of the padded input, bytes.
     pub bytes_per_pixel: f64,
+}
+
+impl Memory {
+    /// What a run takes beside its input, bytes, on an input of `pixels` after padding.
+    #[must_use]
+    pub fn run_bytes(&self, pixels: u64) -> u64 {
+        mib(self.base_mb) + (self.bytes_per_pixel * pixels as f64) as u64
+    }
+}
+
+impl Time {
+    /// What a run takes on an input of `pixels` after padding, milliseconds on [`Self::threads`] processors.
+    #[must_use]
+    pub fn run_ms(&self, pixels: u64) -> f64 {
+        self.base_ms + self.ns_per_pixel * pixels as f64 / 1e6
+    }
 }
 
 /// What the model costs in time, measured on `threads` threads.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Time {
+    /// Checking, mapping and preparing the model, once for each process.
+    #[serde(default)]
+    pub load_ms: f64,
     pub base_ms: f64,
-    /// Per working pixel.
+    /// Per pixel of the padded input.
     pub ns_per_pixel: f64,
     pub threads: u32,
 }
@@ -188,6 +209,33 @@ impl Manifest {
         let manifest: Self = serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
         let faults = manifest.faults();
         if faults.is_empty() { Ok(manifest) } else { Err(error(faults.join("; "))) }
+    }
+
+    /// `text`, a manifest, with other constants; everything else stays as it is written.
+    ///
+    /// # Errors
+    /// When it is no JSON object with both.
+    pub fn with_constants(text: &str, memory: &Memory, time: &Time) -> serde_json::Result<String> {
+        #[derive(Deserialize)]
+        struct Constants<'a> {
+            #[serde(borrow)]
+            memory: &'a RawValue,
+            #[serde(borrow)]
+            time: &'a RawValue,
+        }
+        let old: Constants<'_> = serde_json::from_str(text)?;
+        let place = |old: &RawValue| {
+            let start = old.get().as_ptr() as usize - text.as_ptr() as usize;
+            start..start + old.get().len()
+        };
+        let mut changes = [(place(old.memory), object_text(memory)?), (place(old.time), object_text(time)?)];
+        // The later first, so that the earlier's place stays.
+        changes.sort_unstable_by_key(|(place, _)| std::cmp::Reverse(place.start));
+        let mut text = text.to_owned();
+        for (place, new) in changes {
+            text.replace_range(place, &new);
+        }
+        Ok(text)
     }
 
     /// Everything that does not fit; empty when the manifest is sound.
@@ -237,7 +285,8 @@ impl Manifest {
             "`memory` must not be negative",
         );
         require(
-            [self.time.base_ms, self.time.ns_per_pixel].into_iter().all(is_cost) && self.time.threads >= 1,
+            [self.time.load_ms, self.time.base_ms, self.time.ns_per_pixel].into_iter().all(is_cost)
+                && self.time.threads >= 1,
             "`time` must not be negative and needs a thread",
         );
         require(
@@ -288,6 +337,11 @@ impl Manifest {
     }
 }
 
+/// An object as it stands in a manifest, one level in.
+fn object_text(value: &impl Serialize) -> serde_json::Result<String> {
+    Ok(serde_json::to_string_pretty(value)?.replace('\n', "\n  "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -314,6 +368,26 @@ mod tests {
             assert_eq!(bad.faults().len(), 1);
         }
         assert!(with_quantization(serde_json::json!({"scheme": "static"})).is_err());
+    }
+
+    #[test]
+    fn constants_change_and_nothing_else() {
+        let text =
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano/model.json")).unwrap();
+        let memory = Memory { load_mb: 1.0, base_mb: 2.5, bytes_per_pixel: 3.0 };
+        let time = Time { load_ms: 4.0, base_ms: 5.0, ns_per_pixel: 6.0, threads: 7 };
+        let changed = Manifest::with_constants(&text, &memory, &time).unwrap();
+        let (mut old, mut new): (serde_json::Value, serde_json::Value) =
+            (serde_json::from_str(&text).unwrap(), serde_json::from_str(&changed).unwrap());
+        assert_eq!(new["memory"], serde_json::json!({"load_mb": 1.0, "base_mb": 2.5, "bytes_per_pixel": 3.0}));
+        assert_eq!(new["time"]["threads"], 7);
+        for value in [&mut old, &mut new] {
+            value["memory"].take();
+            value["time"].take();
+        }
+        assert_eq!(old, new);
+        assert_eq!(Manifest::with_constants(&changed, &memory, &time).unwrap(), changed);
+        assert!(Manifest::with_constants("{}", &memory, &time).is_err());
     }
 
     /// What is said of the packaged manifest with one thing changed.

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
-use crate::budget::{Budget, to_mib};
+use crate::blob::Blob;
+use crate::budget::{Budget, Reservation, to_mib};
 use crate::config::Config;
 use crate::engine::ort::OrtEngine;
 use crate::engine::{Engine, Queries};
@@ -18,6 +19,7 @@ use crate::image::header::{self, Header};
 use crate::image::{Planar8, decode};
 use crate::manifest::Manifest;
 use crate::options::{Options, OutputKind};
+use crate::pace::Pace;
 use crate::parsing::{self, BAND_ROWS, Found, View};
 use crate::plan::{Decision, Plan, Planner};
 use crate::render::collect::{self, Collected, Collectors};
@@ -25,11 +27,12 @@ use crate::render::overlay::{OverlayLabels, overlay_size};
 use crate::render::report::{Counted, ImageSection, MemorySection, ModelSection, Report, TimingsSection};
 use crate::store::{ObjectRef, ObjectStore};
 use crate::sys;
+use crate::watch::Watch;
 
 /// Where a photo comes from.
 #[derive(Debug, Clone)]
 pub enum Source {
-    Bytes(Bytes),
+    Bytes(Blob),
     Object(ObjectRef),
 }
 
@@ -60,7 +63,9 @@ pub struct Context {
 
 /// A photo with its plan, nothing decoded yet.
 pub struct Prepared {
-    pub bytes: Bytes,
+    pub bytes: Blob,
+    /// Of the bytes, lower-case hexadecimal.
+    pub sha256: String,
     pub header: Header,
     pub options: Options,
     pub decision: Decision,
@@ -84,6 +89,17 @@ pub struct Outcome {
     pub report: Report,
     /// In the order asked for; `Json` is not among them: it is the report.
     pub outputs: Vec<Rendered>,
+    reservation: Arc<Reservation>,
+}
+
+impl Outcome {
+    /// The report as JSON.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub fn json(&self, report: &Report) -> Result<Bytes> {
+        serde_json::to_vec(report).map(|bytes| self.reservation.keep(bytes)).map_err(Error::internal)
+    }
 }
 
 /// Everything a container keeps between requests.
@@ -93,6 +109,7 @@ pub struct Pipeline {
     pub budget: Budget,
     pub store: Option<Arc<dyn ObjectStore>>,
     engine: OnceCell<Arc<dyn Engine>>,
+    pace: Pace,
 }
 
 impl Pipeline {
@@ -107,7 +124,7 @@ impl Pipeline {
             tracing::debug!(%error, "the thread pool was made before");
         }
         let budget = Budget::new(config.memory_limit_bytes(), sys::anonymous_bytes(), &manifest);
-        Ok(Self { config, manifest: Arc::new(manifest), budget, store, engine: OnceCell::new() })
+        Ok(Self { config, manifest: Arc::new(manifest), budget, store, engine: OnceCell::new(), pace: Pace::default() })
     }
 
     /// As [`Self::new`] with an engine already at hand: for tests.
@@ -119,7 +136,14 @@ impl Pipeline {
         engine: Arc<dyn Engine>,
     ) -> Self {
         let budget = Budget::new(config.memory_limit_bytes(), sys::anonymous_bytes(), &manifest);
-        Self { config, manifest: Arc::new(manifest), budget, store, engine: OnceCell::new_with(Some(engine)) }
+        Self {
+            config,
+            manifest: Arc::new(manifest),
+            budget,
+            store,
+            engine: OnceCell::new_with(Some(engine)),
+            pace: Pace::default(),
+        }
     }
 
     /// The loaded model; the first call loads it, callers meanwhile wait for that one.
@@ -152,8 +176,9 @@ impl Pipeline {
     pub async fn prepare(&self, source: Source, options: Options, context: &Context) -> Result<Prepared> {
         let bytes = self.fetch(source).await?;
         let header = header::read(&bytes, self.config.max_source_pixels)?;
-        let decision = self.planner().decide(&header, bytes.len() as u64, &options);
-        let etag = self.etag(&bytes, &options, &decision.plan);
+        let sha256 = bytes.sha256();
+        let decision = self.planner().decide(&header, decode::source_bytes(&bytes, &header), &options);
+        let etag = self.etag(&sha256, &options, &decision.plan);
         tracing::info!(
             request_id = context.request_id,
             format = ?header.format,
@@ -162,7 +187,10 @@ impl Pipeline {
             admitted = decision.refusal.is_none(),
             "planned"
         );
-        Ok(Prepared { bytes, header, options, decision, etag })
+        for warning in &decision.plan.warnings {
+            tracing::warn!(request_id = context.request_id, warning, "planned");
+        }
+        Ok(Prepared { bytes, sha256, header, options, decision, etag })
     }
 
     /// Runs a prepared photo: decodes, infers, parses, renders.
@@ -171,51 +199,64 @@ impl Pipeline {
     /// The plan's refusal; `Deadline` when it would not end, or did not end, in time; `Busy` when other requests hold
     /// the memory; `Undecodable`.
     pub async fn run(&self, prepared: Prepared, context: &Context) -> Result<Outcome> {
-        let Prepared { bytes, header, options, decision, etag } = prepared;
+        let Prepared { bytes, header, options, decision, etag, .. } = prepared;
         let Decision { plan, refusal } = decision;
         if let Some(refusal) = refusal {
             return Err(refusal);
         }
-        context.require(Duration::from_millis(plan.predicted_ms))?;
+        let expected = self.pace.expect(Duration::from_millis(plan.predicted_ms));
+        let load = if self.is_loaded() { 0 } else { self.planner().load_ms() };
+        context.require(expected + Duration::from_millis(load))?;
         let start = Instant::now();
         let engine = self.engine(context).await?;
         let max_wait = context.remaining().map_or(self.config.max_wait, |left| left.min(self.config.max_wait));
         let reservation = self.budget.reserve(plan.request_bytes, max_wait).await?;
-        context.require(Duration::from_millis(plan.predicted_ms))?;
-        let work = Work { bytes, header, options, plan, etag, manifest: self.manifest.clone(), start };
+        context.require(expected)?;
+        let predicted = Duration::from_millis(plan.predicted_ms);
+        let work = Work {
+            bytes,
+            header,
+            options,
+            plan,
+            etag,
+            manifest: self.manifest.clone(),
+            context: context.clone(),
+            start,
+        };
         let done = blocking(move || {
-            sys::reset_peak();
-            let outcome = work.run(&*engine);
+            let run = Instant::now();
+            let made = work.run_watched(&*engine);
             sys::release_memory();
-            // Held until the memory is really free, also when nobody waits for the answer any more.
-            drop(reservation);
-            outcome
+            // On failure held until here: until the memory is really free, also when nobody waits for the answer any more.
+            made.map(|made| (made.keep(reservation), run.elapsed()))
         });
-        match context.remaining() {
+        let done = match context.remaining() {
             None => done.await,
             Some(left) => tokio::time::timeout(left, done).await.unwrap_or_else(|_| Err(past_deadline())),
-        }
+        };
+        let (outcome, measured) = done?;
+        self.pace.observe(predicted, measured);
+        Ok(outcome)
     }
 
-    async fn fetch(&self, source: Source) -> Result<Bytes> {
+    async fn fetch(&self, source: Source) -> Result<Blob> {
         match source {
             Source::Bytes(bytes) => Ok(bytes),
             Source::Object(at) => {
                 let store = self.store.as_ref().ok_or_else(|| Error::bad_request("no object store is configured"))?;
-                Ok(store.get(&at, self.config.max_body_bytes).await?.body)
+                Ok(store.get(&at, self.config.max_object_bytes).await?.body)
             }
         }
     }
 
     fn planner(&self) -> Planner<'_> {
-        Planner { manifest: &self.manifest, budget: &self.budget, threads: self.config.threads }
+        Planner { manifest: &self.manifest, budget: &self.budget, threads: self.config.threads, cpus: self.config.cpus }
     }
 
-    fn etag(&self, bytes: &[u8], options: &Options, plan: &Plan) -> String {
-        let mut digest = Sha256::new();
-        digest.update(Sha256::digest(bytes));
-        digest.update(format!("{} {} {}", self.manifest.digest(), options.canonical(), plan.working));
-        format!("\"{}\"", hex::encode(&digest.finalize()[..16]))
+    fn etag(&self, sha256: &str, options: &Options, plan: &Plan) -> String {
+        let facts = format!("{sha256} {} {} {}", self.manifest.digest(), options.canonical(), plan.working);
+        let digest = Sha256::digest(facts);
+        format!("\"{}\"", hex::encode(&digest[..16]))
     }
 }
 
@@ -224,6 +265,11 @@ impl Context {
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Ends work whose deadline is over: nobody waits for it any more.
+    fn on_time(&self) -> Result<()> {
+        if self.remaining() == Some(Duration::ZERO) { Err(past_deadline()) } else { Ok(()) }
     }
 
     /// Refuses work that would not end before the deadline.
@@ -252,19 +298,63 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 
 /// One admitted request's work, on one blocking thread.
 struct Work {
-    bytes: Bytes,
+    bytes: Blob,
     header: Header,
     options: Options,
     plan: Plan,
     etag: String,
     manifest: Arc<Manifest>,
+    context: Context,
     start: Instant,
 }
 
+/// An encoded output, its share of the account not yet settled.
+type Picture = (OutputKind, Vec<u8>);
+
+/// What a run made, its share of the account not yet settled.
+struct Made {
+    plan: Plan,
+    etag: String,
+    report: Report,
+    pictures: Vec<Picture>,
+}
+
+impl Made {
+    /// Gives back what the run took, but for what the answers hold until they are sent.
+    fn keep(self, mut reservation: Reservation) -> Outcome {
+        let Self { plan, etag, report, pictures } = self;
+        // The report as it is, and as the text it becomes.
+        let report_bytes = 2 * report.json_bytes();
+        reservation.shrink_to(pictures.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>() + report_bytes);
+        let reservation = Arc::new(reservation);
+        let rendered = |(kind, bytes): Picture| Rendered {
+            kind,
+            content_type: kind.content_type(),
+            bytes: reservation.keep(bytes),
+        };
+        Outcome { plan, etag, report, outputs: pictures.into_iter().map(rendered).collect(), reservation }
+    }
+}
+
 impl Work {
-    fn run(self, engine: &dyn Engine) -> Result<Outcome> {
+    /// Runs, and says in the report and in the log what it took.
+    fn run_watched(self, engine: &dyn Engine) -> Result<Made> {
+        let watch = Watch::start();
+        let (request_id, predicted, limit) =
+            (self.context.request_id.clone(), self.plan.predicted_peak_bytes, self.plan.limit_bytes);
+        let made = self.run(engine);
+        let peak = watch.end();
+        peak.log(&request_id, predicted, limit);
+        made.map(|mut made| {
+            made.report.memory = Some(MemorySection { peak_rss_mb: to_mib(peak.rss_bytes), limit_mb: to_mib(limit) });
+            made
+        })
+    }
+
+    fn run(self, engine: &dyn Engine) -> Result<Made> {
         let mut clock = Clock::default();
         let image = clock.time(|t| &mut t.decode, || decode::resized(&self.bytes, &self.header, self.plan.working))?;
+        self.context.on_time()?;
         let geometry = self.plan.geometry;
         let planes = clock.time(
             |t| &mut t.preprocess,
@@ -272,13 +362,14 @@ impl Work {
         );
         let queries = clock.time(|t| &mut t.inference, || engine.infer(&planes))?;
         drop(planes);
+        self.context.on_time()?;
         let (found, collected) = self.parse(&queries, &mut clock)?;
         drop(queries);
         let persons = found.persons.len();
         let (pictures, counted) = self.finish(collected, &mut clock)?;
         let report = self.report(counted, &mut clock);
         tracing::info!(persons, total_ms = clock.timings.total, "parsed");
-        Ok(Outcome { plan: self.plan, etag: self.etag, report, outputs: pictures })
+        Ok(Made { plan: self.plan, etag: self.etag, report, pictures })
     }
 
     /// The two passes over the logits.
@@ -288,7 +379,10 @@ impl Work {
         let view = View::new(queries, plan.geometry.padded, plan.geometry.photo, plan.photo)?;
         let found = parsing::find(&view, manifest, self.options.score, BAND_ROWS);
         let mut collectors = Collectors::new(plan.photo, manifest, &found, &self.options)?;
-        parsing::bands(&view, manifest, &found, BAND_ROWS, &mut |band| collectors.push(band))?;
+        parsing::bands(&view, manifest, &found, BAND_ROWS, &mut |band| {
+            self.context.on_time()?;
+            collectors.push(band)
+        })?;
         let collected = collectors.finish(manifest, &found)?;
         clock.timings.encode += milliseconds(collected.encoding);
         clock.timings.postprocess += milliseconds(start.elapsed().saturating_sub(collected.encoding));
@@ -296,7 +390,7 @@ impl Work {
     }
 
     /// The pictures in the order asked for; overlay and cut-out decode the photo again.
-    fn finish(&self, mut collected: Collected, clock: &mut Clock) -> Result<(Vec<Rendered>, Counted)> {
+    fn finish(&self, mut collected: Collected, clock: &mut Clock) -> Result<(Vec<Picture>, Counted)> {
         let mut pictures = Vec::new();
         for &kind in &self.options.outputs {
             let bytes = match kind {
@@ -312,9 +406,7 @@ impl Work {
                     .map(|people| clock.time(|t| &mut t.encode, || collect::cut_out(&self.bytes, &self.header, people)))
                     .transpose()?,
             };
-            if let Some(bytes) = bytes {
-                pictures.push(Rendered { kind, content_type: kind.content_type(), bytes: bytes.into() });
-            }
+            pictures.extend(bytes.map(|bytes| (kind, bytes)));
         }
         Ok((pictures, collected.counted))
     }
@@ -343,10 +435,7 @@ impl Work {
             persons: counted.persons,
             outputs: Vec::new(),
             timings_ms: Some(clock.timings),
-            memory: Some(MemorySection {
-                peak_rss_mb: to_mib(sys::peak_rss_bytes()),
-                limit_mb: to_mib(self.plan.limit_bytes),
-            }),
+            memory: None,
             warnings,
             source: None,
             options: None,

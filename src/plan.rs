@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use crate::budget::{Budget, mib, to_mib};
+use crate::budget::{Budget, to_mib};
 use crate::error::{Error, Limit};
 use crate::geometry::Size;
 use crate::image::decode;
@@ -57,11 +57,15 @@ pub struct Decision {
 pub struct Planner<'a> {
     pub manifest: &'a Manifest,
     pub budget: &'a Budget,
+    /// Threads that are started.
     pub threads: usize,
+    /// Processor time given for each second: fewer than the threads, a part of one even, where a function's memory buys
+    /// no more.
+    pub cpus: f64,
 }
 
 impl Planner<'_> {
-    /// Plans a photo whose source is `source_bytes` long.
+    /// Plans a photo whose source takes `source_bytes` of memory.
     #[must_use]
     pub fn decide(&self, header: &Header, source_bytes: u64, options: &Options) -> Decision {
         let photo = header.upright();
@@ -148,8 +152,7 @@ impl Planner<'_> {
         let logits = geometry.mask.area() * u64::from(self.manifest.outputs.queries) * 4;
         // The resized photo is at most as large as the input that it is put on.
         let input = geometry.input.area() * 3 * (1 + self.input_element_bytes());
-        let memory = &self.manifest.memory;
-        let activations = mib(memory.base_mb) + (memory.bytes_per_pixel * geometry.input.area() as f64) as u64;
+        let activations = self.manifest.memory.run_bytes(geometry.padded.area());
         let post = logits
             + parsing::bytes(&geometry, photo, self.manifest, parsing::BAND_ROWS)
             + collect::collectors_bytes(photo, self.manifest, options);
@@ -166,11 +169,22 @@ impl Planner<'_> {
 
     fn predicted_ms(&self, photo: Size, working: Size) -> u64 {
         let time = &self.manifest.time;
-        let input = self.manifest.geometry(working).input;
-        let inference_ms = time.base_ms + time.ns_per_pixel * input.area() as f64 / 1e6;
-        let speedup = self.threads.min(time.threads as usize) as f64 / f64::from(time.threads);
-        let post_ms = POSTPROCESS_NS_PER_PIXEL * photo.area() as f64 / 1e6 / self.threads as f64;
-        (inference_ms / speedup + post_ms + DECODE_NS_PER_PIXEL * photo.area() as f64 / 1e6).ceil() as u64
+        let cpus = self.cpus.min(self.threads as f64);
+        let padded = self.manifest.geometry(working).padded;
+        // More processors than it was measured with are not known to help.
+        let measured_cpus = f64::from(time.threads);
+        let inference_ms = time.run_ms(padded.area()) * measured_cpus / cpus.min(measured_cpus);
+        let photo_ms = photo.area() as f64 / 1e6;
+        let post_ms = POSTPROCESS_NS_PER_PIXEL * photo_ms / cpus;
+        let decode_ms = DECODE_NS_PER_PIXEL * photo_ms / cpus.min(1.0);
+        (inference_ms + post_ms + decode_ms).ceil() as u64
+    }
+
+    /// Time that loading the model takes, milliseconds.
+    #[must_use]
+    pub fn load_ms(&self) -> u64 {
+        // One thread does it.
+        (self.manifest.time.load_ms / self.cpus.min(1.0)).ceil() as u64
     }
 }
 
@@ -275,7 +289,7 @@ mod tests {
 
     fn decide_for(manifest: &Manifest, limit_mb: u64, header: &Header, options: &Options) -> Decision {
         let budget = Budget::new(limit_mb * MIB, 10 * MIB, manifest);
-        Planner { manifest, budget: &budget, threads: 2 }.decide(header, 1 << 20, options)
+        Planner { manifest, budget: &budget, threads: 2, cpus: 2.0 }.decide(header, 1 << 20, options)
     }
 
     #[test]
@@ -318,11 +332,10 @@ mod tests {
         let lowered = decide(4096, large, "max_side=200").plan;
         assert_eq!((lowered.working, lowered.geometry.input), (Size::new(200, 112), Size::new(384, 512)));
         assert_eq!(lowered.reason, "max_side=200 asked for");
-        let (memory, time, area) = (&manifest.memory, &manifest.time, f64::from(384 * 512));
-        let activations = mib(memory.base_mb) + (memory.bytes_per_pixel * area) as u64;
+        let activations = manifest.memory.run_bytes(384 * 512);
         for plan in [plan, lowered, decide(4096, small, "").plan] {
             assert!(plan.request_bytes >= activations, "{plan:?}");
-            assert!(plan.predicted_ms as f64 >= time.base_ms + time.ns_per_pixel * area / 1e6, "{plan:?}");
+            assert!(plan.predicted_ms as f64 >= manifest.time.run_ms(384 * 512), "{plan:?}");
         }
 
         // Too little memory: refused, since no size is smaller; what it names is enough.

@@ -151,7 +151,7 @@ impl Work {
     /// The work of a prepared photo. Call before the pipeline takes the photo.
     #[must_use]
     pub fn of(source: &Source, prepared: &Prepared, manifest: &Manifest) -> Self {
-        let digest = sha256(&prepared.bytes);
+        let digest = prepared.sha256.clone();
         let section = match source {
             Source::Bytes(bytes) => SourceSection::Bytes { bytes: bytes.len() as u64, sha256: digest },
             Source::Object(at) => object_section(at, Some(digest)),

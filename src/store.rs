@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::blob::Blob;
 use crate::error::Result;
 
 /// Where an object is. `version_id` and `etag` pin a read to one version.
@@ -41,7 +42,7 @@ pub struct ObjectMeta {
 #[derive(Debug, Clone)]
 pub struct Object {
     pub meta: ObjectMeta,
-    pub body: Bytes,
+    pub body: Blob,
 }
 
 /// An object to write.
@@ -64,7 +65,7 @@ pub trait ObjectStore: Send + Sync {
     async fn head(&self, at: &ObjectRef) -> Result<ObjectMeta>;
 
     /// Reads an object whose size does not exceed `max_bytes`; the size is checked before the body is read, and the
-    /// read never holds more. Larger is `TooLarge` with `Limit::Body`.
+    /// read never keeps more. Larger is `TooLarge` with `Limit::Body`.
     async fn get(&self, at: &ObjectRef, max_bytes: u64) -> Result<Object>;
 
     /// Writes an object whole, with an integrity checksum.

@@ -1,7 +1,11 @@
 //! What the operating system says and does: memory figures, processors, the allocator.
 //! Linux only where `/proc` and cgroups are read; elsewhere each figure is simply not known.
 
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
+
+use memmap2::{Mmap, UncheckedAdvice};
 
 use crate::budget::MIB;
 
@@ -24,6 +28,12 @@ pub fn anonymous_bytes() -> u64 {
     status_bytes("RssAnon:").unwrap_or(0)
 }
 
+/// Resident set of this process now, bytes.
+#[must_use]
+pub fn resident_bytes() -> u64 {
+    status_bytes("VmRSS:").unwrap_or(0)
+}
+
 /// Greatest resident set since the start or the last [`reset_peak`], bytes.
 #[must_use]
 pub fn peak_rss_bytes() -> u64 {
@@ -44,6 +54,15 @@ pub fn threads(lambda_memory_mb: Option<u64>) -> usize {
     let given = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let bought = lambda_memory_mb.map_or(usize::MAX, |mb| mb.div_ceil(LAMBDA_MB_PER_VCPU) as usize);
     given.min(bought).max(1)
+}
+
+/// Processor time that this process is given for each second: its processors, a cgroup's quota, and on Lambda the share
+/// that the memory buys, which may be a part of one.
+#[must_use]
+pub fn cpus(lambda_memory_mb: Option<u64>) -> f64 {
+    let given = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
+    let bought = lambda_memory_mb.map(|mb| mb as f64 / LAMBDA_MB_PER_VCPU as f64);
+    [bought, cgroup_cpus()].into_iter().flatten().fold(given, f64::min).max(0.01)
 }
 
 /// Settles what must be settled before anything else runs; the first line of every `main`, before threads exist.
@@ -95,6 +114,30 @@ pub fn release_memory() {
     }
 }
 
+/// Maps a file to read it. For files of our own that nobody changes any more, and that have no name by which somebody
+/// else could.
+///
+/// # Errors
+/// The system's.
+pub fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the caller's file is not written to or cut short while it is mapped (above), so the bytes do not change.
+    #[allow(unsafe_code)]
+    unsafe {
+        Mmap::map(file)
+    }
+}
+
+/// Unmaps the pages of a mapping that are resident now; they are read from the file again when they are touched.
+pub fn release_mapping(mapping: &Mmap) {
+    // SAFETY: `Mmap` is a mapping of a file that is never written through (`map` makes no other), so a page that is read
+    // anew holds the same bytes.
+    #[allow(unsafe_code)]
+    let advised = unsafe { mapping.unchecked_advise(UncheckedAdvice::DontNeed) };
+    if let Err(error) = advised {
+        tracing::debug!(%error, "pages of a mapping stay");
+    }
+}
+
 /// A `kB` line of `/proc/self/status`.
 fn status_bytes(name: &str) -> Option<u64> {
     kib_line(&std::fs::read_to_string("/proc/self/status").ok()?, name)
@@ -109,32 +152,80 @@ fn kib_line(text: &str, name: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// The smallest limit on the way from this process's cgroup to the root, version 2 or 1.
-fn cgroup_limit_bytes() -> Option<u64> {
-    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    groups
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.splitn(3, ':').skip(1);
-            let (controllers, path) = (fields.next()?, fields.next()?);
-            if controllers.is_empty() {
-                Some(("/sys/fs/cgroup", path, "memory.max"))
-            } else if controllers.split(',').any(|c| c == "memory") {
-                Some(("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes"))
-            } else {
-                None
-            }
-        })
-        .filter_map(|(root, path, file)| smallest_limit(Path::new(root), path, file))
-        .min()
+/// Where the kernel keeps a cgroup's figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CgroupVersion {
+    One,
+    Two,
 }
 
-fn smallest_limit(root: &Path, path: &str, file: &str) -> Option<u64> {
-    let leaf: PathBuf = root.join(path.trim_start_matches('/'));
-    leaf.ancestors()
-        .take_while(|folder| folder.starts_with(root))
-        .filter_map(|folder| std::fs::read_to_string(folder.join(file)).ok()?.trim().parse::<u64>().ok())
-        .min()
+/// This process's cgroup of `controller` and those above it, the innermost first.
+fn cgroups(controller: &str) -> Vec<(CgroupVersion, PathBuf)> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mut found = Vec::new();
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+        if controllers.is_empty() {
+            found.extend(up_to(Path::new("/sys/fs/cgroup"), path).map(|folder| (CgroupVersion::Two, folder)));
+        } else if controllers.split(',').any(|c| c == controller) {
+            let root = Path::new("/sys/fs/cgroup").join(controller);
+            found.extend(up_to(&root, path).map(|folder| (CgroupVersion::One, folder)));
+        }
+    }
+    found
+}
+
+/// The folder `path` under `root` and those above it.
+fn up_to(root: &Path, path: &str) -> impl Iterator<Item = PathBuf> {
+    let leaf = root.join(path.trim_start_matches('/'));
+    let depth = leaf.components().count() - root.components().count();
+    leaf.ancestors().take(depth + 1).map(Path::to_path_buf).collect::<Vec<_>>().into_iter()
+}
+
+fn cgroup_limit_bytes() -> Option<u64> {
+    let limit = |(version, folder): &(CgroupVersion, PathBuf)| {
+        number(&folder.join(match version {
+            CgroupVersion::One => "memory.limit_in_bytes",
+            CgroupVersion::Two => "memory.max",
+        }))
+    };
+    cgroups("memory").iter().filter_map(limit).min()
+}
+
+/// What this process's cgroup holds that cannot simply be dropped, bytes: its memory without the file pages that
+/// nobody used lately, as Kubernetes counts a working set. `None` where no cgroup limits the memory.
+#[must_use]
+pub fn cgroup_used_bytes() -> Option<u64> {
+    let (version, folder) = cgroups("memory").into_iter().next()?;
+    let (usage, droppable) = match version {
+        CgroupVersion::One => ("memory.usage_in_bytes", "total_inactive_file "),
+        CgroupVersion::Two => ("memory.current", "inactive_file "),
+    };
+    let stat = std::fs::read_to_string(folder.join("memory.stat")).ok()?;
+    let droppable: u64 = stat.lines().find_map(|line| line.strip_prefix(droppable)?.parse().ok())?;
+    Some(number(&folder.join(usage))?.saturating_sub(droppable))
+}
+
+/// Processor time that the cgroups allow for each second.
+fn cgroup_cpus() -> Option<f64> {
+    let quota = |(version, folder): &(CgroupVersion, PathBuf)| match version {
+        CgroupVersion::One => {
+            let part = number(&folder.join("cpu.cfs_quota_us"))?;
+            Some(part as f64 / number(&folder.join("cpu.cfs_period_us"))? as f64)
+        }
+        CgroupVersion::Two => {
+            let text = std::fs::read_to_string(folder.join("cpu.max")).ok()?;
+            let (part, period) = text.trim().split_once(' ')?;
+            Some(part.parse::<f64>().ok()? / period.parse::<f64>().ok()?)
+        }
+    };
+    cgroups("cpu").iter().filter_map(quota).reduce(f64::min)
+}
+
+/// A file with one number; `None` for a word ("max") and for -1, which both mean no limit.
+fn number(path: &Path) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -150,15 +241,23 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_limit_of_the_ancestors_counts() {
+    fn cgroups_are_looked_at_up_to_the_root() {
+        let folders = |path| up_to(Path::new("/r"), path).collect::<Vec<_>>();
+        assert_eq!(folders("/a/b"), ["/r/a/b", "/r/a", "/r"].map(PathBuf::from));
+        assert_eq!(folders("/"), [PathBuf::from("/r")]);
         let root = tempfile::tempdir().unwrap();
-        let leaf = root.path().join("a/b");
-        std::fs::create_dir_all(&leaf).unwrap();
-        std::fs::write(root.path().join("memory.max"), "max\n").unwrap();
-        std::fs::write(root.path().join("a/memory.max"), "1000\n").unwrap();
-        std::fs::write(leaf.join("memory.max"), "2000\n").unwrap();
-        assert_eq!(smallest_limit(root.path(), "/a/b", "memory.max"), Some(1000));
-        assert_eq!(smallest_limit(root.path(), "/", "memory.max"), None);
+        for (text, expected) in [("max\n", None), ("-1\n", None), ("1000\n", Some(1000))] {
+            std::fs::write(root.path().join("limit"), text).unwrap();
+            assert_eq!(number(&root.path().join("limit")), expected);
+        }
+        assert_eq!(number(&root.path().join("absent")), None);
+    }
+
+    #[test]
+    fn processor_time_follows_what_the_memory_buys() {
+        assert!(cpus(Some(512)) <= 512.0 / 1769.0);
+        assert!(cpus(Some(10_240)) <= 6.0);
+        assert!(cpus(None) > 0.0);
     }
 
     #[test]

@@ -49,7 +49,7 @@ async fn parse(photo: Bytes, query: &str) -> Outcome {
     let pipeline = Pipeline::new(config, None).unwrap();
     let options = Options::check(&RawOptions::from_query(query).unwrap(), &[OutputKind::Mask]).unwrap();
     let context = Context { request_id: "golden".into(), deadline: None };
-    let prepared = pipeline.prepare(Source::Bytes(photo), options, &context).await.unwrap();
+    let prepared = pipeline.prepare(Source::Bytes(photo.into()), options, &context).await.unwrap();
     pipeline.run(prepared, &context).await.unwrap()
 }
 

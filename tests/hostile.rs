@@ -35,7 +35,7 @@ impl Random {
 /// The photo's PNG twin.
 fn png_of(photo: &[u8]) -> Vec<u8> {
     let header = m2fp::image::header::read(photo, u64::MAX).unwrap();
-    let rgb = m2fp::image::decode::resized(photo, &header, header.upright()).unwrap();
+    let rgb = m2fp::image::decode::resized(&photo.into(), &header, header.upright()).unwrap();
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, rgb.size.width, rgb.size.height);
     encoder.set_color(png::ColorType::Rgb);

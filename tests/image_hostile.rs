@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 
+use m2fp::blob::Blob;
 use m2fp::error::{Error, Limit, Result};
 use m2fp::geometry::Size;
 use m2fp::image::{Rgb8, decode, header};
@@ -88,8 +89,9 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
 fn decoded(bytes: &[u8]) -> Result<Rgb8> {
     let header = header::read(bytes, MAX_PIXELS)?;
     assert!(header.stored.area() <= MAX_PIXELS && header.stored.area() > 0);
-    let resized = decode::resized(bytes, &header, Size::new(20, 15));
-    let rows = decode::rows(bytes, &header, &mut |_, row| {
+    let source = Blob::from(bytes);
+    let resized = decode::resized(&source, &header, Size::new(20, 15));
+    let rows = decode::rows(&source, &header, &mut |_, row| {
         assert_eq!(row.len(), header.upright().width as usize * 3);
         Ok(())
     });

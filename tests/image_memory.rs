@@ -10,6 +10,7 @@ mod reference;
 use std::path::Path;
 use std::process::Command;
 
+use m2fp::blob::Blob;
 use m2fp::geometry::Size;
 use m2fp::image::{decode, header};
 
@@ -29,7 +30,7 @@ fn peak() -> u64 {
 #[test]
 fn child() {
     let Some(file) = std::env::var_os(FILE) else { return };
-    let bytes = std::fs::read(&file).expect("the file");
+    let bytes = Blob::from(std::fs::read(&file).expect("the file"));
     let header = header::read(&bytes, u64::MAX).expect("a header");
     let target = header.orientation.upright(Size::new(960, 640));
     let before = peak();

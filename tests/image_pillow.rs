@@ -6,6 +6,7 @@ mod reference;
 
 use std::path::Path;
 
+use m2fp::blob::Blob;
 use m2fp::geometry::Size;
 use m2fp::image::decode;
 use m2fp::image::header::{self, Header};
@@ -36,7 +37,7 @@ fn cases(out: &Path) -> Vec<Case> {
 /// What is wrong with one case, if anything.
 fn fault(out: &Path, case: &Case) -> Result<(), String> {
     let read = |suffix: &str| std::fs::read(out.join(format!("{}{suffix}", case.name))).expect("the file was written");
-    let bytes = read("");
+    let bytes = Blob::from(read(""));
     let header = header::read(&bytes, u64::MAX).map_err(|error| error.to_string())?;
     let upright = Size::new(case.size[0], case.size[1]);
     if (header.upright(), header.orientation.exif()) != (upright, case.orientation) {
@@ -50,7 +51,7 @@ fn fault(out: &Path, case: &Case) -> Result<(), String> {
     compare("resized", &small.data, &read(".small"), tolerance)
 }
 
-fn all_rows(bytes: &[u8], header: &Header) -> Result<Vec<u8>, String> {
+fn all_rows(bytes: &Blob, header: &Header) -> Result<Vec<u8>, String> {
     let mut full = Vec::new();
     let mut next = 0;
     decode::rows(bytes, header, &mut |y, row| {

@@ -58,7 +58,7 @@ async fn the_network_sees_the_photo_in_the_middle_of_its_letterbox() {
         assert_eq!(input.size, Size::new(64, 96));
 
         let header = header::read(&file, 1 << 20).expect("a photo");
-        let resized = decode::resized(&file, &header, working).expect("a photo");
+        let resized = decode::resized(&file.clone().into(), &header, working).expect("a photo");
         for y in 0..96_usize {
             for x in 0..64_usize {
                 let inside = x.checked_sub(left).zip(y.checked_sub(top));

@@ -141,8 +141,12 @@ async fn the_adapter_keeps_the_ports_promises() {
     let store = server.store();
     upload(&store, KEY, Bytes::from_static(b"12345")).await;
     let here = at(BUCKET, KEY);
-    assert_eq!(store.get(&here, 5).await.unwrap().body, "12345");
+    assert_eq!(&*store.get(&here, 5).await.unwrap().body, b"12345");
     assert!(matches!(store.get(&here, 4).await, Err(Error::TooLarge { limit: Limit::Body, .. })));
+    // What is large goes through a temporary file.
+    let large: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    upload(&store, "large", large.clone().into()).await;
+    assert!(*store.get(&at(BUCKET, "large"), 4_000_000).await.unwrap().body == *large);
     // This server ignores `If-Match`: the ETag that comes back is compared.
     let other = ObjectRef { etag: Some("\"0123\"".to_owned()), ..here.clone() };
     assert!(matches!(store.get(&other, 5).await, Err(Error::Overtaken)));

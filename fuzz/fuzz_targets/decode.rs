@@ -7,6 +7,7 @@
 use libfuzzer_sys::fuzz_target;
 use m2fp::error::{Error, Limit};
 use m2fp::geometry::Size;
+use m2fp::blob::Blob;
 use m2fp::image::{decode, header};
 
 /// Enough for every path; more would only make damaged sizes slow.
@@ -21,12 +22,13 @@ fuzz_target!(init: std::panic::set_hook(Box::new(|panic| eprintln!("{panic}"))),
     };
     assert!((1..=MAX_PIXELS).contains(&header.stored.area()));
     let target = Size::new(16, 12);
-    match decode::resized(bytes, &header, target) {
+    let source = Blob::from(bytes);
+    match decode::resized(&source, &header, target) {
         Ok(image) => assert_eq!((image.size, image.data.len()), (target, 16 * 12 * 3)),
         Err(error) => the_clients(&error),
     }
     let mut rows = 0;
-    let result = decode::rows(bytes, &header, &mut |y, row| {
+    let result = decode::rows(&source, &header, &mut |y, row| {
         assert_eq!((y, row.len()), (rows, header.upright().width as usize * 3));
         rows += 1;
         Ok(())

@@ -1,12 +1,13 @@
 //! Which photos the arguments name, and where their outputs go.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use bytes::Bytes;
 use walkdir::WalkDir;
 
+use crate::blob::{Blob, MEMORY_BYTES, Writer};
 use crate::options::OutputKind;
 
 /// The argument that means standard input.
@@ -35,15 +36,13 @@ impl Photo {
         }
     }
 
-    pub fn read(&self) -> anyhow::Result<Bytes> {
+    /// At most `most` bytes.
+    pub fn read(&self, most: u64) -> anyhow::Result<Blob> {
         match self {
-            Self::Stdin => {
-                let mut bytes = Vec::new();
-                std::io::stdin().lock().read_to_end(&mut bytes).context("standard input")?;
-                Ok(bytes.into())
-            }
-            Self::File { path, .. } => Ok(std::fs::read(path).with_context(|| path.display().to_string())?.into()),
+            Self::Stdin => read(std::io::stdin().lock(), most),
+            Self::File { path, .. } => File::open(path).map_err(Into::into).and_then(|file| read(file, most)),
         }
+        .with_context(|| self.label())
     }
 
     /// Path of an output: beside the photo, or under `folder`; its name appends to the photo's.
@@ -57,6 +56,25 @@ impl Photo {
         let mut name = base.into_os_string();
         name.push(kind.suffix());
         name.into()
+    }
+}
+
+/// Copies what is to be read: a file of somebody else's may change while it is parsed.
+fn read(mut from: impl Read, most: u64) -> anyhow::Result<Blob> {
+    let mut blob = Writer::default();
+    let mut buffer = vec![0; MEMORY_BYTES];
+    let mut left = most;
+    loop {
+        let read = match from.read(&mut buffer) {
+            Ok(0) => return Ok(blob.finish()?),
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error.into()),
+        };
+        left = left
+            .checked_sub(read as u64)
+            .with_context(|| format!("it has more than {most} bytes, the limit of M2FP_MAX_OBJECT_BYTES"))?;
+        blob.push(&buffer[..read])?;
     }
 }
 

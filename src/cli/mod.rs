@@ -1,5 +1,6 @@
 //! The command line, one file per subcommand.
 
+mod calibrate;
 mod config;
 mod files;
 mod info;
@@ -59,6 +60,8 @@ enum Command {
     Info(info::Arguments),
     /// Optimise a model folder's graph once, for any processor, instead of at every start.
     Optimize(optimize::Arguments),
+    /// Measure what a model takes in memory and time, and write it into its manifest.
+    Calibrate(calibrate::Arguments),
     /// Show the settings in force.
     #[command(after_long_help = config::settings_help())]
     Config,
@@ -137,9 +140,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         if let Command::Optimize(arguments) = &cli.command {
             return optimize::run(arguments);
         }
+        if let Command::Calibrate(arguments) = &cli.command {
+            return calibrate::run(arguments, config.threads);
+        }
         let pipeline = pipeline(config)?;
         match cli.command {
-            Command::Config | Command::Optimize(_) => Ok(ExitCode::SUCCESS),
+            Command::Config | Command::Optimize(_) | Command::Calibrate(_) => Ok(ExitCode::SUCCESS),
             Command::Parse(arguments) => parse::run(&pipeline, &arguments).await,
             Command::Plan(arguments) => plan::run(&pipeline, &arguments).await,
             Command::Serve(arguments) => serve::run(pipeline, &arguments).await,

@@ -63,7 +63,7 @@ async fn parse_one(
 ) -> anyhow::Result<Outcome> {
     let context = context(&photo.label());
     let describe = |error: crate::error::Error| anyhow::anyhow!(error.chain());
-    let source = Source::Bytes(photo.read()?);
+    let source = Source::Bytes(photo.read(pipeline.config.max_object_bytes)?);
     let prepared = pipeline.prepare(source, options.clone(), &context).await.map_err(describe)?;
     let mut outcome = pipeline.run(prepared, &context).await.map_err(describe)?;
     for output in &outcome.outputs {

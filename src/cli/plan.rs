@@ -29,7 +29,7 @@ pub async fn run(pipeline: &Pipeline, arguments: &Arguments) -> anyhow::Result<E
     let mut failed = false;
     for photo in files::find(&arguments.paths)? {
         let label = photo.label();
-        let prepared = match photo.read() {
+        let prepared = match photo.read(pipeline.config.max_object_bytes) {
             Ok(bytes) => {
                 let source = Source::Bytes(bytes);
                 pipeline

@@ -1,8 +1,8 @@
 //! `m2fp serve`: the HTTP routes on a socket of our own.
 //!
-//! One connection is one task. Request bodies are held whole before the pipeline sees them, so they have an account of
-//! their own: however many clients send at once, their bodies together stay under [`Bodies`]' limit, and a client that
-//! cannot be served soon gets 503 instead of a place in memory.
+//! One connection is one task. A request's body goes to a temporary file beyond its first 64 KiB ([`crate::blob`]), so
+//! clients that send much, slowly and all at once hold no memory; an answer holds its share of the account until it is
+//! sent, and a client that does not take it in time loses the connection.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -24,7 +24,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_io_timeout::TimeoutStream;
 
+use crate::blob::{Blob, Writer};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http::{App, body, headers, problem};
 use crate::pipeline::{Context, Pipeline};
@@ -41,8 +44,15 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// After a failed `accept` (too many open files, usually) the next try waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections open at once; further ones wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 256;
+/// An answer's next bytes must be taken after this long.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connections open at once; further ones wait in the kernel's queue. Together with [`CONNECTION_BYTES`] and the first
+/// bytes of their bodies they stay below what the budget keeps free.
+const MAX_CONNECTIONS: usize = 64;
+
+/// The most that a connection buffers of what it reads and writes.
+const CONNECTION_BYTES: usize = 64 * 1024;
 
 /// `m2fp serve`.
 #[derive(Debug, clap::Args)]
@@ -73,7 +83,7 @@ pub async fn serve(pipeline: Arc<Pipeline>, address: SocketAddr) -> anyhow::Resu
 
 /// Serves `listener` until `stop` is ready, then lets the requests in progress end.
 pub async fn serve_on(listener: TcpListener, app: Arc<App>, stop: impl Future<Output = ()>) {
-    let server = Arc::new(Server::new(app));
+    let server = Arc::new(Server { app, requests: AtomicU64::new(0) });
     let (stopping, stopped) = watch::channel(());
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut tasks = JoinSet::new();
@@ -119,11 +129,14 @@ async fn connection(server: Arc<Server>, stream: TcpStream, mut stopped: watch::
         let server = Arc::clone(&server);
         async move { Ok::<_, Infallible>(server.answer(request).await.map(Full::new)) }
     });
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(SEND_TIMEOUT));
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), service)
+            .max_buf_size(CONNECTION_BYTES)
+            .serve_connection(TokioIo::new(Box::pin(stream)), service)
     );
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -140,29 +153,20 @@ async fn connection(server: Arc<Server>, stream: TcpStream, mut stopped: watch::
 
 struct Server {
     app: Arc<App>,
-    bodies: Bodies,
     requests: AtomicU64,
 }
 
 impl Server {
-    fn new(app: Arc<App>) -> Self {
-        let bodies = Bodies::new(&app.pipeline);
-        Self { app, bodies, requests: AtomicU64::new(0) }
-    }
-
     async fn answer(&self, request: Request<Incoming>) -> Response<Bytes> {
         let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let context = Context { request_id: format!("local-{number}"), deadline: None };
         let (parts, body) = request.into_parts();
-        match self.bodies.read(body, &self.app.pipeline).await {
-            Ok((body, permit)) => {
-                let response = crate::http::handle(&self.app, Request::from_parts(parts, body), context).await;
-                drop(permit);
-                response
-            }
+        let config = &self.app.pipeline.config;
+        match read(body, config).await {
+            Ok(body) => crate::http::handle(&self.app, Request::from_parts(parts, body), context).await,
             Err(error) => {
                 let mut response = problem::response(&error, &context.request_id);
-                headers::surround(&mut response, &self.app.pipeline.config, &context.request_id);
+                headers::surround(&mut response, config, &context.request_id);
                 // What is left of the body is not read, so the connection cannot go on.
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 response
@@ -171,42 +175,20 @@ impl Server {
     }
 }
 
-/// The account of request bodies in memory, in KiB: a quarter of what requests share, at least one body.
-struct Bodies {
-    account: Arc<Semaphore>,
-    total_kib: u32,
-}
-
-impl Bodies {
-    fn new(pipeline: &Pipeline) -> Self {
-        let bytes = (pipeline.budget.total_bytes() / 4).max(pipeline.config.max_body_bytes);
-        let total_kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX >> 4);
-        Self { account: Arc::new(Semaphore::new(total_kib as usize)), total_kib }
-    }
-
-    /// Reads a body. Its length is checked before a byte is read where the client names it; a chunked body is charged
-    /// the greatest length until it ends.
-    async fn read(&self, body: Incoming, pipeline: &Pipeline) -> Result<(Bytes, OwnedSemaphorePermit)> {
-        let config = &pipeline.config;
-        let (least, most) = (body.size_hint().lower(), body.size_hint().upper());
-        body::check_length(least, config)?;
-        let mut permit = self.reserve(most.unwrap_or(u64::MAX).min(config.max_body_bytes), config.max_wait).await?;
-        let limited = Limited::new(body, config.max_body()).collect();
-        let collected = tokio::time::timeout(BODY_TIMEOUT, limited).await.map_err(|_| too_slow())?;
-        let bytes = collected.map_err(|error| unread(&*error, config.max_body_bytes))?.to_bytes();
-        let surplus = permit.num_permits().saturating_sub(bytes.len().div_ceil(1024));
-        drop(permit.split(surplus));
-        Ok((bytes, permit))
-    }
-
-    async fn reserve(&self, bytes: u64, max_wait: Duration) -> Result<OwnedSemaphorePermit> {
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(self.total_kib);
-        let acquire = Arc::clone(&self.account).acquire_many_owned(kib);
-        match tokio::time::timeout(max_wait, acquire).await {
-            Ok(permit) => permit.map_err(Error::internal),
-            Err(_) => Err(Error::Busy { retry_after: max_wait.max(Duration::from_secs(1)) }),
+/// Reads a body. Its length is checked before a byte is read where the client names it.
+async fn read(body: Incoming, config: &Config) -> Result<Blob> {
+    body::check_length(body.size_hint().lower(), config)?;
+    let most = config.max_body_bytes;
+    let mut body = Limited::new(body, usize::try_from(most).unwrap_or(usize::MAX));
+    let frames = async {
+        let mut read = Writer::default();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| unread(&*error, most))?;
+            frame.data_ref().map_or(Ok(()), |data| read.push(data))?;
         }
-    }
+        read.finish()
+    };
+    tokio::time::timeout(BODY_TIMEOUT, frames).await.map_err(|_| too_slow())?
 }
 
 fn too_slow() -> Error {

@@ -7,15 +7,17 @@
 //! only in which buckets the sender may name.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::fmt;
+use std::io::{self, Read};
 
-use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use bytes::{Bytes, BytesMut};
+use base64::read::DecoderReader;
 use serde::Deserialize;
 use serde::de::{self, Visitor};
 
+use crate::blob::{Blob, MEMORY_BYTES, Writer};
 use crate::config::Config;
 use crate::error::{Error, Limit, Result};
 use crate::options::RawOptions;
@@ -46,14 +48,14 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// # Errors
 /// `BadRequest` (empty, malformed), `TooLarge` with `Limit::Body`, `Unsupported` (another multipart type),
 /// `Forbidden` (a bucket that is not allowed).
-pub async fn parse(content_type: Option<&str>, body: Bytes, config: &Config) -> Result<Asked> {
+pub async fn parse(content_type: Option<&str>, body: Blob, config: &Config) -> Result<Asked> {
     check_length(body.len() as u64, config)?;
     match Form::of(content_type) {
         _ if body.is_empty() => Err(Error::bad_request(
             "the body is empty; send an image, a multipart form with a field `image`, or JSON with `image` or `s3`",
         )),
         Form::Json => parse_json(&body, config),
-        Form::Multipart(boundary) => parse_multipart(&boundary?, body, config).await,
+        Form::Multipart(boundary) => parse_multipart(&boundary?, &body, config).await,
         Form::Image => Ok((Source::Bytes(body), RawOptions::default(), None)),
     }
 }
@@ -220,25 +222,45 @@ fn parse_json_from(sender: Sender, body: &[u8], config: &Config) -> Result<Asked
 }
 
 /// Decodes base64 or a base64 data URL. Line breaks and blanks, which `base64` prints, are passed over.
-fn decode_image(text: &str, config: &Config) -> Result<Bytes> {
+fn decode_image(text: &str, config: &Config) -> Result<Blob> {
     let text = text.trim_ascii();
     let text = if text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) {
         data_url_payload(text)?
     } else {
         text
     };
-    let text = if text.bytes().any(|b| b.is_ascii_whitespace()) {
-        Cow::Owned(text.chars().filter(|c| !c.is_ascii_whitespace()).collect())
-    } else {
-        Cow::Borrowed(text)
-    };
-    if text.is_empty() {
+    let length = text.trim_end_matches('=').bytes().filter(|b| !b.is_ascii_whitespace()).count();
+    if length == 0 {
         return Err(Error::bad_request("`image` is empty"));
     }
-    check_length(text.trim_end_matches('=').len() as u64 * 3 / 4, config)?;
-    let bytes =
-        BASE64.decode(text.as_ref()).map_err(|e| Error::bad_request(format!("`image` is not valid base64: {e}")))?;
-    Ok(bytes.into())
+    check_length(length as u64 * 3 / 4, config)?;
+    let bad = |error: io::Error| Error::bad_request(format!("`image` is not valid base64: {error}"));
+    let mut decoder = DecoderReader::new(Unbroken(text.as_bytes()), &BASE64);
+    let mut image = Writer::default();
+    let mut buffer = vec![0; MEMORY_BYTES];
+    loop {
+        match decoder.read(&mut buffer).map_err(bad)? {
+            0 => return image.finish(),
+            read => image.push(&buffer[..read])?,
+        }
+    }
+}
+
+/// Text without its line breaks and blanks.
+struct Unbroken<'a>(&'a [u8]);
+
+impl Read for Unbroken<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let mut length = 0;
+        while let (Some((&byte, rest)), true) = (self.0.split_first(), length < out.len()) {
+            self.0 = rest;
+            if !byte.is_ascii_whitespace() {
+                out[length] = byte;
+                length += 1;
+            }
+        }
+        Ok(length)
+    }
 }
 
 /// RFC 2397: `data:[<mediatype>][;base64],<data>`. The media type is not believed: the format is found by content.
@@ -252,14 +274,17 @@ fn data_url_payload(url: &str) -> Result<&str> {
     }
 }
 
-async fn parse_multipart(boundary: &str, body: Bytes, config: &Config) -> Result<Asked> {
+async fn parse_multipart(boundary: &str, body: &Blob, config: &Config) -> Result<Asked> {
     let limits = OPTION_FIELDS.iter().fold(multer::SizeLimit::new().per_field(config.max_body_bytes), |limit, name| {
         limit.for_field(*name, MAX_TEXT_FIELD_BYTES)
     });
-    let stream = futures_util::stream::once(async move { Ok::<_, std::convert::Infallible>(body) });
+    // The parser copies what it has not yet passed on: pieces keep that small.
+    let pieces = (0..body.len()).step_by(MEMORY_BYTES);
+    let pieces = pieces.map(|start| Ok::<_, Infallible>(body.part(start..body.len().min(start + MEMORY_BYTES))));
+    let stream = futures_util::stream::iter(pieces);
     let mut form = multer::Multipart::with_constraints(stream, boundary, multer::Constraints::new().size_limit(limits));
     let mut image = None;
-    let mut options: Vec<(String, Bytes)> = Vec::new();
+    let mut options: Vec<(String, Blob)> = Vec::new();
     while let Some(mut field) = form.next_field().await.map_err(|e| bad_multipart(&e))? {
         let name = field.name().unwrap_or_default().to_owned();
         let bytes = read_field(&mut field).await?;
@@ -285,7 +310,7 @@ async fn parse_multipart(boundary: &str, body: Bytes, config: &Config) -> Result
 }
 
 /// Text fields mean what the query's parameters of the same names mean.
-fn form_options(fields: Vec<(String, Bytes)>) -> Result<RawOptions> {
+fn form_options(fields: Vec<(String, Blob)>) -> Result<RawOptions> {
     let mut query = form_urlencoded::Serializer::new(String::new());
     for (name, bytes) in fields {
         let text = std::str::from_utf8(&bytes)
@@ -295,20 +320,12 @@ fn form_options(fields: Vec<(String, Bytes)>) -> Result<RawOptions> {
     RawOptions::from_query(&query.finish())
 }
 
-/// A field's bytes. The usual single chunk is passed on without a copy.
-async fn read_field(field: &mut multer::Field<'_>) -> Result<Bytes> {
-    let Some(first) = field.chunk().await.map_err(|e| bad_multipart(&e))? else {
-        return Ok(Bytes::new());
-    };
-    let Some(second) = field.chunk().await.map_err(|e| bad_multipart(&e))? else {
-        return Ok(first);
-    };
-    let mut whole = BytesMut::from(first);
-    whole.extend_from_slice(&second);
+async fn read_field(field: &mut multer::Field<'_>) -> Result<Blob> {
+    let mut whole = Writer::default();
     while let Some(next) = field.chunk().await.map_err(|e| bad_multipart(&e))? {
-        whole.extend_from_slice(&next);
+        whole.push(&next)?;
     }
-    Ok(whole.freeze())
+    whole.finish()
 }
 
 fn bad_multipart(error: &multer::Error) -> Error {
@@ -386,7 +403,7 @@ mod tests {
 
     fn read(content_type: Option<&str>, body: &[u8], config: &Config) -> Result<Asked> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(parse(content_type, Bytes::copy_from_slice(body), config))
+        runtime.block_on(parse(content_type, body.into(), config))
     }
 
     fn json(body: &str) -> Result<Asked> {

@@ -65,6 +65,7 @@ struct Output {
 struct Limits {
     memory_mb: u64,
     max_body_bytes: u64,
+    max_object_bytes: u64,
     max_source_pixels: u64,
     /// Of an image; null: any.
     max_answer_bytes: Option<u64>,
@@ -96,6 +97,7 @@ pub fn info(app: &App) -> Result<Response<Bytes>> {
         limits: Limits {
             memory_mb: to_mib(budget.limit_bytes()),
             max_body_bytes: config.max_body_bytes,
+            max_object_bytes: config.max_object_bytes,
             max_source_pixels: config.max_source_pixels,
             max_answer_bytes: app.max_image_bytes(),
         },

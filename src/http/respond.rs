@@ -42,7 +42,7 @@ pub fn not_modified(kind: OutputKind, prepared: &Prepared) -> Response<Bytes> {
 /// `TooLarge` with `Limit::Answer` where it fits no answer and no output bucket is configured; those of the store.
 pub async fn one(app: &App, kind: OutputKind, mut outcome: Outcome) -> Result<Response<Bytes>> {
     let body = if kind == OutputKind::Json {
-        json_bytes(&outcome.report)?
+        outcome.json(&outcome.report)?
     } else {
         let at = outcome.outputs.iter().position(|output| output.kind == kind);
         let at = at.ok_or_else(|| Error::internal(format!("the pipeline made no {}", kind.name())))?;
@@ -61,7 +61,7 @@ pub async fn one(app: &App, kind: OutputKind, mut outcome: Outcome) -> Result<Re
 /// Those of [`record::write`].
 pub async fn stored(app: &App, at: &Destination, work: &Work, outcome: Outcome) -> Result<Response<Bytes>> {
     let stored = record::write(object_store(app)?, at, work, &outcome).await?;
-    let mut response = sent(OutputKind::Json, json_bytes(&record::answer(&outcome, &stored))?);
+    let mut response = sent(OutputKind::Json, outcome.json(&record::answer(&outcome, &stored))?);
     describe(&mut response, OutputKind::Json, &outcome.etag, &outcome.plan);
     add_timings(&mut response, &outcome);
     Ok(response)

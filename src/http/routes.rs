@@ -21,6 +21,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::app::App;
 use super::{body, describe, headers, negotiate, problem, respond};
+use crate::blob::Blob;
 use crate::error::{Error, Result};
 use crate::options::{Options, RawOptions};
 use crate::pipeline::{Context, Job};
@@ -120,8 +121,9 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Answers a request. Failures are answers too.
-pub async fn handle(app: &App, request: Request<Bytes>, context: Context) -> Response<Bytes> {
+pub async fn handle(app: &App, request: Request<impl Into<Blob>>, context: Context) -> Response<Bytes> {
     let is_head = request.method() == Method::HEAD;
+    let request = request.map(Into::into);
     let mut response =
         answer(app, request, &context).await.unwrap_or_else(|error| problem::response(&error, &context.request_id));
     headers::surround(&mut response, &app.pipeline.config, &context.request_id);
@@ -131,7 +133,7 @@ pub async fn handle(app: &App, request: Request<Bytes>, context: Context) -> Res
     response
 }
 
-async fn answer(app: &App, request: Request<Bytes>, context: &Context) -> Result<Response<Bytes>> {
+async fn answer(app: &App, request: Request<Blob>, context: &Context) -> Result<Response<Bytes>> {
     let (parts, body) = request.into_parts();
     let route = Route::find(parts.uri.path(), parts.extensions.get::<BasePath>())?;
     let action = route.action(&parts.method)?;
@@ -157,7 +159,7 @@ fn preflight(app: &App, route: Route) -> Response<Bytes> {
     response
 }
 
-async fn parse(app: &App, parts: &Parts, body: Bytes, context: &Context) -> Result<Response<Bytes>> {
+async fn parse(app: &App, parts: &Parts, body: Blob, context: &Context) -> Result<Response<Bytes>> {
     let job = job(app, parts, body).await?;
     match job.store.clone() {
         None => parse_and_send(app, parts, job, context).await,
@@ -181,7 +183,7 @@ async fn parse_and_store(app: &App, at: &Destination, job: Job, context: &Contex
 }
 
 /// Plans alone: a photo that would be refused is a finding here, not a failure.
-async fn plan(app: &App, parts: &Parts, body: Bytes, context: &Context) -> Result<Response<Bytes>> {
+async fn plan(app: &App, parts: &Parts, body: Blob, context: &Context) -> Result<Response<Bytes>> {
     let job = job(app, parts, body).await?;
     match app.pipeline.prepare(job.source, job.options, context).await {
         Ok(prepared) => describe::plan(&prepared),
@@ -194,7 +196,7 @@ async fn plan(app: &App, parts: &Parts, body: Bytes, context: &Context) -> Resul
 
 /// The checked request. The query wins over options in the body; `Accept` decides where neither names an output, and
 /// the configured outputs where they are stored.
-async fn job(app: &App, parts: &Parts, body: Bytes) -> Result<Job> {
+async fn job(app: &App, parts: &Parts, body: Blob) -> Result<Job> {
     let query = RawOptions::from_query(parts.uri.query().unwrap_or_default())?;
     let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let (source, raw, store) = body::parse(content_type, body, &app.pipeline.config).await?;

@@ -11,6 +11,7 @@ mod jpeg;
 mod png;
 mod tiff;
 
+use crate::blob::{Blob, RESIDENT_BYTES};
 use crate::error::{Error, Result};
 use crate::geometry::Size;
 use crate::image::Rgb8;
@@ -23,19 +24,26 @@ type RowSink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
 /// Bytes of a pixel.
 const RGB: usize = 3;
 
+/// Bytes of the source that are in memory while it is decoded; an upper bound.
+#[must_use]
+pub fn source_bytes(source: &Blob, header: &Header) -> u64 {
+    // A decoder that holds nothing gives rows as it reads.
+    source.resident_bytes(header.held_bytes == 0)
+}
+
 /// Bytes that [`resized`] holds at its peak, its result included, the source's bytes not; an upper bound.
 #[must_use]
 pub fn resized_bytes(header: &Header, target: Size) -> u64 {
     decoder_bytes(header) + Resampler::bytes(header.stored, header.orientation, target)
 }
 
-/// Decodes `bytes`, turns them upright and resizes to `target` with Pillow's antialiased bilinear filter.
+/// Decodes `source`, turns it upright and resizes to `target` with Pillow's antialiased bilinear filter.
 ///
 /// # Errors
 /// `Undecodable`; a decoder's panic is caught and is this too. `Unsupported` for a variant only the decoder recognises.
-pub fn resized(bytes: &[u8], header: &Header, target: Size) -> Result<Rgb8> {
+pub fn resized(source: &Blob, header: &Header, target: Size) -> Result<Rgb8> {
     let mut resampler = Resampler::new(header.stored, header.orientation, target);
-    stored_rows(bytes, header, &mut |row| {
+    stored_rows(source, header, &mut |row| {
         resampler.push(row);
         Ok(())
     })?;
@@ -53,8 +61,8 @@ pub fn rows_bytes(header: &Header) -> u64 {
 ///
 /// # Errors
 /// `Undecodable`, or what `sink` returns.
-pub fn rows(bytes: &[u8], header: &Header, sink: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
-    if rows_stream(header) { streamed_rows(bytes, header, sink) } else { turned_rows(bytes, header, sink) }
+pub fn rows(source: &Blob, header: &Header, sink: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
+    if rows_stream(header) { streamed_rows(source, header, sink) } else { turned_rows(source, header, sink) }
 }
 
 /// Whether upright rows come in stored order.
@@ -62,10 +70,10 @@ fn rows_stream(header: &Header) -> bool {
     !header.orientation.transposes() && !header.orientation.flips_stored_rows()
 }
 
-fn streamed_rows(bytes: &[u8], header: &Header, sink: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
+fn streamed_rows(source: &Blob, header: &Header, sink: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
     let mut mirrored = Vec::new();
     let mut y = 0;
-    stored_rows(bytes, header, &mut |row| {
+    stored_rows(source, header, &mut |row| {
         let upright = if header.orientation.flips_stored_columns() {
             mirrored.clear();
             mirrored.extend(row.rchunks_exact(RGB).flatten());
@@ -80,13 +88,13 @@ fn streamed_rows(bytes: &[u8], header: &Header, sink: &mut dyn FnMut(u32, &[u8])
     if y == header.stored.height { Ok(()) } else { Err(too_few_rows()) }
 }
 
-fn turned_rows(bytes: &[u8], header: &Header, sink: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
+fn turned_rows(source: &Blob, header: &Header, sink: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
     let (stored, orientation, upright) = (header.stored, header.orientation, header.upright());
     let stride = upright.width as usize * RGB;
     let mut frame = vec![0; stride * upright.height as usize];
     let place = |index: usize, length: u32, flipped: bool| if flipped { length as usize - 1 - index } else { index };
     let mut stored_y = 0;
-    stored_rows(bytes, header, &mut |row| {
+    stored_rows(source, header, &mut |row| {
         let across = place(stored_y, stored.height, orientation.flips_stored_rows());
         for (stored_x, pixel) in row.chunks_exact(RGB).enumerate() {
             let along = place(stored_x, stored.width, orientation.flips_stored_columns());
@@ -103,15 +111,27 @@ fn turned_rows(bytes: &[u8], header: &Header, sink: &mut dyn FnMut(u32, &[u8]) -
 }
 
 /// Decodes; gives stored rows in order, exactly `stored.height` of them on success.
-fn stored_rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
-    guard::decoder(sink, |sink| match header.format {
+fn stored_rows(source: &Blob, header: &Header, sink: RowSink<'_>) -> Result<()> {
+    let rows_a_release = u64::from(header.stored.height) * (RESIDENT_BYTES / 2) / source.len().max(1) as u64;
+    let mut rows = 0;
+    let mut released = |row: &[u8]| {
+        rows += 1;
+        if rows % rows_a_release.max(1) == 0 {
+            source.release();
+        }
+        sink(row)
+    };
+    let bytes: &[u8] = source;
+    let decoded = guard::decoder(&mut released, |sink| match header.format {
         Format::Jpeg => jpeg::rows(bytes, header, sink),
         Format::Png => png::rows(bytes, header, sink),
         Format::Gif => gif::rows(bytes, header, sink),
         Format::Tiff => tiff::rows(bytes, header, sink),
         Format::WebP => frame::webp_rows(bytes, header, sink),
         Format::Bmp => frame::bmp_rows(bytes, header, sink),
-    })
+    });
+    source.release();
+    decoded
 }
 
 /// Bytes of the decoder: what it holds of the picture, its rows and its fixed buffers.

@@ -240,7 +240,7 @@ impl Upload<'_> {
     }
 
     async fn parse(&self, pinned: &ObjectRef, bytes: u64, options: Options) -> Result<Outcome> {
-        let most = self.pipeline.config.max_body_bytes;
+        let most = self.pipeline.config.max_object_bytes;
         if bytes > most {
             let detail = format!("the object has {bytes} bytes; at most {most} are read");
             return Err(Error::TooLarge { limit: Limit::Body, detail });
@@ -420,7 +420,7 @@ mod tests {
 
     #[tokio::test]
     async fn too_large_is_known_before_the_body_is_read() {
-        let (pipeline, store) = to_out(&[("M2FP_MAX_BODY_BYTES", "1000")]);
+        let (pipeline, store) = to_out(&[("M2FP_MAX_OBJECT_BYTES", "1000")]);
         let at = store.put_photo("in", KEY, photo());
         assert_eq!(run(&pipeline, &at).await.unwrap(), Done::Refused("body_too_large"));
         assert_eq!(outputs(&store), set(&[".error.json"]));

@@ -15,9 +15,9 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumAlgorithm;
-use bytes::{Bytes, BytesMut};
 use tokio::sync::OnceCell;
 
+use crate::blob::{Blob, Writer};
 use crate::error::{Error, Limit, Result};
 use crate::store::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore};
 
@@ -154,18 +154,17 @@ fn same_version(at: &ObjectRef, meta: ObjectMeta) -> Result<ObjectMeta> {
     if differs(&at.etag, &meta.etag) { Err(Error::Overtaken) } else { Ok(meta) }
 }
 
-/// Reads a body of exactly `bytes`, and never holds more.
-async fn read(mut body: ByteStream, bytes: u64, at: &ObjectRef) -> Result<Bytes> {
+/// Reads a body of exactly `bytes`, and never keeps more.
+async fn read(mut body: ByteStream, bytes: u64, at: &ObjectRef) -> Result<Blob> {
     let broken = |source| Error::Storage { detail: format!("reading {} broke off", name(at)), source };
-    let length = usize::try_from(bytes).map_err(|e| broken(Some(e.into())))?;
-    let mut read = BytesMut::with_capacity(length);
+    let mut read = Writer::default();
+    let mut left = bytes;
     while let Some(chunk) = body.try_next().await.map_err(|e| broken(Some(e.into())))? {
-        if chunk.len() > length - read.len() {
-            return Err(broken(Some("more came than its size said".into())));
-        }
-        read.extend_from_slice(&chunk);
+        let more = || broken(Some("more came than its size said".into()));
+        left = left.checked_sub(chunk.len() as u64).ok_or_else(more)?;
+        read.push(&chunk)?;
     }
-    if read.len() == length { Ok(read.freeze()) } else { Err(broken(Some("less came than its size said".into()))) }
+    if left == 0 { read.finish() } else { Err(broken(Some("less came than its size said".into()))) }
 }
 
 fn name(at: &ObjectRef) -> String {
@@ -253,7 +252,7 @@ mod tests {
     async fn a_body_is_as_long_as_it_said_or_an_error() {
         let at = ObjectRef { bucket: "b".into(), key: "k".into(), version_id: None, etag: None };
         let read = |length| read(ByteStream::from_static(b"four"), length, &at);
-        assert_eq!(read(4).await.unwrap(), "four");
+        assert_eq!(&*read(4).await.unwrap(), b"four");
         for length in [0, 3, 5] {
             assert!(matches!(read(length).await, Err(Error::Storage { .. })), "{length}");
         }

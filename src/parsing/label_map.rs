@@ -1,5 +1,7 @@
 //! The label map `paste`: M2FP's parsing mode, `paste_instance_to_semseg_probs` of the reference.
 
+use multiversion::multiversion;
+
 use super::Pair;
 use super::sigmoid::sigmoid;
 use super::upsample::{Row, TILE_WIDTH, TileLogits, Window};
@@ -59,11 +61,17 @@ impl Paster {
                 for row in 0..window.tile.rows {
                     // Without a positive logit sigmoid · score is at most 0.5: nothing to paste.
                     if let Some(values) = logits.row(window, row) {
-                        self.paste(row, values, pair.score);
+                        if !std::mem::replace(&mut self.touched[row], true) {
+                            self.sum[row].0.fill(0.0);
+                            self.times[row].0.fill(0.0);
+                        }
+                        paste(&mut self.sum[row], &mut self.times[row], values, pair.score);
                     }
                 }
             }
-            self.merge(*class);
+            for row in (0..window.tile.rows).filter(|&row| self.touched[row]) {
+                merge(&mut self.best[row], &mut self.label[row], &self.sum[row], &self.times[row], *class);
+            }
         }
         for (out, label) in labels.chunks_exact_mut(TILE_WIDTH).zip(&self.label) {
             for (out, &label) in out.iter_mut().zip(&label.0) {
@@ -82,34 +90,28 @@ impl Paster {
             label.0.fill(f32::from(background));
         }
     }
+}
 
-    fn paste(&mut self, row: usize, values: &Row, score: f32) {
-        let (sum, times) = (&mut self.sum[row].0, &mut self.times[row].0);
-        if !self.touched[row] {
-            self.touched[row] = true;
-            sum.fill(0.0);
-            times.fill(0.0);
-        }
-        for ((sum, times), &v) in sum.iter_mut().zip(times).zip(&values.0) {
-            let value = sigmoid(v) * score;
-            let pasted = value > PASTED_ABOVE;
-            *sum += if pasted { value } else { 0.0 };
-            *times += if pasted { 1.0 } else { 0.0 };
-        }
+/// Adds a mask's row to the running class's.
+#[multiversion(targets = "simd")]
+fn paste(sum: &mut Row, times: &mut Row, values: &Row, score: f32) {
+    for ((sum, times), &v) in sum.0.iter_mut().zip(&mut times.0).zip(&values.0) {
+        let value = sigmoid(v) * score;
+        let pasted = value > PASTED_ABOVE;
+        *sum += if pasted { value } else { 0.0 };
+        *times += if pasted { 1.0 } else { 0.0 };
     }
+}
 
-    /// Ends the running class: pixels where its mean is the greatest yet become its.
-    fn merge(&mut self, class: u8) {
-        let class = f32::from(class);
-        for row in (0..self.touched.len()).filter(|&row| self.touched[row]) {
-            let pasted = self.sum[row].0.iter().zip(&self.times[row].0);
-            let painted = self.best[row].0.iter_mut().zip(&mut self.label[row].0);
-            for ((sum, times), (best, label)) in pasted.zip(painted) {
-                let mean = sum / if *times > 1.0 { *times } else { 1.0 };
-                let wins = mean > *best;
-                *label = if wins { class } else { *label };
-                *best = if wins { mean } else { *best };
-            }
-        }
+/// Ends the running class in a row: pixels where its mean is the greatest yet become its.
+#[multiversion(targets = "simd")]
+fn merge(best: &mut Row, label: &mut Row, sum: &Row, times: &Row, class: u8) {
+    let pasted = sum.0.iter().zip(&times.0);
+    let painted = best.0.iter_mut().zip(&mut label.0);
+    for ((sum, times), (best, label)) in pasted.zip(painted) {
+        let mean = sum / if *times > 1.0 { *times } else { 1.0 };
+        let wins = mean > *best;
+        *label = if wins { f32::from(class) } else { *label };
+        *best = if wins { mean } else { *best };
     }
 }

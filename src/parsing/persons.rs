@@ -1,5 +1,7 @@
 //! Persons: their overlaps, which of them are the same person, and whose each pixel is.
 
+use multiversion::multiversion;
+
 use super::Pair;
 use super::sigmoid::sigmoid;
 use super::upsample::{Row, TILE_WIDTH, TileLogits, Window};
@@ -11,6 +13,7 @@ pub(super) const TILE_WORDS: usize = TILE_WIDTH / 64;
 pub(super) type RowBits = [u64; TILE_WORDS];
 
 /// The pixels of a row that are inside the mask.
+#[multiversion(targets = "simd")]
 pub(super) fn inside(row: &Row) -> RowBits {
     /// Gathers the lowest bits of eight bytes into one byte, the first byte's lowest.
     const GATHER: u64 = 0x0102_0408_1020_4080;
@@ -152,13 +155,7 @@ impl PersonPainter {
             for row in 0..rows {
                 let Some(values) = logits.row(window, row) else { continue };
                 masks[index * rows + row] = inside(values);
-                let (best, number) = (&mut self.best[row].0, &mut self.number[row].0);
-                for ((best, number), &v) in best.iter_mut().zip(number).zip(&values.0) {
-                    let claim = if v > 0.0 { sigmoid(v) * person.score } else { 0.0 };
-                    let wins = claim > *best;
-                    *number = if wins { (index + 1) as f32 } else { *number };
-                    *best = if wins { claim } else { *best };
-                }
+                claim(&mut self.best[row], &mut self.number[row], values, person.score, index + 1);
             }
         }
         for (out, number) in instances.chunks_exact_mut(TILE_WIDTH).zip(&self.number) {
@@ -166,6 +163,17 @@ impl PersonPainter {
                 *out = number as u8;
             }
         }
+    }
+}
+
+/// Gives a row's pixels to the person `number` where its mask claims them most.
+#[multiversion(targets = "simd")]
+fn claim(best: &mut Row, owner: &mut Row, values: &Row, score: f32, number: usize) {
+    for ((best, owner), &v) in best.0.iter_mut().zip(&mut owner.0).zip(&values.0) {
+        let claim = if v > 0.0 { sigmoid(v) * score } else { 0.0 };
+        let wins = claim > *best;
+        *owner = if wins { number as f32 } else { *owner };
+        *best = if wins { claim } else { *best };
     }
 }
 

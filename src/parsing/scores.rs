@@ -1,5 +1,6 @@
 //! Pass 1: scores of the pairs, and how much persons overlap.
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::pairs::{self, Candidate, Rules};
@@ -175,6 +176,7 @@ struct Scratch {
 }
 
 /// Adds a row's mask pixels. Columns past the tile are 0 and therefore outside.
+#[multiversion(targets = "simd")]
 fn add(tally: &mut Tally, row: &Row) {
     const LANES: usize = 8;
     let mut sums = [0.0_f32; LANES];

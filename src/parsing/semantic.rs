@@ -6,6 +6,7 @@
 //! have the same greatest class, that class is greatest at the photo pixel too (both sides of every comparison are the
 //! same convex sum), so only pixels near a border are computed.
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::sigmoid::sigmoid;
@@ -144,20 +145,13 @@ impl SemanticPainter {
         for QueryTerms { query, shares } in &self.terms {
             scratch.take_sigmoids(view.queries.mask(*query), self.inner_rows[row], &self.inner_columns);
             for &(class, share) in shares {
-                let sums = &mut sums[class * width..][..width];
-                for (sum, sigmoid) in sums.iter_mut().zip(&scratch.sigmoids) {
-                    *sum += share * sigmoid;
-                }
+                add_share(&mut sums[class * width..][..width], &scratch.sigmoids, share);
             }
         }
         scratch.best.copy_from_slice(&sums[..width]);
         scratch.label.fill(0.0);
         for (class, sums) in sums.chunks_exact(width).enumerate().skip(1) {
-            for ((best, label), &sum) in scratch.best.iter_mut().zip(&mut scratch.label).zip(sums) {
-                let wins = sum > *best;
-                *label = if wins { class as f32 } else { *label };
-                *best = if wins { sum } else { *best };
-            }
+            keep_greatest(&mut scratch.best, &mut scratch.label, sums, class as f32);
         }
         for (greatest, &label) in greatest.iter_mut().zip(&scratch.label) {
             *greatest = label as u8;
@@ -227,9 +221,30 @@ impl RowScratch {
             let (low, high) = (self.logits[column.low as usize], self.logits[column.high as usize]);
             *out = low * (1.0 - column.lambda) + high * column.lambda;
         }
-        for value in &mut self.sigmoids {
-            *value = sigmoid(*value);
-        }
+        sigmoids(&mut self.sigmoids);
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn sigmoids(values: &mut [f32]) {
+    for value in values {
+        *value = sigmoid(*value);
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn add_share(sums: &mut [f32], sigmoids: &[f32], share: f32) {
+    for (sum, sigmoid) in sums.iter_mut().zip(sigmoids) {
+        *sum += share * sigmoid;
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn keep_greatest(best: &mut [f32], label: &mut [f32], sums: &[f32], class: f32) {
+    for ((best, label), &sum) in best.iter_mut().zip(label).zip(sums) {
+        let wins = sum > *best;
+        *label = if wins { class } else { *label };
+        *best = if wins { sum } else { *best };
     }
 }
 

@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use multiversion::multiversion;
+
 use crate::engine::Queries;
 use crate::geometry::{Region, Size};
 
@@ -202,20 +204,26 @@ impl TileLogits {
         if !taps.iter().any(|&tap| self.positive[tap]) {
             return None;
         }
-        let [a, b, c] = taps.map(|tap| &self.resampled[tap]);
-        let [wa, wb, wc] = rows.weight[y];
-        for (((out, a), b), c) in self.row.0.iter_mut().zip(a).zip(b).zip(c) {
-            *out = a * wa + b * wb + c * wc;
-        }
+        combine(&mut self.row, taps.map(|tap| &self.resampled[tap]), rows.weight[y]);
         Some(&self.row)
     }
 }
 
+/// The weighted sum of three resampled rows.
+#[multiversion(targets = "simd")]
+fn combine(out: &mut Row, [a, b, c]: [&[f32; TILE_WIDTH]; TAPS], [wa, wb, wc]: [f32; TAPS]) {
+    for (((out, a), b), c) in out.0.iter_mut().zip(a).zip(b).zip(c) {
+        *out = a * wa + b * wb + c * wc;
+    }
+}
+
+#[multiversion(targets = "simd")]
 fn any_positive(values: &[f32]) -> bool {
     values.iter().fold(f32::NEG_INFINITY, |greatest, &v| if v > greatest { v } else { greatest }) > 0.0
 }
 
 /// One logits row, from column `first` on, to the tile's columns.
+#[multiversion(targets = "simd")]
 fn resample(axis: &Axis, source: &[f32], first: usize, tile: Tile, out: &mut [f32; TILE_WIDTH]) {
     let columns = tile.x..tile.x + tile.width;
     let taps = axis.start[columns.clone()].iter().zip(&axis.weight[columns]);

@@ -6,6 +6,7 @@ use super::cutout::{self, Cutout, Foreground};
 use super::overlay::{self, OverlayLabels};
 use super::palette_png::{self, PalettePng};
 use super::report::{self, Counted, Stats};
+use crate::blob::Blob;
 use crate::error::Result;
 use crate::geometry::Size;
 use crate::image::decode;
@@ -89,9 +90,9 @@ impl Collectors {
 ///
 /// # Errors
 /// `Undecodable`, as [`decode::rows`].
-pub fn cut_out(bytes: &[u8], header: &Header, foreground: Foreground) -> Result<Vec<u8>> {
+pub fn cut_out(source: &Blob, header: &Header, foreground: Foreground) -> Result<Vec<u8>> {
     let mut cutout = Cutout::new(foreground)?;
-    decode::rows(bytes, header, &mut |y, row| cutout.push(y, row))?;
+    decode::rows(source, header, &mut |y, row| cutout.push(y, row))?;
     cutout.finish()
 }
 

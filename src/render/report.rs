@@ -1,5 +1,7 @@
 //! The JSON report, and the figures in it that are counted from the bands.
 
+use std::io;
+
 use serde::Serialize;
 
 use super::rle::{BitRows, LabelRows, Rle, rle_bytes};
@@ -39,6 +41,28 @@ pub struct Report {
     /// Only in stored reports: the options in their canonical form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub options: Option<String>,
+}
+
+impl Report {
+    /// Length of the report as JSON text.
+    #[must_use]
+    pub fn json_bytes(&self) -> u64 {
+        struct Counter(u64);
+        impl io::Write for Counter {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0 += bytes.len() as u64;
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut counter = Counter(0);
+        // Nothing that a report holds fails to be written, and the counter takes all.
+        let _complete = serde_json::to_writer(&mut counter, self);
+        counter.0
+    }
 }
 
 #[derive(Debug, Clone, Serialize)]

@@ -167,7 +167,7 @@ impl ObjectStore for MemoryStore {
             if kept.body.len() as u64 > max_bytes {
                 return Err(Error::TooLarge { limit: Limit::Body, detail: "too large".to_owned() });
             }
-            Ok(Object { meta: meta(&kept), body: kept.body })
+            Ok(Object { meta: meta(&kept), body: kept.body.into() })
         })
     }
 

@@ -159,7 +159,7 @@ impl ObjectStore for MemoryStore {
         if meta.bytes > max_bytes {
             return Err(Error::TooLarge { limit: Limit::Body, detail: "the object is too large".to_owned() });
         }
-        Ok(Object { meta, body: self.body(&at.bucket, &at.key).unwrap_or_default() })
+        Ok(Object { meta, body: self.body(&at.bucket, &at.key).unwrap_or_default().into() })
     }
 
     async fn put(&self, object: NewObject) -> Result<()> {

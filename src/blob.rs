@@ -1,0 +1,205 @@
+//! Bytes of a source: in memory while they are few, in a temporary file once they are many.
+//!
+//! A photo of 100 megapixels may have hundreds of megabytes, and a server may be sent many at once. A file's pages cost
+//! no memory that the system could not take back, so what is held of a source is a few megabytes whatever its size.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use memmap2::Mmap;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::hex;
+use crate::sys;
+
+/// What is longer than this goes to a file.
+pub const MEMORY_BYTES: usize = 64 * 1024;
+
+/// The most of a file that is resident at once, bytes, when whoever reads it from front to back calls
+/// [`Blob::release`] every half of it.
+pub const RESIDENT_BYTES: u64 = 8 << 20;
+
+/// Bytes that do not change. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Blob(Held);
+
+#[derive(Debug, Clone)]
+enum Held {
+    Memory(Bytes),
+    /// A file without a name, so that nobody else can change it, and it is gone with the last clone.
+    File(Arc<Mmap>),
+}
+
+impl Deref for Blob {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Held::Memory(bytes) => bytes,
+            Held::File(mapping) => mapping,
+        }
+    }
+}
+
+impl From<Bytes> for Blob {
+    fn from(bytes: Bytes) -> Self {
+        Self(Held::Memory(bytes))
+    }
+}
+
+impl From<Vec<u8>> for Blob {
+    fn from(bytes: Vec<u8>) -> Self {
+        Bytes::from(bytes).into()
+    }
+}
+
+impl From<&[u8]> for Blob {
+    fn from(bytes: &[u8]) -> Self {
+        Bytes::copy_from_slice(bytes).into()
+    }
+}
+
+impl Blob {
+    /// The most memory these bytes take while they are read: all of them, or [`RESIDENT_BYTES`] where `in_order` says
+    /// that a reader goes through a file from front to back.
+    #[must_use]
+    pub fn resident_bytes(&self, in_order: bool) -> u64 {
+        let all = self.len() as u64;
+        match &self.0 {
+            Held::File(_) if in_order => all.min(RESIDENT_BYTES),
+            _ => all,
+        }
+    }
+
+    /// Lets the system take back what was read of a file. Reading it again is as before.
+    pub fn release(&self) {
+        if let Held::File(mapping) = &self.0 {
+            sys::release_mapping(mapping);
+        }
+    }
+
+    /// All bytes in pieces of at most half of [`RESIDENT_BYTES`], each released when the next is asked for.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.chunks(RESIDENT_BYTES as usize / 2).inspect(|_| self.release())
+    }
+
+    /// A part of the bytes that outlives this borrow: shared where they are in memory, copied from a file.
+    #[must_use]
+    pub fn part(&self, range: Range<usize>) -> Bytes {
+        match &self.0 {
+            Held::Memory(bytes) => bytes.slice(range),
+            Held::File(mapping) => Bytes::copy_from_slice(&mapping[range]),
+        }
+    }
+
+    /// Lower-case hexadecimal.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        let mut digest = Sha256::new();
+        self.pieces().for_each(|piece| digest.update(piece));
+        self.release();
+        hex::encode(&digest.finalize())
+    }
+}
+
+/// Takes the bytes of a [`Blob`] one after the other.
+#[derive(Debug, Default)]
+pub struct Writer {
+    memory: Vec<u8>,
+    file: Option<File>,
+}
+
+impl Writer {
+    /// Takes the next bytes. The write is to the page cache, so it may be made where one must not wait long.
+    ///
+    /// # Errors
+    /// `Busy` when the temporary folder is full; `Internal`.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.memory.len() + bytes.len() <= MEMORY_BYTES {
+            self.memory.extend_from_slice(bytes);
+            return Ok(());
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(tempfile::tempfile().map_err(fault)?),
+        };
+        file.write_all(&self.memory).and_then(|()| file.write_all(bytes)).map_err(fault)?;
+        self.memory.clear();
+        Ok(())
+    }
+
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn finish(self) -> Result<Blob> {
+        let Some(mut file) = self.file else { return Ok(self.memory.into()) };
+        let mapped = file.write_all(&self.memory).and_then(|()| sys::map(&file));
+        Ok(Blob(Held::File(Arc::new(mapped.map_err(fault)?))))
+    }
+}
+
+/// A full temporary folder empties when other requests end; anything else is a fault of this machine.
+fn fault(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::busy(),
+        _ => Error::internal(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(pieces in prop::collection::vec(0usize..40_000, 0..8), seed: u8) {
+            let mut writer = Writer::default();
+            let mut expected = Vec::new();
+            for (index, length) in pieces.into_iter().enumerate() {
+                let piece: Vec<u8> = (0..length).map(|i| (i % 251) as u8 ^ seed ^ index as u8).collect();
+                writer.push(&piece).unwrap();
+                expected.extend(piece);
+            }
+            let blob = writer.finish().unwrap();
+            prop_assert_eq!(matches!(blob.0, Held::File(_)), expected.len() > MEMORY_BYTES);
+            prop_assert_eq!(&*blob, &expected);
+            blob.release();
+            prop_assert_eq!(&*blob, &expected);
+            prop_assert_eq!(blob.pieces().collect::<Vec<_>>().concat(), expected.clone());
+            prop_assert_eq!(blob.sha256(), hex::encode(&Sha256::digest(&expected)));
+            let (start, end) = (expected.len() / 3, expected.len() / 2);
+            prop_assert_eq!(&*blob.part(start..end), &expected[start..end]);
+        }
+    }
+
+    /// Resident bytes of the mapping, as `/proc/self/smaps` tells them.
+    fn resident(blob: &Blob) -> u64 {
+        let start = format!("{:x}-", blob.as_ptr() as usize);
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut lines = maps.lines().skip_while(|line| !line.starts_with(&start));
+        let line = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    #[test]
+    fn a_file_read_in_order_costs_a_few_megabytes() {
+        let mut writer = Writer::default();
+        let row = vec![7; 1 << 20];
+        (0..40).for_each(|_| writer.push(&row).unwrap());
+        let blob = writer.finish().unwrap();
+        assert_eq!(blob.resident_bytes(true), RESIDENT_BYTES);
+        assert_eq!(blob.resident_bytes(false), 40 << 20);
+        assert_eq!(Blob::from(row).resident_bytes(true), 1 << 20);
+        for piece in blob.pieces() {
+            assert!(piece.iter().all(|byte| *byte == 7));
+            assert!(resident(&blob) <= RESIDENT_BYTES);
+        }
+        assert!(resident(&blob) > 0, "the measurement sees the mapping");
+        blob.release();
+        assert_eq!(resident(&blob), 0);
+    }
+}

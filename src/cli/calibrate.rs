@@ -1,0 +1,274 @@
+//! `m2fp calibrate MODEL_DIR`: measures what a model takes, and writes it into its manifest.
+//!
+//! Each size runs in a process of its own, which holds the model and one image and nothing else, so what the process
+//! grows by is what the network takes. Constants are fitted to a grid of sizes and then held against sizes beside it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::budget::{MARGIN_BYTES, MIB, to_mib};
+use crate::engine::Engine;
+use crate::engine::ort::OrtEngine;
+use crate::geometry::Size;
+use crate::image::Planar8;
+use crate::manifest::{FILE_NAME, Manifest, Memory, SizeRule, Time};
+use crate::sys;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Model folder; its manifest's `memory` and `time` are replaced.
+    #[arg(value_name = "MODEL_DIR")]
+    folder: PathBuf,
+    /// What the processes that measure are called with.
+    #[arg(long, hide = true, value_names = ["WIDTH", "HEIGHT"], num_args = 2)]
+    measure: Option<Vec<u32>>,
+}
+
+/// Runs at each size after the first, which brings the weights into memory.
+const RUNS: usize = 3;
+
+/// Shapes of the grid's photos, width over height, and the parts of the way from the smallest working size to the native
+/// one that they are run at.
+const GRID: ([(u32, u32); 3], [f64; 4]) = ([(1, 1), (16, 9), (9, 16)], [0.0, 0.35, 0.7, 1.0]);
+
+/// Those that the fitted constants are held against.
+const CHECKS: ([(u32, u32); 2], [f64; 3]) = ([(4, 3), (2, 1)], [0.2, 0.55, 0.9]);
+
+/// The most that a prediction may be off, percent of what the process then holds.
+const TOLERANCE_PERCENT: f64 = 10.0;
+
+/// What one process found.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Sample {
+    /// Of the padded input.
+    pixels: u64,
+    /// What the process held beside the image when the model had run once and was idle, less its own memory at start.
+    load_bytes: u64,
+    /// What loading held at its peak, likewise.
+    load_peak_bytes: u64,
+    load_ms: f64,
+    /// What a run added at its peak.
+    run_bytes: u64,
+    /// Median of the runs.
+    run_ms: f64,
+}
+
+pub fn run(arguments: &Arguments, threads: usize) -> anyhow::Result<ExitCode> {
+    let folder = &arguments.folder;
+    let manifest = Manifest::read(folder)?;
+    if let Some(side) = &arguments.measure {
+        let sample = measure(folder, &manifest, Size::new(side[0], side[1]), threads)?;
+        println!("{}", serde_json::to_string(&sample)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let samples = measure_all(folder, &working_sizes(&manifest, &GRID))?;
+    let (memory, time) = fit(&samples, threads);
+    // The model's own size alone has nothing beside it.
+    let checks = match manifest.input.size {
+        SizeRule::ShortestEdge(_) => measure_all(folder, &working_sizes(&manifest, &CHECKS))?,
+        SizeRule::Letterbox(_) => samples,
+    };
+    let worst = checks.iter().map(|sample| print(sample, &memory, &time)).fold(0.0, f64::max);
+    println!(
+        "load {:.0} MB and {:.0} ms; a run {:.1} MB and {:.0} bytes a pixel, {:.1} ms and {:.0} ns a pixel on {threads} threads",
+        memory.load_mb, time.load_ms, memory.base_mb, memory.bytes_per_pixel, time.base_ms, time.ns_per_pixel
+    );
+    for sample in &checks {
+        let over = sample.run_bytes.saturating_sub(predicted_bytes(sample, &memory));
+        ensure!(over <= MARGIN_BYTES, "a run took {} MB more than predicted; nothing is written", to_mib(over));
+    }
+    write(folder, memory, time)?;
+    if worst > TOLERANCE_PERCENT {
+        eprintln!("the constants are written, but one prediction is {worst:.0} % off");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The padded inputs' sizes, smallest first, each once.
+fn working_sizes(manifest: &Manifest, (shapes, parts): &(impl AsRef<[(u32, u32)]>, impl AsRef<[f64]>)) -> Vec<Size> {
+    let mut sizes = Vec::new();
+    for (width, height) in shapes.as_ref() {
+        // Large enough to be shrunk by every rule.
+        let photo = Size::new(width * 4000, height * 4000);
+        for part in parts.as_ref() {
+            let at_most = match manifest.input.size {
+                SizeRule::ShortestEdge(rule) => {
+                    let native = manifest.input.size.native(photo);
+                    let short = f64::from(rule.smallest_side)
+                        + part * (f64::from(native.short_side()) - f64::from(rule.smallest_side));
+                    f64::from(native.long_side()) * short.max(1.0) / f64::from(native.short_side())
+                }
+                SizeRule::Letterbox(_) => f64::INFINITY,
+            };
+            sizes.push(manifest.geometry(manifest.input.size.at_most(photo, at_most as u32)).input);
+        }
+    }
+    sizes.sort_unstable_by_key(|size| (size.area(), size.width));
+    sizes.dedup();
+    sizes
+}
+
+fn measure_all(folder: &Path, sizes: &[Size]) -> anyhow::Result<Vec<Sample>> {
+    sizes.iter().map(|size| measure_apart(folder, *size)).collect()
+}
+
+/// In a process of its own.
+fn measure_apart(folder: &Path, size: Size) -> anyhow::Result<Sample> {
+    let executable = std::env::current_exe()?;
+    let sides = [size.width.to_string(), size.height.to_string()];
+    let run = Command::new(executable).arg("calibrate").arg(folder).arg("--measure").args(sides).output()?;
+    if !run.status.success() {
+        bail!("measuring {size}: {}", String::from_utf8_lossy(&run.stderr).trim());
+    }
+    serde_json::from_slice(&run.stdout).with_context(|| format!("measuring {size}"))
+}
+
+fn measure(folder: &Path, manifest: &Manifest, input: Size, threads: usize) -> anyhow::Result<Sample> {
+    let at_start = sys::anonymous_bytes();
+    sys::reset_peak();
+    let start = Instant::now();
+    let engine = OrtEngine::load(folder, manifest, threads)?;
+    let load_ms = start.elapsed().as_secs_f64() * 1e3;
+    let load_peak = sys::peak_rss_bytes();
+    // Grey noise: no network is faster on nothing, but quantised ones would be told less.
+    let noise = |index: usize| (index as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0];
+    let image = Planar8 { size: input, data: (0..input.area() as usize * 3).map(noise).collect() };
+    let infer = || engine.infer(&image).map_err(|error| anyhow::anyhow!(error.chain()));
+    drop(infer()?);
+    sys::release_memory();
+    let idle = sys::resident_bytes();
+    let (mut run_bytes, mut times) = (0, Vec::new());
+    for _ in 0..RUNS {
+        sys::reset_peak();
+        let start = Instant::now();
+        let queries = infer()?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+        run_bytes = run_bytes.max(sys::peak_rss_bytes().saturating_sub(idle));
+        drop(queries);
+        sys::release_memory();
+    }
+    times.sort_unstable_by(f64::total_cmp);
+    Ok(Sample {
+        pixels: input.padded_to(manifest.input.size.divisor()).area(),
+        load_bytes: idle.saturating_sub(at_start + image.data.len() as u64),
+        load_peak_bytes: load_peak.saturating_sub(at_start),
+        load_ms,
+        run_bytes,
+        run_ms: times[RUNS / 2],
+    })
+}
+
+/// The smallest constants that predict no less than was measured.
+fn fit(samples: &[Sample], threads: usize) -> (Memory, Time) {
+    let points = |y: fn(&Sample) -> f64| samples.iter().map(|s| (s.pixels as f64, y(s))).collect::<Vec<_>>();
+    let bytes = points(|s| s.run_bytes as f64);
+    let (base, slope) = line(&bytes);
+    let short = bytes.iter().map(|(x, y)| y - (base + slope * x)).fold(0.0, f64::max);
+    let (base_ms, ns) = line(&points(|s| s.run_ms * 1e6));
+    let mut load_ms: Vec<_> = samples.iter().map(|s| s.load_ms).collect();
+    load_ms.sort_unstable_by(f64::total_cmp);
+    let load = samples.iter().map(|s| s.load_bytes.max(s.load_peak_bytes)).max().unwrap_or(0);
+    let tenth = |x: f64| (x * 10.0).ceil() / 10.0;
+    let memory = Memory {
+        load_mb: to_mib(load) as f64,
+        base_mb: tenth((base + short) / MIB as f64),
+        bytes_per_pixel: tenth(slope),
+    };
+    let time = Time {
+        load_ms: load_ms[samples.len() / 2].ceil(),
+        base_ms: tenth(base_ms / 1e6),
+        ns_per_pixel: tenth(ns),
+        threads: threads as u32,
+    };
+    (memory, time)
+}
+
+/// Least squares, base and slope; neither is negative. One point, or points in one place, make a slope alone.
+fn line(points: &[(f64, f64)]) -> (f64, f64) {
+    let count = points.len() as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
+    let (x, y) = (mean(|p| p.0), mean(|p| p.1));
+    let (xx, xy) = (mean(|p| p.0 * p.0) - x * x, mean(|p| p.0 * p.1) - x * y);
+    let slope = xy / xx;
+    let base = y - slope * x;
+    if slope.is_finite() && slope >= 0.0 && base >= 0.0 { (base, slope) } else { (0.0, y / x) }
+}
+
+fn predicted_bytes(sample: &Sample, memory: &Memory) -> u64 {
+    memory.run_bytes(sample.pixels)
+}
+
+/// A row of the table; gives how far the memory is off, percent of all that the process holds.
+fn print(sample: &Sample, memory: &Memory, time: &Time) -> f64 {
+    let load = memory.load_mb * MIB as f64;
+    let predicted = predicted_bytes(sample, memory);
+    let off = (predicted as f64 - sample.run_bytes as f64) / (load + sample.run_bytes as f64) * 100.0;
+    println!(
+        "{:>8} pixels  {:>4} MB, predicted {:>4} ({off:+.1} % of all)  {:>6.0} ms, predicted {:>6.0}",
+        sample.pixels,
+        to_mib(sample.run_bytes),
+        to_mib(predicted),
+        sample.run_ms,
+        time.run_ms(sample.pixels),
+    );
+    off.abs()
+}
+
+/// The manifest is replaced whole: at no time is there half of it.
+fn write(folder: &Path, memory: Memory, time: Time) -> anyhow::Result<()> {
+    let path = folder.join(FILE_NAME);
+    let name = || path.display().to_string();
+    let text = std::fs::read_to_string(&path).with_context(name)?;
+    let text = Manifest::with_constants(&text, &memory, &time).with_context(name)?;
+    let made = path.with_extension("calibrated");
+    std::fs::write(&made, text).and_then(|()| std::fs::rename(&made, &path)).with_context(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(pixels: u64, run_mb: u64, run_ms: f64) -> Sample {
+        let load_bytes = 30 * MIB;
+        Sample { pixels, load_bytes, load_peak_bytes: 20 * MIB, load_ms: 50.0, run_bytes: run_mb * MIB, run_ms }
+    }
+
+    #[test]
+    fn a_fit_is_never_short_of_what_it_was_made_from() {
+        let samples = [
+            sample(100_000, 14, 11.0),
+            sample(200_000, 22, 20.0),
+            sample(300_000, 35, 31.0),
+            sample(400_000, 44, 40.0),
+        ];
+        let (memory, time) = fit(&samples, 2);
+        for sample in &samples {
+            let predicted = predicted_bytes(sample, &memory);
+            assert!(predicted >= sample.run_bytes && predicted < sample.run_bytes + 6 * MIB, "{predicted} {sample:?}");
+            assert!((time.run_ms(sample.pixels) - sample.run_ms).abs() < 2.0);
+        }
+        assert!((memory.load_mb, time.load_ms, time.threads) == (30.0, 50.0, 2));
+    }
+
+    #[test]
+    fn one_size_makes_a_slope() {
+        let (memory, time) = fit(&[sample(200_000, 20, 10.0)], 1);
+        assert!(memory.base_mb == 0.0 && time.base_ms == 0.0);
+        assert!(predicted_bytes(&sample(200_000, 20, 10.0), &memory) >= 20 * MIB);
+    }
+
+    #[test]
+    fn sizes_go_from_the_smallest_to_the_native_and_checks_lie_between() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano");
+        let manifest = Manifest::read(&folder).unwrap();
+        let (grid, checks) = (working_sizes(&manifest, &GRID), working_sizes(&manifest, &CHECKS));
+        assert!(grid.contains(&Size::new(128, 128)) && grid.contains(&Size::new(683, 384)), "{grid:?}");
+        assert_eq!(checks.len(), 6);
+        assert!(checks.iter().all(|size| !grid.contains(size)));
+    }
+}
