@@ -43,6 +43,8 @@ class Program:
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(size_mb),
             "M2FP_MODEL_DIR": str(self.model),
             "ORT_DYLIB_PATH": str(self.runtime),
+            # On a disk, as Lambda's /tmp is: in memory it would be charged.
+            "TMPDIR": str(self.m2fp.parent),
         }
 
     def drop_from_cache(self) -> None:

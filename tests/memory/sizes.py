@@ -74,13 +74,13 @@ def measure(subject: Program, size_mb: int, name: str, path: Path) -> Cell:
         return cell
     parsed = program.parse(subject, size_mb, path)
     if answer["admitted"]:
-        _judge_done(cell, parsed, size_mb, answer, path)
+        judge_done(cell, parsed, size_mb, answer, path)
     else:
         _judge_refused(cell, subject, parsed, path)
     return cell
 
 
-def _judge_done(cell: Cell, parsed: Parsed, size_mb: int, answer: dict, path: Path) -> None:
+def judge_done(cell: Cell, parsed: Parsed, size_mb: int, answer: dict, path: Path) -> None:
     ran, report = parsed.ran, parsed.report
     cell.planned, cell.report, cell.group_peak_mb = answer["plan"], report, ran.group_peak_mb
     if ran.killed:
@@ -119,7 +119,7 @@ def _judge_refused(cell: Cell, subject: Program, parsed: Parsed, path: Path) -> 
         if answer is None or not answer["admitted"]:
             cell.faults.append(f"needs {cell.needs_mb} MB, and is refused there")
         else:
-            _judge_done(cell, enough, cell.needs_mb, answer, path)
+            judge_done(cell, enough, cell.needs_mb, answer, path)
 
 
 _SHAPE = ("working_width", "working_height", "tiles")
