@@ -104,6 +104,8 @@ def _share(version: Version, name: str, cpus: float) -> Path | None:
 
 
 def _make(folder: Path, values: dict[str, str]) -> Path | None:
+    """The group with these values, or None. What was there before is left there."""
+    is_new = not folder.exists()
     try:
         folder.mkdir(exist_ok=True)
     except OSError:
@@ -111,7 +113,8 @@ def _make(folder: Path, values: dict[str, str]) -> Path | None:
     # The kernel's own files, or this is no cgroup of that version.
     if all(_write(folder / file, value) for file, value in values.items()):
         return folder
-    _remove(folder)
+    if is_new:
+        _remove(folder)
     return None
 
 

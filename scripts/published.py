@@ -1,4 +1,4 @@
-"""What the published tables share: where they go in a page, and the machine they are of."""
+"""What the published tables share: where they go in a page, the machine they are of, what is timed."""
 
 import datetime
 import os
@@ -7,6 +7,9 @@ import re
 from pathlib import Path
 
 END = "<!-- end -->"
+
+# Of a report's `timings_ms`. What else its total has is waiting, and the loading of the model.
+STAGES = ("decode", "preprocess", "inference", "postprocess", "encode")
 
 
 def replace_block(page: Path, made_by: str, text: str) -> None:
@@ -18,6 +21,11 @@ def replace_block(page: Path, made_by: str, text: str) -> None:
     if not (found and ended):
         raise SystemExit(f"{page}: it has no lines {begin} and {END}")
     page.write_text(f"{before}{begin}\n{text}\n{END}{after}")
+
+
+def work_seconds(report: dict) -> float:
+    """From decoding to encoding, the model loaded."""
+    return sum(report["timings_ms"][stage] for stage in STAGES) / 1e3
 
 
 def machine() -> str:

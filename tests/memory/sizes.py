@@ -6,10 +6,11 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import published
 from tests.memory import photos, program
 from tests.memory.program import Parsed, Program
 
-# Lambda's smallest useful size, 1 GB steps up to one vCPU, and 1.7 vCPU.
+# 1769 MB buy one vCPU.
 SIZES_MB = (256, 512, 1024, 1769, 3008)
 # What the account keeps free for what no constant predicts (src/budget.rs).
 MARGIN_MB = 24
@@ -52,17 +53,11 @@ class Cell:
         lines = [
             f"{plan['working_width']}×{plan['working_height']}{tiles}",
             f"{plan['predicted_peak_mb']} / {self.peak_mb} MB{group}",
-            f"{plan['predicted_ms'] / 1e3:.1f} / {measured_seconds(self.report):.1f} s",
+            f"{plan['predicted_ms'] / 1e3:.1f} / {published.work_seconds(self.report):.1f} s",
         ]
         if self.needs_mb is not None:
             lines.insert(0, f"refused: needs {self.needs_mb} MB; there:")
         return "<br>".join(lines)
-
-
-def measured_seconds(report: dict) -> float:
-    """What the prediction speaks of: decoding to encoding, the model loaded."""
-    stages = ("decode", "preprocess", "inference", "postprocess", "encode")
-    return sum(report["timings_ms"][stage] for stage in stages) / 1e3
 
 
 def measure(subject: Program, size_mb: int, name: str, path: Path) -> Cell:

@@ -11,13 +11,12 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+import published
 from bench.contender import THREADS
 from bench.prepare import ROOT
 from cgroup import MB, Group
 
 KILLED = -9
-STAGES = ("decode", "preprocess", "inference", "postprocess", "encode")
-"""Of `timings_ms`; what else its total has is the loading of the model."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +92,10 @@ def parse(m2fp: Path, model: Path, photo: Path, runs: int, group: Group | None =
     plan, network_ms = report["plan"], report["timings_ms"]["inference"]
     note = f"{plan['working_width']}×{plan['working_height']}, network {network_ms / 1e3:.2f} s"
     seconds = median(one.seconds for one in done)
-    work_ms = median(sum(one["timings_ms"][stage] for stage in STAGES) for one in reports)
+    work_seconds = median(published.work_seconds(one) for one in reports)
     # The kernel's VmHWM, of the process alone; the figure of wait(2) starts with its parent's.
     peak_mb = max(one["memory"]["peak_rss_mb"] for one in reports)
-    return Result(seconds, work_ms / 1e3, peak_mb, note)
+    return Result(seconds, work_seconds, peak_mb, note)
 
 
 def load_ms(m2fp: Path, model: Path) -> float:
