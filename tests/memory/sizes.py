@@ -13,7 +13,7 @@ from tests.memory.program import Parsed, Program
 # 1769 MB buy one vCPU.
 SIZES_MB = (256, 512, 1024, 1769, 3008)
 # What the account keeps free for what no constant predicts (src/budget.rs).
-MARGIN_MB = 24
+MARGIN_MB = 16
 # The memory that a refusal names.
 NAMED = re.compile(r"needs (\d+) MB")
 # What predictions aim at, percent of the measured peak.
