@@ -12,15 +12,25 @@ END = "<!-- end -->"
 STAGES = ("decode", "preprocess", "inference", "postprocess", "encode")
 
 
+def check_blocks(page: Path, made_by: list[str]) -> None:
+    """Ends the process where the page lacks one of these blocks: before hours of measuring, not after."""
+    for one in made_by:
+        _split(page, one)
+
+
 def replace_block(page: Path, made_by: str, text: str) -> None:
     """Puts `text` between the page's line that says what makes it and the next `END`."""
+    before, begin, after = _split(page, made_by)
+    page.write_text(f"{before}{begin}\n{text}\n{END}{after}")
+
+
+def _split(page: Path, made_by: str) -> tuple[str, str, str]:
     begin = f"<!-- made by `{made_by}` -->"
-    content = page.read_text()
-    before, found, rest = content.partition(begin)
+    before, found, rest = page.read_text().partition(begin)
     _, ended, after = rest.partition(END)
     if not (found and ended):
         raise SystemExit(f"{page}: it has no lines {begin} and {END}")
-    page.write_text(f"{before}{begin}\n{text}\n{END}{after}")
+    return before, begin, after
 
 
 def work_seconds(report: dict) -> float:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import published
@@ -10,7 +11,7 @@ from tests.memory import clients, photos, program, sizes, soak
 from tests.memory.photos import ROOT
 from tests.memory.program import Program
 
-PAGE_COMMAND = "make test-memory"
+PARTS = ("sizes", "soak", "clients")
 MODELS = ("model/nano", "model/m2fp-r101-int8", "model/m2fp-r101")
 # Three minutes on two cores: the sizes at which memory is scarce, and a photo of each kind of decoder.
 QUICK_SIZES_MB = (256, 512)
@@ -42,29 +43,32 @@ def main() -> int:
 def _run(subjects: list[Program], options: argparse.Namespace) -> list[str]:
     """Each part: measured, printed, written; what was wrong."""
     folder, packaged = options.work / "photos", subjects[0]
-    parts: dict[str, Callable[[], tuple[str, list[str]]]] = {
-        "sizes": lambda: _sizes(subjects, options, folder),
-        "soak": lambda: soak.run(packaged, QUICK_REQUESTS if options.quick else soak.REQUESTS),
-        "clients": lambda: clients.run(packaged, folder),
-    }
+    names = [name for name in (QUICK_PHOTOS if options.quick else photos.PHOTOS) if options.photo in name]
+    requests = QUICK_REQUESTS if options.quick else soak.REQUESTS
+    blocks: list[tuple[str, Callable[[], tuple[str, list[str]]]]] = []
+    if "sizes" in options.part:
+        for subject in subjects:
+            blocks.append((subject.model.name, partial(sizes.run, subject, options.sizes, names, folder)))
+    if "soak" in options.part:
+        blocks.append(("soak", partial(soak.run, packaged, requests)))
+    if "clients" in options.part:
+        blocks.append(("clients", partial(clients.run, packaged, folder)))
+    if options.write is not None:
+        published.check_blocks(options.write, [_made_by(name) for name, _ in blocks])
     faults = []
-    for name in options.part or parts:
+    for name, measured in blocks:
         print(f"\n{name}", file=sys.stderr)
-        text, found = parts[name]()
+        text, found = measured()
         text = f"{published.machine()}.\n\n{text}"
-        print(f"\n{text}")
+        print(f"\n{name}: {text}", flush=True)
         faults += [f"{name}: {fault}" for fault in found]
         if options.write is not None:
-            published.replace_block(options.write, f"{PAGE_COMMAND}, {name}", text)
+            published.replace_block(options.write, _made_by(name), text)
     return faults
 
 
-def _sizes(subjects: list[Program], options: argparse.Namespace, folder: Path) -> tuple[str, list[str]]:
-    names = list(QUICK_PHOTOS if options.quick else photos.PHOTOS)
-    names = [name for name in names if options.photo in name]
-    cells = sizes.measure_all(subjects, options.sizes, names, folder)
-    faults = [f"{cell.name}, {cell.photo}, {cell.size_mb} MB: {fault}" for cell in cells for fault in cell.faults]
-    return sizes.table(cells, folder), faults
+def _made_by(block: str) -> str:
+    return f"make test-memory, {block}"
 
 
 def _models(options: argparse.Namespace) -> list[Path]:
@@ -90,7 +94,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--sizes", type=int, nargs="+", metavar="MB", help="function sizes")
     parser.add_argument("--photo", default="", help="only photos whose names hold this")
-    parser.add_argument("--part", action="append", choices=("sizes", "soak", "clients"), help="only this")
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, help="only these")
     parser.add_argument("--quick", action="store_true", help="the packaged model, small sizes, fewer photos")
     parser.add_argument("--work", type=Path, default=ROOT / "dist/memory", help="for the photos, made once")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables into this page")

@@ -13,7 +13,6 @@ from pathlib import Path
 from tests.memory import client, photos, program
 from tests.memory.client import Answer
 from tests.memory.program import Program, Server
-from tests.memory.sizes import MARGIN_MB
 
 CLIENTS = 16
 # Short, so that whoever finds no room is told so.
@@ -62,7 +61,7 @@ def _size_for(subject: Program, paths: list[Path]) -> int:
     peak = max(json.loads(line)["plan"]["predicted_peak_mb"] for line in planned.stdout.splitlines())
     told = subprocess.run([subject.m2fp, "info"], env=environment, capture_output=True, text=True, check=True)
     limit, free = map(int, re.search(r"(\d+) MB limit, (\d+) MB for one", told.stdout).groups())
-    request = peak - (limit - free - MARGIN_MB)
+    request = peak - (limit - free - program.margin_mb(subject, paths[0]))
     return limit - free + ROOM_FOR * request
 
 

@@ -24,6 +24,10 @@ MB_PER_VCPU = 1769
 # Larger than any photo of ours takes at the smallest share of a processor.
 RUN_SECONDS = 1200
 SAMPLE_SECONDS = 0.01
+# Enough to plan in, and too little for any photo.
+LEAST_MB = 32
+# The memory that a refusal names.
+NAMED = re.compile(r"needs (\d+) MB")
 KILLED = -9
 
 
@@ -146,6 +150,12 @@ def _status_mb(pid: int, name: str) -> float:
         return 0.0
     found = re.search(rf"^{name}:\s*(\d+) kB$", status, re.MULTILINE)
     return int(found[1]) / 1024 if found else 0.0
+
+
+def margin_mb(program: Program, photo: Path) -> int:
+    """What the account keeps free for what no constant predicts: what a refusal names beyond its plan's peak."""
+    _, answer = plan(program, LEAST_MB, photo)
+    return int(NAMED.search(answer["refused"])[1]) - answer["plan"]["predicted_peak_mb"]
 
 
 def plan(program: Program, size_mb: int, photo: Path) -> tuple[Ran, dict[str, Any] | None]:

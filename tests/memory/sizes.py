@@ -1,7 +1,6 @@
 """Every function size × photo × model: what was planned, what was held, what was refused."""
 
 import math
-import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +11,6 @@ from tests.memory.program import Parsed, Program
 
 # 1769 MB buy one vCPU.
 SIZES_MB = (256, 512, 1024, 1769, 3008)
-# What the account keeps free for what no constant predicts (src/budget.rs).
-MARGIN_MB = 16
-# The memory that a refusal names.
-NAMED = re.compile(r"needs (\d+) MB")
 # What predictions aim at, percent of the measured peak.
 AIM_PERCENT = 10
 
@@ -27,6 +22,7 @@ class Cell:
     name: str
     photo: str
     size_mb: int
+    margin_mb: int
     # Of the run at `size_mb`, or of the one at the memory that its refusal named.
     planned: dict | None = None
     report: dict | None = None
@@ -60,9 +56,9 @@ class Cell:
         return "<br>".join(lines)
 
 
-def measure(subject: Program, size_mb: int, name: str, path: Path) -> Cell:
+def measure(subject: Program, margin_mb: int, size_mb: int, name: str, path: Path) -> Cell:
     """Plans the photo, parses it, and judges both."""
-    cell = Cell(subject.model.name, name, size_mb)
+    cell = Cell(subject.model.name, name, size_mb, margin_mb)
     planned, answer = program.plan(subject, size_mb, path)
     if planned.killed or answer is None:
         cell.faults.append("plan: killed" if planned.killed else f"plan: {planned.last_line or planned.status}")
@@ -87,7 +83,7 @@ def judge_done(cell: Cell, parsed: Parsed, size_mb: int, answer: dict, path: Pat
     else:
         cell.peak_mb = max(report["memory"]["peak_rss_mb"], math.ceil(ran.peak_mb))
         predicted, peak = report["plan"]["predicted_peak_mb"], cell.peak_mb
-        if peak > predicted + MARGIN_MB:
+        if peak > predicted + cell.margin_mb:
             cell.faults.append(f"held {peak} MB where {predicted} were predicted")
         if predicted > size_mb:
             cell.faults.append(f"admitted with {predicted} MB in {size_mb}")
@@ -100,7 +96,7 @@ def judge_done(cell: Cell, parsed: Parsed, size_mb: int, answer: dict, path: Pat
 
 def _judge_refused(cell: Cell, subject: Program, parsed: Parsed, path: Path) -> None:
     ran = parsed.ran
-    named = NAMED.search(ran.error)
+    named = program.NAMED.search(ran.error)
     if ran.killed:
         cell.faults.append(f"killed in {cell.size_mb} MB instead of refused")
     elif ran.status != 1:
@@ -120,36 +116,27 @@ def _judge_refused(cell: Cell, subject: Program, parsed: Parsed, path: Path) -> 
 _SHAPE = ("working_width", "working_height", "tiles")
 
 
-def measure_all(subjects: list[Program], sizes_mb: tuple[int, ...], names: list[str], folder: Path) -> list[Cell]:
+def run(subject: Program, sizes_mb: tuple[int, ...], names: list[str], folder: Path) -> tuple[str, list[str]]:
+    """The page's text, and what was wrong."""
     cells = []
-    for subject in subjects:
-        for name in names:
-            path = photos.photo(name, folder)
-            for size_mb in sizes_mb:
-                cell = measure(subject, size_mb, name, path)
-                print(f"  {cell.name}, {name}, {size_mb} MB: {cell.text().replace('<br>', ', ')}", file=sys.stderr)
-                cells.append(cell)
-    return cells
+    for name in names:
+        path = photos.photo(name, folder)
+        margin_mb = program.margin_mb(subject, path)
+        for size_mb in sizes_mb:
+            cell = measure(subject, margin_mb, size_mb, name, path)
+            print(f"  {cell.name}, {name}, {size_mb} MB: {cell.text().replace('<br>', ', ')}", file=sys.stderr)
+            cells.append(cell)
+    faults = [f"{cell.photo}, {cell.size_mb} MB: {fault}" for cell in cells for fault in cell.faults]
+    return _table(cells, sizes_mb, folder), faults
 
 
-def table(cells: list[Cell], folder: Path) -> str:
-    """A table for each model, and how well peaks were predicted."""
-    parts = []
-    sizes = sorted({cell.size_mb for cell in cells})
-    for model in dict.fromkeys(cell.name for cell in cells):
-        rows = [
-            f"**{model}**",
-            "",
-            f"| photo | {' | '.join(f'{size} MB' for size in sizes)} |",
-            f"|---|{'---|' * len(sizes)}",
-        ]
-        of_model = [cell for cell in cells if cell.name == model]
-        for name in dict.fromkeys(cell.photo for cell in of_model):
-            _, length = photos.size_and_bytes(photos.photo(name, folder))
-            texts = [cell.text() for cell in of_model if cell.photo == name]
-            rows.append(f"| {name}, {length / 2**20:.1f} MB | {' | '.join(texts)} |")
-        parts += ["\n".join(rows), _predictions(of_model)]
-    return "\n\n".join(parts)
+def _table(cells: list[Cell], sizes_mb: tuple[int, ...], folder: Path) -> str:
+    rows = [f"| photo | {' | '.join(f'{size} MB' for size in sizes_mb)} |", f"|---|{'---|' * len(sizes_mb)}"]
+    for name in dict.fromkeys(cell.photo for cell in cells):
+        _, length = photos.size_and_bytes(photos.photo(name, folder))
+        texts = [cell.text() for cell in cells if cell.photo == name]
+        rows.append(f"| {name}, {length / 2**20:.1f} MB | {' | '.join(texts)} |")
+    return "\n".join([*rows, "", _predictions(cells)])
 
 
 def _predictions(cells: list[Cell]) -> str:

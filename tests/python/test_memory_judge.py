@@ -10,7 +10,7 @@ from tests.memory import sizes, soak
 from tests.memory.program import Parsed, Ran
 
 PHOTO = (40, 30)
-SIZE_MB = 512
+SIZE_MB, MARGIN_MB = 512, 24
 
 
 def ran(status: int = 0, error: str = "", peak_mb: float = 90, kills: int = 0) -> Ran:
@@ -44,7 +44,7 @@ CASES = {
 
 @pytest.mark.parametrize(("fault", "parsed"), CASES.items(), ids=lambda value: value if isinstance(value, str) else "")
 def test_a_run_that_was_admitted(fault: str, parsed: Parsed, photo: Path) -> None:
-    cell = sizes.Cell("nano", "a photo", SIZE_MB)
+    cell = sizes.Cell("nano", "a photo", SIZE_MB, MARGIN_MB)
     sizes.judge_done(cell, parsed, SIZE_MB, report(), photo)
     assert len(cell.faults) == bool(fault)
     assert fault in "".join(cell.faults)

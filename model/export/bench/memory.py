@@ -77,7 +77,7 @@ def _steps(photo: Path, options: argparse.Namespace) -> list[Step]:
         parse("+ streamed post-processing, in Rust", inside),
         parse("+ mapped weights", mapped),
         parse("+ exact rewrites", portable),
-        parse("+ fused attention", fused),
+        parse("+ fused operators", fused),
         parse("+ int8", int8),
     ]
 
