@@ -32,6 +32,11 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "largest photo read from S3 or a file, bytes; large ones are kept in the temporary folder meanwhile",
     },
     Setting {
+        name: "TILE_ABOVE_PX",
+        default: "off",
+        meaning: "photos with more pixels are tiled where a request names no mode",
+    },
+    Setting {
         name: "OUTPUT_BUCKET",
         default: "none",
         meaning: "bucket that outputs are written to; for S3 events the event's own bucket where none is set",
@@ -99,6 +104,8 @@ pub struct Config {
     pub max_source_pixels: u64,
     pub max_body_bytes: u64,
     pub max_object_bytes: u64,
+    /// `None`: no photo is tiled unasked.
+    pub tile_above_px: Option<u64>,
     pub output_bucket: Option<String>,
     pub output_prefix: String,
     /// Always contains `Json`.
@@ -184,6 +191,10 @@ impl Raw {
         }
     }
 
+    fn pixels_or_off(&mut self, name: &str) -> Option<u64> {
+        if self.text(name).as_deref() == Some("off") { None } else { self.number(name, 0, 1 << 40) }
+    }
+
     fn switch(&mut self, name: &str) -> bool {
         match self.text(name).as_deref() {
             None | Some("off" | "false" | "0") => false,
@@ -253,6 +264,7 @@ impl Raw {
             max_source_pixels: self.number("MAX_SOURCE_PIXELS", 1, 1 << 40).unwrap_or(200_000_000),
             max_body_bytes: self.number("MAX_BODY_BYTES", 1, 1 << 40).unwrap_or(20_000_000),
             max_object_bytes: self.number("MAX_OBJECT_BYTES", 1, 1 << 40).unwrap_or(400_000_000),
+            tile_above_px: self.pixels_or_off("TILE_ABOVE_PX"),
             output_bucket: self.text("OUTPUT_BUCKET"),
             output_prefix: self.prefix(),
             outputs: self.outputs(),

@@ -73,6 +73,8 @@ pub enum Mode {
     /// Once, at the native working size, smaller when memory forces it.
     #[default]
     Auto,
+    /// Persons from a run of the whole photo, parts from overlapping tiles at up to twice the native size.
+    Tiled,
 }
 
 /// One name or several, as JSON gives them.
@@ -204,8 +206,9 @@ impl Options {
         }
         let mode = match raw.mode.as_deref() {
             None | Some("auto") => Mode::Auto,
+            Some("tiled") => Mode::Tiled,
             Some(other) => {
-                faults.push(format!("`mode` cannot be `{other}`; it is `auto`"));
+                faults.push(format!("`mode` cannot be `{other}`; it is `auto` or `tiled`"));
                 Mode::Auto
             }
         };
@@ -241,6 +244,9 @@ impl Options {
         use std::fmt::Write;
         let names: Vec<_> = self.outputs.iter().map(|k| k.name()).collect();
         let mut text = format!("output={}", names.join(","));
+        if self.mode == Mode::Tiled {
+            text.push_str("&mode=tiled");
+        }
         if let Some(side) = self.max_side {
             let _ = write!(text, "&max_side={side}");
         }
@@ -270,7 +276,7 @@ mod tests {
 
     #[test]
     fn checks_every_field() {
-        let raw = RawOptions::from_query("output=mask,mask,face&mode=tiled&max_side=1&score=2&alpha=-1").unwrap();
+        let raw = RawOptions::from_query("output=mask,mask,face&mode=tiles&max_side=1&score=2&alpha=-1").unwrap();
         let error = Options::check(&raw, &[OutputKind::Mask]).unwrap_err().to_string();
         for word in ["twice", "`face`", "`mode`", "`max_side`", "`score`", "`alpha`"] {
             assert!(error.contains(word), "{error}");
@@ -280,10 +286,11 @@ mod tests {
 
     #[test]
     fn json_and_query_mean_the_same() {
-        let query = RawOptions::from_query("output=mask,json&rle=true&score=0.25").unwrap();
-        let json: RawOptions = serde_json::from_str(r#"{"output":["mask","json"],"rle":true,"score":0.25}"#).unwrap();
+        let query = RawOptions::from_query("output=mask,json&rle=true&mode=tiled&score=0.25").unwrap();
+        let json: RawOptions =
+            serde_json::from_str(r#"{"output":["mask","json"],"rle":true,"mode":"tiled","score":0.25}"#).unwrap();
         let check = |raw| Options::check(raw, &[OutputKind::Mask]).unwrap();
         assert_eq!(check(&query), check(&json));
-        assert_eq!(check(&query).canonical(), "output=mask,json&score=0.25&rle=true");
+        assert_eq!(check(&query).canonical(), "output=mask,json&mode=tiled&score=0.25&rle=true");
     }
 }

@@ -14,13 +14,14 @@ use crate::config::Config;
 use crate::engine::ort::OrtEngine;
 use crate::engine::{Engine, Queries};
 use crate::error::{Error, Result};
+use crate::geometry::Region;
 use crate::hex;
 use crate::image::header::{self, Header};
-use crate::image::{Planar8, decode};
+use crate::image::{Planar8, Rgb8, decode};
 use crate::manifest::Manifest;
 use crate::options::{Options, OutputKind};
 use crate::pace::Pace;
-use crate::parsing::{self, BAND_ROWS, Found, View};
+use crate::parsing::{self, BAND_ROWS, Band, Found, Tiles, View};
 use crate::plan::{Decision, Plan, Planner};
 use crate::render::collect::{self, Collected, Collectors};
 use crate::render::overlay::{OverlayLabels, overlay_size};
@@ -250,11 +251,18 @@ impl Pipeline {
     }
 
     fn planner(&self) -> Planner<'_> {
-        Planner { manifest: &self.manifest, budget: &self.budget, threads: self.config.threads, cpus: self.config.cpus }
+        Planner {
+            manifest: &self.manifest,
+            budget: &self.budget,
+            threads: self.config.threads,
+            cpus: self.config.cpus,
+            tile_above_px: self.config.tile_above_px,
+        }
     }
 
     fn etag(&self, sha256: &str, options: &Options, plan: &Plan) -> String {
-        let facts = format!("{sha256} {} {} {}", self.manifest.digest(), options.canonical(), plan.working);
+        let facts =
+            format!("{sha256} {} {} {} {}", self.manifest.digest(), options.canonical(), plan.mode(), plan.working);
         let digest = Sha256::digest(facts);
         format!("\"{}\"", hex::encode(&digest[..16]))
     }
@@ -353,9 +361,10 @@ impl Work {
 
     fn run(self, engine: &dyn Engine) -> Result<Made> {
         let mut clock = Clock::default();
-        let image = clock.time(|t| &mut t.decode, || decode::resized(&self.bytes, &self.header, self.plan.working))?;
-        self.context.on_time()?;
         let geometry = self.plan.geometry;
+        let image =
+            clock.time(|t| &mut t.decode, || decode::resized(&self.bytes, &self.header, geometry.photo.size))?;
+        self.context.on_time()?;
         let planes = clock.time(
             |t| &mut t.preprocess,
             || Planar8::on_canvas(image, geometry.photo, geometry.input, self.manifest.input.size.fill()),
@@ -363,7 +372,7 @@ impl Work {
         let queries = clock.time(|t| &mut t.inference, || engine.infer(&planes))?;
         drop(planes);
         self.context.on_time()?;
-        let (found, collected) = self.parse(&queries, &mut clock)?;
+        let (found, collected) = self.parse(&queries, engine, &mut clock)?;
         drop(queries);
         let persons = found.persons.len();
         let (pictures, counted) = self.finish(collected, &mut clock)?;
@@ -373,20 +382,39 @@ impl Work {
     }
 
     /// The two passes over the logits.
-    fn parse(&self, queries: &Queries, clock: &mut Clock) -> Result<(Found, Collected)> {
+    fn parse(&self, queries: &Queries, engine: &dyn Engine, clock: &mut Clock) -> Result<(Found, Collected)> {
         let start = Instant::now();
         let (manifest, plan) = (&*self.manifest, &self.plan);
         let view = View::new(queries, plan.geometry.padded, plan.geometry.photo, plan.photo)?;
         let found = parsing::find(&view, manifest, self.options.score, BAND_ROWS);
         let mut collectors = Collectors::new(plan.photo, manifest, &found, &self.options)?;
-        parsing::bands(&view, manifest, &found, BAND_ROWS, &mut |band| {
+        let mut push = |band: &Band<'_>| {
             self.context.on_time()?;
             collectors.push(band)
-        })?;
+        };
+        let mut elsewhere = Duration::ZERO;
+        match &plan.grid {
+            None => parsing::bands(&view, manifest, &found, BAND_ROWS, &mut push)?,
+            Some(grid) => {
+                let before = clock.sum();
+                let photo =
+                    clock.time(|t| &mut t.decode, || decode::resized(&self.bytes, &self.header, plan.working))?;
+                let tiles = Tiles::new(grid.clone(), manifest, |region| self.tile(&photo, region, engine, clock));
+                parsing::tiled_bands(&view, manifest, &found, tiles, BAND_ROWS, &mut push)?;
+                elsewhere = Duration::from_secs_f64((clock.sum() - before) / 1e3);
+            }
+        }
         let collected = collectors.finish(manifest, &found)?;
         clock.timings.encode += milliseconds(collected.encoding);
-        clock.timings.postprocess += milliseconds(start.elapsed().saturating_sub(collected.encoding));
+        clock.timings.postprocess += milliseconds(start.elapsed().saturating_sub(collected.encoding + elsewhere));
         Ok((found, collected))
+    }
+
+    /// The network's answer to a part of the photo at the tiles' size.
+    fn tile(&self, photo: &Rgb8, region: Region, engine: &dyn Engine, clock: &mut Clock) -> Result<Queries> {
+        self.context.on_time()?;
+        let planes = clock.time(|t| &mut t.preprocess, || Planar8::cut_out(photo, region));
+        clock.time(|t| &mut t.inference, || engine.infer(&planes))
     }
 
     /// The pictures in the order asked for; overlay and cut-out decode the photo again.
@@ -454,6 +482,12 @@ struct Clock {
 }
 
 impl Clock {
+    /// What the stages have taken so far, milliseconds.
+    fn sum(&self) -> f64 {
+        let t = &self.timings;
+        t.decode + t.preprocess + t.inference + t.postprocess + t.encode
+    }
+
     /// Runs `work` and adds its time, in milliseconds, to the stage that `stage` picks.
     fn time<T>(&mut self, stage: impl FnOnce(&mut TimingsSection) -> &mut f64, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();

@@ -11,7 +11,7 @@ use crate::image::decode;
 use crate::image::header::Header;
 use crate::manifest::{Dtype, Geometry, Manifest, ShortestEdge, SizeRule};
 use crate::options::{Mode, Options};
-use crate::parsing;
+use crate::parsing::{self, Grid};
 use crate::render::collect;
 use crate::render::report::PlanSection;
 
@@ -20,18 +20,20 @@ const DECODE_NS_PER_PIXEL: f64 = 20.0;
 /// Palette PNG, per photo pixel, measured by `make bench`.
 const ENCODE_NS_PER_PIXEL: f64 = 2.0;
 
+/// Class values of tiles and their blend, per working pixel and thread.
+const BLEND_NS_PER_PIXEL: f64 = 100.0;
+
 /// What will be done with one photo, and why.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
-    /// `auto`: once, whole.
-    pub mode: &'static str,
     /// Upright size of the photo.
     pub photo: Size,
-    /// Size that the photo is resized to.
+    /// Size that the photo is resized to; where it is tiled, for the tiles.
     pub working: Size,
-    /// The network's sizes, and where on its input the resized photo lies.
+    /// The network's sizes when it sees the whole photo, and where on its input the resized photo lies.
     pub geometry: Geometry,
-    pub tiles: u32,
+    /// Where tiles lie on the photo at the working size; `None`: one run of the whole photo is all.
+    pub grid: Option<Grid>,
     /// Why this size.
     pub reason: String,
     /// Memory limit of the process, bytes.
@@ -62,6 +64,8 @@ pub struct Planner<'a> {
     /// Processor time given for each second: fewer than the threads, a part of one even, where a function's memory buys
     /// no more.
     pub cpus: f64,
+    /// Photos with more pixels are tiled in mode `auto`.
+    pub tile_above_px: Option<u64>,
 }
 
 impl Planner<'_> {
@@ -69,8 +73,36 @@ impl Planner<'_> {
     #[must_use]
     pub fn decide(&self, header: &Header, source_bytes: u64, options: &Options) -> Decision {
         let photo = header.upright();
+        let once = || self.once(photo, options, |size| self.request_bytes(header, source_bytes, options, size));
+        let unasked = self.tile_above_px.is_some_and(|most| photo.area() > most);
+        match (options.mode, self.manifest.input.size) {
+            (Mode::Tiled, SizeRule::Letterbox(rule)) => {
+                let canvas = rule.letterbox.size();
+                let fault = format!("this model sees every photo whole, on {canvas}: `mode` cannot be `tiled`");
+                Decision { refusal: Some(Error::bad_request(fault)), ..once() }
+            }
+            (_, SizeRule::ShortestEdge(_)) if self.one_run_sees_all(photo, options) => once(),
+            (Mode::Tiled, _) => self.tiled(header, source_bytes, options),
+            (Mode::Auto, SizeRule::ShortestEdge(_)) if unasked => {
+                match self.tiled(header, source_bytes, options) {
+                    Decision { refusal: Some(refusal), .. } => {
+                        // Nobody asked for tiles: where they cannot be, one run is the answer, and says why.
+                        let mut once = once();
+                        if once.refusal.is_none() {
+                            once.plan.warnings.push(format!("not tiled: {refusal}"));
+                        }
+                        once
+                    }
+                    tiled => tiled,
+                }
+            }
+            (Mode::Auto, _) => once(),
+        }
+    }
+
+    /// One run of the whole photo, as large as `bytes_at` allows.
+    fn once(&self, photo: Size, options: &Options, bytes_at: impl Fn(Size) -> u64) -> Decision {
         let asked = self.asked_size(photo, options);
-        let bytes_at = |size: Size| self.request_bytes(header, source_bytes, options, size);
         let fits = |size: Size| bytes_at(size) <= self.budget.total_bytes();
         let (working, refusal) = match self.manifest.input.size {
             _ if fits(asked) => (asked, None),
@@ -92,6 +124,62 @@ impl Planner<'_> {
         Decision { plan, refusal }
     }
 
+    /// The long side that tiles are asked for at: twice the native one, at most the photo's own.
+    fn asked_long_side(&self, photo: Size, options: &Options) -> u32 {
+        let native = self.manifest.input.size.native(photo).long_side();
+        options.max_side.unwrap_or(u32::MAX).min(2 * native).min(photo.long_side())
+    }
+
+    /// Whether tiles would show the network nothing that it does not see in one run.
+    fn one_run_sees_all(&self, photo: Size, options: &Options) -> bool {
+        let (once, long) = (self.asked_size(photo, options), self.asked_long_side(photo, options));
+        let tiled = tiled_size(photo, once, long);
+        tiled == once || Grid::new(tiled, self.manifest.input.size.divisor()).count() == 1
+    }
+
+    /// One run of the whole photo, then tiles: at twice the native size, never more pixels than the photo has, smaller
+    /// down to the whole run's size where memory forces it.
+    fn tiled(&self, header: &Header, source_bytes: u64, options: &Options) -> Decision {
+        let photo = header.upright();
+        let grid_of = |size: Size| Grid::new(size, self.manifest.input.size.divisor());
+        let bytes = |whole: Size, tiles: Size| self.tiled_bytes(header, source_bytes, options, whole, &grid_of(tiles));
+        let Decision { plan, refusal } = self.once(photo, options, |size| bytes(size, size));
+        if refusal.is_some() {
+            return Decision { plan, refusal };
+        }
+        let (whole, asked) = (plan.working, self.asked_long_side(photo, options));
+        let at = |long: u32| tiled_size(photo, whole, long);
+        let fits = |long: u32| bytes(whole, at(long)) <= self.budget.total_bytes();
+        let least = whole.long_side();
+        let long = largest(least, asked.max(least), fits).unwrap_or(least);
+        let (working, request_bytes) = (at(long), bytes(whole, at(long)));
+        let grid = grid_of(working);
+        let mut plan = Plan {
+            predicted_ms: plan.predicted_ms + self.tiles_ms(photo, &grid),
+            request_bytes,
+            predicted_peak_bytes: self.budget.used_bytes() + request_bytes,
+            working,
+            grid: Some(grid),
+            ..plan
+        };
+        plan.reason = if long < asked {
+            plan.warnings.push(format!(
+                "tiled at {working}, not {}, which would need {} MB; this function has {} MB",
+                at(asked),
+                to_mib(self.budget.limit_for(bytes(whole, at(asked)))),
+                to_mib(self.budget.limit_bytes()),
+            ));
+            format!("tiles at the largest size that fits {} MB", to_mib(self.budget.limit_bytes()))
+        } else if options.max_side == Some(asked) {
+            format!("tiles at max_side={asked}")
+        } else if working == photo {
+            "tiles at the photo's own size".to_owned()
+        } else {
+            "tiles at twice the native size".to_owned()
+        };
+        Decision { plan, refusal: None }
+    }
+
     /// The size without regard to memory: the model's own rule, lowered by the request.
     fn asked_size(&self, photo: Size, options: &Options) -> Size {
         self.manifest.input.size.at_most(photo, options.max_side.unwrap_or(u32::MAX))
@@ -99,13 +187,10 @@ impl Planner<'_> {
 
     fn plan_at(&self, photo: Size, working: Size, request_bytes: u64) -> Plan {
         Plan {
-            mode: match Mode::default() {
-                Mode::Auto => "auto",
-            },
             photo,
             working,
             geometry: self.manifest.geometry(working),
-            tiles: 1,
+            grid: None,
             reason: String::new(),
             limit_bytes: self.budget.limit_bytes(),
             request_bytes,
@@ -160,6 +245,22 @@ impl Planner<'_> {
         source_bytes + decode.max(input + activations).max(post).max(second_decode)
     }
 
+    /// As [`Self::request_bytes`], of a whole run at `working` followed by the tiles of `grid`.
+    fn tiled_bytes(&self, header: &Header, source_bytes: u64, options: &Options, working: Size, grid: &Grid) -> u64 {
+        let photo = header.upright();
+        let (geometry, tile) = (self.manifest.geometry(working), self.manifest.geometry(grid.tile()));
+        let logits = geometry.mask.area() * u64::from(self.manifest.outputs.queries) * 4;
+        let decode = decode::resized_bytes(header, grid.working());
+        let tile_run = tile.input.area() * 3 * (1 + self.input_element_bytes())
+            + self.manifest.memory.run_bytes(tile.padded.area());
+        let bands = grid.working().area() * 3
+            + tile_run
+            + parsing::tiled_bytes(&geometry, grid, photo, self.manifest, parsing::BAND_ROWS);
+        let collectors = collect::collectors_bytes(photo, self.manifest, options);
+        let tiles = source_bytes + logits + collectors + decode.max(bands);
+        tiles.max(self.request_bytes(header, source_bytes, options, working))
+    }
+
     fn input_element_bytes(&self) -> u64 {
         match self.manifest.input.dtype {
             Dtype::Uint8 => 1,
@@ -180,6 +281,18 @@ impl Planner<'_> {
         (inference_ms + post_ms + codec_ms).ceil() as u64
     }
 
+    /// What tiles add, milliseconds: a second decode, and the network's runs.
+    fn tiles_ms(&self, photo: Size, grid: &Grid) -> u64 {
+        let time = &self.manifest.time;
+        let cpus = self.cpus.min(self.threads as f64);
+        let measured_cpus = f64::from(time.threads);
+        let tile = self.manifest.geometry(grid.tile()).padded.area();
+        let inference_ms = f64::from(grid.count()) * time.run_ms(tile) * measured_cpus / cpus.min(measured_cpus);
+        let pixels = photo.area() as f64 / 1e6;
+        let blend_ms = BLEND_NS_PER_PIXEL * grid.working().area() as f64 / 1e6 / cpus;
+        (inference_ms + blend_ms + DECODE_NS_PER_PIXEL * pixels / cpus.min(1.0)).ceil() as u64
+    }
+
     /// Time that loading the model takes, milliseconds.
     #[must_use]
     pub fn load_ms(&self) -> u64 {
@@ -196,15 +309,32 @@ fn largest_that(rule: ShortestEdge, photo: Size, asked: Size, fits: impl Fn(Size
         let size = photo.shortest_edge(short, long as u32);
         if size.area() < asked.area() { size } else { asked }
     };
-    let (mut low, mut high) = (rule.smallest_side, rule.min_side);
-    if !fits(at(low)) {
-        return (at(low), Some(()));
+    let smallest = rule.smallest_side;
+    match largest(smallest, rule.min_side, |short| fits(at(short))) {
+        Some(short) => (at(short), None),
+        None => (at(smallest), Some(())),
+    }
+}
+
+/// The photo with a long side of `long`, but no smaller than a whole run's size.
+fn tiled_size(photo: Size, whole: Size, long: u32) -> Size {
+    if long <= whole.long_side() { whole } else { photo.fit_within(long) }
+}
+
+/// The greatest of `low..=high` for which `fits` holds, where it holds for all below; `None` if not even for `low`.
+fn largest(low: u32, high: u32, fits: impl Fn(u32) -> bool) -> Option<u32> {
+    if fits(high) {
+        return Some(high);
+    }
+    let (mut low, mut high) = (low, high);
+    if !fits(low) {
+        return None;
     }
     while high - low > 1 {
         let middle = low.midpoint(high);
-        if fits(at(middle)) { low = middle } else { high = middle }
+        if fits(middle) { low = middle } else { high = middle }
     }
-    (at(low), None)
+    Some(low)
 }
 
 impl Decision {
@@ -222,14 +352,26 @@ impl Decision {
 }
 
 impl Plan {
+    /// `auto` or `tiled`.
+    #[must_use]
+    pub fn mode(&self) -> &'static str {
+        if self.grid.is_some() { "tiled" } else { "auto" }
+    }
+
+    /// Runs of the network that labels come from.
+    #[must_use]
+    pub fn tiles(&self) -> u32 {
+        self.grid.as_ref().map_or(1, Grid::count)
+    }
+
     /// The plan as the report shows it.
     #[must_use]
     pub fn section(&self) -> PlanSection {
         PlanSection {
-            mode: self.mode.to_owned(),
+            mode: self.mode().to_owned(),
             working_width: self.working.width,
             working_height: self.working.height,
-            tiles: self.tiles,
+            tiles: self.tiles(),
             reason: self.reason.clone(),
             limit_mb: to_mib(self.limit_bytes),
             predicted_peak_mb: to_mib(self.predicted_peak_bytes),
@@ -242,12 +384,12 @@ impl Plan {
     pub fn header_line(&self) -> String {
         format!(
             "mode={}; photo={}x{}; working={}x{}; tiles={}; predicted_peak_mb={}; limit_mb={}; predicted_ms={}",
-            self.mode,
+            self.mode(),
             self.photo.width,
             self.photo.height,
             self.working.width,
             self.working.height,
-            self.tiles,
+            self.tiles(),
             to_mib(self.predicted_peak_bytes),
             to_mib(self.limit_bytes),
             self.predicted_ms,
@@ -288,8 +430,18 @@ mod tests {
     }
 
     fn decide_for(manifest: &Manifest, limit_mb: u64, header: &Header, options: &Options) -> Decision {
+        decide_above(None, manifest, limit_mb, header, options)
+    }
+
+    fn decide_above(
+        tile_above_px: Option<u64>,
+        manifest: &Manifest,
+        limit_mb: u64,
+        header: &Header,
+        options: &Options,
+    ) -> Decision {
         let budget = Budget::new(limit_mb * MIB, 10 * MIB, manifest);
-        Planner { manifest, budget: &budget, threads: 2, cpus: 2.0 }.decide(header, 1 << 20, options)
+        Planner { manifest, budget: &budget, threads: 2, cpus: 2.0, tile_above_px }.decide(header, 1 << 20, options)
     }
 
     #[test]
@@ -349,7 +501,80 @@ mod tests {
         }
     }
 
+    #[test]
+    fn tiles_are_at_twice_the_native_size() {
+        let plan = |width, height, query| decide(4096, &header(width, height, 0), &options(query)).plan;
+        let large = plan(6000, 4000, "mode=tiled");
+        assert_eq!((large.mode(), large.tiles(), large.working), ("tiled", 6, Size::new(1152, 768)));
+        assert_eq!(large.geometry.photo.size, Size::new(576, 384));
+        assert_eq!(large.reason, "tiles at twice the native size");
+        let own = plan(1000, 700, "mode=tiled");
+        assert_eq!((own.working, own.reason.as_str()), (Size::new(1000, 700), "tiles at the photo's own size"));
+        let lowered = plan(6000, 4000, "mode=tiled&max_side=700");
+        assert_eq!((lowered.working, lowered.reason.as_str()), (Size::new(700, 467), "tiles at max_side=700"));
+        // One tile would hold the photo, or one run enlarges it already.
+        for (width, height) in [(500, 500), (100, 150), (512, 400), (700, 350)] {
+            let small = plan(width, height, "mode=tiled");
+            assert_eq!((small.mode(), small.tiles()), ("auto", 1), "{width}×{height}");
+        }
+    }
+
+    #[test]
+    fn tiles_need_a_model_that_sees_any_size() {
+        let decision = decide_for(&letterboxed(), 4096, &header(6000, 4000, 0), &options("mode=tiled"));
+        let refusal = decision.refusal.unwrap();
+        assert!(matches!(refusal, Error::BadRequest { .. }));
+        assert_eq!(refusal.to_string(), "this model sees every photo whole, on 384×512: `mode` cannot be `tiled`");
+    }
+
+    #[test]
+    fn large_photos_are_tiled_unasked_where_that_is_set() {
+        let photo = header(3000, 2000, 0);
+        let decide =
+            |above, manifest: &Manifest, limit_mb| decide_above(Some(above), manifest, limit_mb, &photo, &options(""));
+        assert_eq!(decide(6_000_000, &manifest(), 4096).plan.mode(), "auto");
+        assert_eq!(decide(5_999_999, &manifest(), 4096).plan.mode(), "tiled");
+        let whole = decide(1, &letterboxed(), 4096);
+        assert!(whole.refusal.is_none() && whole.plan.grid.is_none() && whole.plan.warnings.is_empty());
+        // Enough for one run at some size, too little for tiles: one run, with a warning.
+        let tight = (64..4096).map(|mb| decide(1, &manifest(), mb)).find(|d| d.refusal.is_none()).unwrap();
+        assert_eq!(tight.plan.mode(), "auto");
+        assert!(tight.plan.warnings.iter().any(|warning| warning.starts_with("not tiled: ")), "{tight:?}");
+    }
+
     proptest! {
+        #[test]
+        fn a_tiled_plan_fits_or_names_what_would(
+            (width, height) in (1u32..20_000, 1u32..20_000),
+            limit_mb in 64u64..2048,
+            held_mb in 0u64..512,
+        ) {
+            let header = header(width, height, held_mb * MIB);
+            let decision = decide(limit_mb, &header, &options("mode=tiled"));
+            let (plan, whole) = (&decision.plan, decision.plan.geometry.photo.size);
+            prop_assert!(plan.working.long_side() >= whole.long_side());
+            prop_assert!(plan.working == whole || plan.working.area() <= header.upright().area());
+            match &decision.refusal {
+                None => {
+                    prop_assert!(plan.predicted_peak_bytes <= plan.limit_bytes);
+                    let enough = decide(1 << 20, &header, &options("mode=tiled")).plan;
+                    prop_assert_eq!(plan.working == enough.working && plan.geometry == enough.geometry, plan.warnings.is_empty());
+                    if let Some(grid) = &plan.grid {
+                        prop_assert_eq!(grid.working(), plan.working);
+                        let whole = decide(1 << 20, &header, &options(&format!("max_side={}", whole.long_side()))).plan;
+                        prop_assert!(plan.request_bytes >= whole.request_bytes);
+                    }
+                }
+                Some(refusal) => {
+                    let text = refusal.to_string();
+                    let needs = text.split(' ').skip_while(|word| *word != "needs").nth(1).unwrap();
+                    let enough: u64 = needs.parse().unwrap();
+                    prop_assert!(enough > limit_mb);
+                    prop_assert!(decide(enough, &header, &options("mode=tiled")).refusal.is_none());
+                }
+            }
+        }
+
         #[test]
         fn a_plan_fits_or_names_what_would(
             (width, height) in (1u32..20_000, 1u32..20_000),

@@ -23,7 +23,7 @@ pub fn print(config: &Config) {
 }
 
 /// One value per entry of [`SETTINGS`], in its order.
-fn values(config: &Config) -> [String; 16] {
+fn values(config: &Config) -> [String; 17] {
     let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
     let outputs: Vec<_> = config.outputs.iter().map(|kind| kind.name()).collect();
     [
@@ -32,6 +32,7 @@ fn values(config: &Config) -> [String; 16] {
         config.max_source_pixels.to_string(),
         config.max_body_bytes.to_string(),
         config.max_object_bytes.to_string(),
+        config.tile_above_px.map_or_else(|| "off".to_owned(), |px| px.to_string()),
         or_none(&config.output_bucket),
         config.output_prefix.clone(),
         outputs.join(","),

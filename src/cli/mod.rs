@@ -73,7 +73,7 @@ struct RequestFlags {
     /// What to write: mask, overlay, instances, cutout, json; separated by commas.
     #[arg(long, value_name = "KINDS")]
     output: Option<String>,
-    /// How to run: auto.
+    /// How to run: auto, or tiled (slower; finds the parts of small people in large photos).
     #[arg(long)]
     mode: Option<String>,
     /// Greatest long side of the working size, pixels.

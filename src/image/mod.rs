@@ -31,6 +31,20 @@ impl From<Rgb8> for Planar8 {
 }
 
 impl Planar8 {
+    /// A part of `image`; the region lies on it.
+    #[must_use]
+    pub fn cut_out(image: &Rgb8, region: Region) -> Self {
+        let (stride, width) = (image.size.width as usize * 3, region.size.width as usize * 3);
+        let rows = image.data.chunks_exact(stride).skip(region.top as usize).take(region.size.height as usize);
+        let mut data = Vec::with_capacity(region.size.area() as usize * 3);
+        for channel in 0..3 {
+            for row in rows.clone() {
+                data.extend(row[region.left as usize * 3..][..width].iter().skip(channel).step_by(3));
+            }
+        }
+        Self { size: region.size, data }
+    }
+
     /// `image` at its place on a canvas whose other samples are `fill`. The region has the image's size and lies on the
     /// canvas.
     #[must_use]
@@ -54,6 +68,15 @@ impl Planar8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_is_cut_out() {
+        let image = Rgb8 { size: Size::new(3, 3), data: (0..27).collect() };
+        let part = Planar8::cut_out(&image, Region { left: 1, top: 1, size: Size::new(2, 2) });
+        assert_eq!(part.size, Size::new(2, 2));
+        assert_eq!(part.data, [12, 15, 21, 24, 13, 16, 22, 25, 14, 17, 23, 26]);
+        assert_eq!(Planar8::cut_out(&image, image.size.into()), Planar8::from(image));
+    }
 
     #[test]
     fn an_image_lies_on_its_canvas() {

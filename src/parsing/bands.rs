@@ -4,9 +4,11 @@ use rayon::prelude::*;
 
 use super::label_map::{self, ClassPairs, Paster};
 use super::persons::{PersonPainter, RowBits, TILE_WORDS};
-use super::semantic::{self, SemanticPainter};
+use super::semantic::{self, Answer, ClassPainter};
+use super::tiles::Tiles;
 use super::upsample::{TILE_WIDTH, Tile, TileLogits, Upsampler, Window, tile, tiles_across};
 use super::{Found, Pair, Sizes, View};
+use crate::engine::Queries;
 use crate::error::Result;
 use crate::manifest::{LabelMap, Manifest};
 
@@ -67,13 +69,66 @@ pub fn bands(
     band_rows: u32,
     sink: &mut dyn FnMut(&Band<'_>) -> Result<()>,
 ) -> Result<()> {
+    let source = match manifest.label_map {
+        LabelMap::Paste => LabelSource::Pasted(label_map::by_class(&found.pasted)),
+        LabelMap::Semantic => {
+            let classes = semantic::competing(manifest);
+            let answer = Answer::semantic(view.queries, view.padded, view.working, &classes);
+            LabelSource::Whole(ClassPainter::new(view.working.size, view.photo, classes, band_rows), answer)
+        }
+    };
+    paint(view, manifest, found, source, band_rows, sink)
+}
+
+/// As [`bands()`], but labels come from `tiles`, which look at the same photo larger; persons come from `view`.
+///
+/// # Errors
+/// What `sink` or the tiles' network returns.
+pub fn tiled_bands(
+    view: &View<'_>,
+    manifest: &Manifest,
+    found: &Found,
+    tiles: Tiles<'_>,
+    band_rows: u32,
+    sink: &mut dyn FnMut(&Band<'_>) -> Result<()>,
+) -> Result<()> {
+    let painter = ClassPainter::new(tiles.working(), view.photo, semantic::competing(manifest), band_rows);
+    paint(view, manifest, found, LabelSource::Tiled(painter, tiles), band_rows, sink)
+}
+
+fn paint(
+    view: &View<'_>,
+    manifest: &Manifest,
+    found: &Found,
+    source: LabelSource<'_>,
+    band_rows: u32,
+    sink: &mut dyn FnMut(&Band<'_>) -> Result<()>,
+) -> Result<()> {
     let band_rows = band_rows.clamp(1, view.photo.height);
-    let mut painter = BandPainter::new(view, manifest, found, band_rows as usize);
+    let mut painter = BandPainter::new(view, manifest, found, source, band_rows as usize);
     for y in (0..view.photo.height).step_by(band_rows as usize) {
         let rows = band_rows.min(view.photo.height - y);
-        sink(&painter.paint(y, rows))?;
+        sink(&painter.paint(y, rows)?)?;
     }
     Ok(())
+}
+
+/// Where labels come from.
+enum LabelSource<'a> {
+    /// Pasted at the photo's size.
+    Pasted(Vec<ClassPairs>),
+    Whole(ClassPainter, Answer<&'a Queries>),
+    Tiled(ClassPainter, Tiles<'a>),
+}
+
+impl LabelSource<'_> {
+    /// What is pasted at the photo's size, where labels come of that.
+    fn pasted(&self) -> Option<&[ClassPairs]> {
+        match self {
+            Self::Pasted(pasted) => Some(pasted),
+            Self::Whole(..) | Self::Tiled(..) => None,
+        }
+    }
 }
 
 struct BandPainter<'a> {
@@ -81,8 +136,7 @@ struct BandPainter<'a> {
     persons: &'a [Pair],
     background: u8,
     operator: Upsampler,
-    pasted: Vec<ClassPairs>,
-    semantic: Option<SemanticPainter>,
+    source: LabelSource<'a>,
     tiles: Vec<PaintedTile>,
     labels: Vec<u8>,
     instances: Vec<u8>,
@@ -108,15 +162,18 @@ struct Scratch {
 }
 
 impl<'a> BandPainter<'a> {
-    fn new(view: &'a View<'a>, manifest: &Manifest, found: &'a Found, band_rows: usize) -> Self {
-        let semantic = match manifest.label_map {
-            LabelMap::Paste => None,
-            LabelMap::Semantic => Some(SemanticPainter::new(view, manifest, band_rows as u32)),
-        };
+    fn new(
+        view: &'a View<'a>,
+        manifest: &Manifest,
+        found: &'a Found,
+        source: LabelSource<'a>,
+        band_rows: usize,
+    ) -> Self {
+        let pastes = source.pasted().is_some();
         let persons = found.persons.as_slice();
         let tile_area = TILE_WIDTH * band_rows;
         let tile = || PaintedTile {
-            labels: vec![0; if semantic.is_none() { tile_area } else { 0 }],
+            labels: vec![0; if pastes { tile_area } else { 0 }],
             instances: vec![0; if persons.is_empty() { 0 } else { tile_area }],
             masks: vec![[0; TILE_WORDS]; persons.len() * band_rows],
         };
@@ -126,24 +183,28 @@ impl<'a> BandPainter<'a> {
             persons,
             background: manifest.background_id,
             operator: view.upsampler(),
-            pasted: label_map::by_class(&found.pasted),
             tiles: (0..tiles_across(view.photo)).map(|_| tile()).collect(),
             labels: vec![0; width * band_rows],
             instances: vec![0; width * band_rows],
             masks: vec![0; persons.len() * band_rows * width.div_ceil(64)],
-            semantic,
+            source,
         }
     }
 
-    fn paint(&mut self, y: u32, rows: u32) -> Band<'_> {
+    fn paint(&mut self, y: u32, rows: u32) -> Result<Band<'_>> {
         let (top, height, width) = (y as usize, rows as usize, self.view.photo.width as usize);
         let area = height * width;
         self.paint_tiles(top, height);
         self.gather_tiles(height);
-        if let Some(semantic) = &mut self.semantic {
-            semantic.paint(self.view, top, &mut self.labels[..area]);
+        match &mut self.source {
+            LabelSource::Pasted(_) => {}
+            LabelSource::Whole(painter, answer) => painter.paint(answer, top, &mut self.labels[..area]),
+            LabelSource::Tiled(painter, tiles) => {
+                let blend = tiles.advance(&painter.working_rows(top, height))?;
+                painter.paint(blend, top, &mut self.labels[..area]);
+            }
         }
-        Band {
+        Ok(Band {
             y,
             rows,
             width: self.view.photo.width,
@@ -151,20 +212,19 @@ impl<'a> BandPainter<'a> {
             instances: &self.instances[..area],
             persons: self.persons.len(),
             masks: &self.masks[..self.persons.len() * height * width.div_ceil(64)],
-        }
+        })
     }
 
     fn paint_tiles(&mut self, y: usize, rows: usize) {
-        if self.semantic.is_some() && self.persons.is_empty() {
+        let Self { view, persons, operator, source, background, tiles, .. } = self;
+        let (view, persons, operator, pasted, background) = (*view, *persons, &*operator, source.pasted(), *background);
+        if pasted.is_none() && persons.is_empty() {
             return;
         }
-        let Self { view, persons, operator, pasted, semantic, background, tiles, .. } = self;
-        let (view, persons, operator, pasted) = (*view, *persons, &*operator, &*pasted);
-        let (paste, background) = (semantic.is_none(), *background);
         let paint = |scratch: &mut Scratch, painted: &mut PaintedTile, tile: Tile| {
             let window = Window { queries: view.queries, operator, tile };
             let Scratch { logits, paster, persons: person_painter } = scratch;
-            if paste {
+            if let Some(pasted) = pasted {
                 let labels = &mut painted.labels[..rows * TILE_WIDTH];
                 paster.paint(&window, logits, pasted, background, labels);
             }
@@ -201,16 +261,12 @@ impl<'a> BandPainter<'a> {
     }
 }
 
-/// The band, its tiles, and every thread's scratch.
-pub(super) fn bytes(sizes: &Sizes, label_map: LabelMap) -> u64 {
+/// The band, its tiles, and every thread's scratch; not what labels come from.
+pub(super) fn bytes(sizes: &Sizes) -> u64 {
     let width = u64::from(sizes.photo.width);
     let tiled_width = width.next_multiple_of(TILE_WIDTH as u64);
     let labels = 2 * sizes.band_rows * (width + tiled_width);
     let masks = sizes.persons * sizes.band_rows * (width.div_ceil(64) * 8 + tiled_width / 8);
     let scratch = sizes.tile + Paster::bytes(sizes.band_rows) + PersonPainter::bytes(sizes.band_rows);
-    let semantic = match label_map {
-        LabelMap::Paste => 0,
-        LabelMap::Semantic => semantic::bytes(sizes),
-    };
-    labels + masks + semantic + sizes.threads * scratch
+    labels + masks + sizes.threads * scratch
 }

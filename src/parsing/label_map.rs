@@ -7,13 +7,13 @@ use super::sigmoid::sigmoid;
 use super::upsample::{Row, TILE_WIDTH, TileLogits, Window};
 
 /// From here on (>) a pixel's `sigmoid · score` is pasted.
-const PASTED_ABOVE: f32 = 0.5;
+pub(super) const PASTED_ABOVE: f32 = 0.5;
 
 /// The pairs of one class, in the order they are added up: worst score first.
 #[derive(Debug)]
 pub(super) struct ClassPairs {
-    class: u8,
-    pairs: Vec<Pair>,
+    pub class: u8,
+    pub pairs: Vec<Pair>,
 }
 
 /// Groups the pasted pairs by class, ascending.

@@ -13,15 +13,17 @@ mod reference;
 mod scores;
 mod semantic;
 mod sigmoid;
+mod tiles;
 mod upsample;
 
 use crate::engine::Queries;
 use crate::error::{Error, Result};
 use crate::geometry::{Region, Size};
-use crate::manifest::{Geometry, Manifest};
+use crate::manifest::{Geometry, LabelMap, Manifest};
 
-pub use bands::{Band, bands};
+pub use bands::{Band, bands, tiled_bands};
 pub use scores::find;
+pub use tiles::{Grid, Tiles};
 
 /// Rows of a band: enough that a band's own costs do not show, few enough that a band of a large photo is small.
 pub const BAND_ROWS: u32 = 32;
@@ -117,31 +119,28 @@ impl Found {
 /// An upper bound of the bytes that the two passes hold besides the logits, [`Found`] and the running band included.
 #[must_use]
 pub fn bytes(geometry: &Geometry, photo: Size, manifest: &Manifest, band_rows: u32) -> u64 {
-    let working = geometry.photo.size;
-    let band_rows = band_rows.clamp(1, photo.height);
-    let sizes = Sizes {
-        photo,
-        working,
-        queries: u64::from(manifest.outputs.queries),
-        classes: manifest.classes.len() as u64,
-        persons: manifest.person_id.map_or(0, |_| manifest.thresholds.top_k.min(manifest.outputs.queries).into()),
-        tile: upsample::TileLogits::bytes(upsample::Upsampler::most_rows(
-            geometry.mask.height,
-            working,
-            photo,
-            band_rows,
-        )),
-        band_rows: u64::from(band_rows),
-        threads: rayon::current_num_threads() as u64,
+    let sizes = Sizes::new(geometry, photo, manifest, band_rows);
+    let labels = match manifest.label_map {
+        LabelMap::Paste => 0,
+        LabelMap::Semantic => {
+            let working = geometry.photo.size;
+            semantic::painter_bytes(&sizes, working) + semantic::answer_bytes(&sizes, working)
+        }
     };
-    let shared = upsample::Upsampler::bytes(photo) + pairs::bytes(&sizes);
-    shared + scores::bytes(&sizes).max(bands::bytes(&sizes, manifest.label_map))
+    sizes.shared() + scores::bytes(&sizes).max(bands::bytes(&sizes) + labels)
+}
+
+/// As [`bytes()`] with labels from the tiles of `grid`: what [`Tiles`] holds is included, their logits too.
+#[must_use]
+pub fn tiled_bytes(geometry: &Geometry, grid: &Grid, photo: Size, manifest: &Manifest, band_rows: u32) -> u64 {
+    let sizes = Sizes::new(geometry, photo, manifest, band_rows);
+    let labels = semantic::painter_bytes(&sizes, grid.working()) + tiles::bytes(&sizes, grid, manifest);
+    sizes.shared() + scores::bytes(&sizes).max(bands::bytes(&sizes) + labels)
 }
 
 /// What the passes' byte counts depend on.
 struct Sizes {
     photo: Size,
-    working: Size,
     queries: u64,
     classes: u64,
     /// The most persons there can be.
@@ -150,4 +149,25 @@ struct Sizes {
     tile: u64,
     band_rows: u64,
     threads: u64,
+}
+
+impl Sizes {
+    fn new(geometry: &Geometry, photo: Size, manifest: &Manifest, band_rows: u32) -> Self {
+        let (working, band_rows) = (geometry.photo.size, band_rows.clamp(1, photo.height));
+        let rows = upsample::Upsampler::most_rows(geometry.mask.height, working, photo, band_rows);
+        Self {
+            photo,
+            queries: u64::from(manifest.outputs.queries),
+            classes: manifest.classes.len() as u64,
+            persons: manifest.person_id.map_or(0, |_| manifest.thresholds.top_k.min(manifest.outputs.queries).into()),
+            tile: upsample::TileLogits::bytes(rows),
+            band_rows: u64::from(band_rows),
+            threads: rayon::current_num_threads() as u64,
+        }
+    }
+
+    /// What both passes hold.
+    fn shared(&self) -> u64 {
+        upsample::Upsampler::bytes(self.photo) + pairs::bytes(self)
+    }
 }

@@ -1,17 +1,22 @@
-//! The label map `semantic`: `Mask2Former`'s semantic inference, `semantic_inference` of the reference.
+//! The label map as the greatest of class values: `Mask2Former`'s semantic inference, `semantic_inference` of the
+//! reference, and what tiles are blended in.
 //!
-//! Σ over queries of softmax · sigmoid is taken at the padded size, where the resized photo lies, and the class maps are
-//! resampled to the photo's.
+//! Class values are taken at working pixels, for `semantic` Σ over queries of softmax · sigmoid at the padded size, where
+//! the resized photo lies; the class maps are resampled to the photo's.
 //! Only the working rows under the running band are held. Where the four working pixels that a photo pixel lies between
 //! have the same greatest class, that class is greatest at the photo pixel too (both sides of every comparison are the
 //! same convex sum), so only pixels near a border are computed.
 
+use std::borrow::Borrow;
+
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+use super::label_map::{self, PASTED_ABOVE};
 use super::sigmoid::sigmoid;
 use super::upsample::{Step, bilinear_step};
-use super::{Sizes, View, pairs};
+use super::{Pair, Sizes, pairs};
+use crate::engine::Queries;
 use crate::geometry::{Region, Size};
 use crate::manifest::Manifest;
 
@@ -22,19 +27,44 @@ const NEGLIGIBLE: f32 = 4e-6;
 /// No class: working pixels one above the other that differ. Manifests have at most 255 classes, ids up to 254.
 const MIXED: u8 = u8::MAX;
 
+/// Class values of working rows, whoever gives them.
+pub(super) trait ClassRows: Sync {
+    /// Adds row `row`'s to `sums`, `[classes, working width]`.
+    fn add_row(&self, row: u32, scratch: &mut RowScratch, sums: &mut [f32]);
+}
+
 /// Paints the label map, band after band from the top.
-pub(super) struct SemanticPainter {
-    /// Ids of the classes that compete, ascending: all but the person's, whose queries cover the parts.
+pub(super) struct ClassPainter {
+    /// Ids of the classes that compete.
     classes: Vec<u8>,
-    /// Terms of the class sums, by query.
-    terms: Vec<QueryTerms>,
-    /// Working row to logits rows, working column to logits columns.
-    inner_rows: Vec<Step>,
-    inner_columns: Vec<Step>,
+    working: Size,
+    photo: Size,
     /// Photo row to working rows, photo column to working columns.
     outer_rows: Vec<Step>,
     outer_columns: Vec<Step>,
     rows: WorkingRows,
+}
+
+/// What one answer of the network says of the classes at its working pixels.
+pub(super) struct Answer<Q> {
+    queries: Q,
+    claims: Claims,
+    /// Working row to logits rows, working column to logits columns.
+    rows: Vec<Step>,
+    columns: Vec<Step>,
+}
+
+/// How an answer's queries become class values.
+enum Claims {
+    /// Σ softmax · sigmoid.
+    Semantic(Vec<QueryTerms>),
+    /// The mean of the pasted sigmoid · score; where nothing is pasted, [`PASTED_ABOVE`] for the background, which
+    /// everything pasted exceeds: a blend must not read "nothing" as no opinion.
+    Paste {
+        /// (index in the competing classes, pairs).
+        pasted: Vec<(usize, Vec<Pair>)>,
+        background: usize,
+    },
 }
 
 struct QueryTerms {
@@ -67,39 +97,110 @@ fn most_rows(working: Size, photo: Size, band_rows: u32) -> u64 {
     (working * band_rows).div_ceil(photo).saturating_add(2).min(2 * band_rows).min(working)
 }
 
-impl SemanticPainter {
-    pub(super) fn new(view: &View<'_>, manifest: &Manifest, band_rows: u32) -> Self {
-        let classes: Vec<u8> =
-            manifest.classes.iter().map(|class| class.id).filter(|&id| Some(id) != manifest.person_id).collect();
+/// Ids of the classes that compete, ascending: all but the person's, whose queries cover the parts.
+pub(super) fn competing(manifest: &Manifest) -> Vec<u8> {
+    manifest.classes.iter().map(|class| class.id).filter(|&id| Some(id) != manifest.person_id).collect()
+}
+
+impl<Q: Borrow<Queries> + Sync> Answer<Q> {
+    /// `padded` and `working` as [`super::View`]'s.
+    pub(super) fn semantic(queries: Q, padded: Size, working: Region, classes: &[u8]) -> Self {
+        let claims = Claims::Semantic(terms(queries.borrow(), classes));
+        Self::new(queries, padded, working, claims)
+    }
+
+    /// As [`Self::semantic`], of the label map `paste`.
+    pub(super) fn paste(
+        queries: Q,
+        padded: Size,
+        working: Region,
+        classes: &[u8],
+        pasted: &[Pair],
+        background: u8,
+    ) -> Self {
+        let index = |id: u8| classes.iter().position(|&class| class == id).expect("a class that competes");
+        let groups = label_map::by_class(pasted).into_iter();
+        let pasted = groups.map(|group| (index(group.class), group.pairs)).collect();
+        Self::new(queries, padded, working, Claims::Paste { pasted, background: index(background) })
+    }
+
+    fn new(queries: Q, padded: Size, working: Region, claims: Claims) -> Self {
         let steps =
             |input, output, first, count| (first..first + count).map(|i| bilinear_step(input, output, i)).collect();
-        let (mask, padded, photo) = (view.queries.mask_size, view.padded, view.photo);
-        let Region { left, top, size: working } = view.working;
-        let plane = working.width as usize * classes.len();
+        let mask = queries.borrow().mask_size;
         Self {
-            terms: terms(view, &classes),
+            claims,
+            rows: steps(mask.height, padded.height, working.top, working.size.height),
+            columns: steps(mask.width, padded.width, working.left, working.size.width),
+            queries,
+        }
+    }
+}
+
+impl<Q: Borrow<Queries> + Sync> ClassRows for Answer<Q> {
+    fn add_row(&self, row: u32, scratch: &mut RowScratch, sums: &mut [f32]) {
+        let width = self.columns.len();
+        let (queries, step) = (self.queries.borrow(), self.rows[row as usize]);
+        match &self.claims {
+            Claims::Semantic(terms) => {
+                for QueryTerms { query, shares } in terms {
+                    scratch.take_sigmoids(queries, *query, step, &self.columns);
+                    for &(class, share) in shares {
+                        add_share(&mut sums[class * width..][..width], &scratch.sigmoids, share);
+                    }
+                }
+            }
+            Claims::Paste { pasted, background } => {
+                scratch.claimed.clear();
+                scratch.claimed.resize(width, 0.0);
+                for (class, pairs) in pasted {
+                    let sum = &mut sums[class * width..][..width];
+                    scratch.times.clear();
+                    scratch.times.resize(width, 0.0);
+                    for pair in pairs {
+                        scratch.take_sigmoids(queries, pair.query as usize, step, &self.columns);
+                        paste(sum, &mut scratch.times, &scratch.sigmoids, pair.score);
+                    }
+                    take_mean(sum, &scratch.times, &mut scratch.claimed);
+                }
+                let sum = &mut sums[background * width..][..width];
+                for (sum, &claimed) in sum.iter_mut().zip(&scratch.claimed) {
+                    *sum = if claimed > 0.0 { *sum } else { PASTED_ABOVE };
+                }
+            }
+        }
+    }
+}
+
+impl ClassPainter {
+    pub(super) fn new(working: Size, photo: Size, classes: Vec<u8>, band_rows: u32) -> Self {
+        let steps = |input, output| (0..output).map(|i| bilinear_step(input, output, i)).collect();
+        let width = working.width as usize;
+        let rows = most_rows(working, photo, band_rows) as usize;
+        Self {
+            working,
+            photo,
+            outer_rows: steps(working.height, photo.height),
+            outer_columns: steps(working.width, photo.width),
+            rows: WorkingRows::with_capacity(rows, width * classes.len(), width),
             classes,
-            inner_rows: steps(mask.height, padded.height, top, working.height),
-            inner_columns: steps(mask.width, padded.width, left, working.width),
-            outer_rows: steps(working.height, photo.height, 0, photo.height),
-            outer_columns: steps(working.width, photo.width, 0, photo.width),
-            rows: WorkingRows::with_capacity(
-                most_rows(working, photo, band_rows) as usize,
-                plane,
-                working.width as usize,
-            ),
         }
     }
 
-    /// Fills `labels` (`[rows, photo width]`, class ids) from photo row `y` on.
-    pub(super) fn paint(&mut self, view: &View<'_>, y: usize, labels: &mut [u8]) {
-        let width = view.photo.width as usize;
-        let bands = &self.outer_rows[y..y + labels.len() / width];
-        let mut needed: Vec<u32> = bands.iter().flat_map(|step| [step.low, step.high]).collect();
+    /// The working rows under `rows` photo rows from `y` on, ascending.
+    pub(super) fn working_rows(&self, y: usize, rows: usize) -> Vec<u32> {
+        let steps = &self.outer_rows[y..y + rows];
+        let mut needed: Vec<u32> = steps.iter().flat_map(|step| [step.low, step.high]).collect();
         needed.sort_unstable();
         needed.dedup();
-        self.advance(view, needed);
-        let columns = view.working.size.width as usize;
+        needed
+    }
+
+    /// Fills `labels` (`[rows, photo width]`, class ids) from photo row `y` on.
+    pub(super) fn paint(&mut self, source: &impl ClassRows, y: usize, labels: &mut [u8]) {
+        let width = self.photo.width as usize;
+        self.advance(source, self.working_rows(y, labels.len() / width));
+        let columns = self.working.width as usize;
         labels.par_chunks_mut(width).enumerate().for_each_init(
             || vec![0; columns],
             |agreed, (row, labels)| self.paint_row(self.outer_rows[y + row], agreed, labels),
@@ -107,10 +208,10 @@ impl SemanticPainter {
     }
 
     /// Makes the rows held those of `needed`; rows held already are kept.
-    fn advance(&mut self, view: &View<'_>, needed: Vec<u32>) {
-        let width = view.working.size.width as usize;
+    fn advance(&mut self, source: &impl ClassRows, needed: Vec<u32>) {
+        let width = self.working.width as usize;
         let plane = width * self.classes.len();
-        let mut rows = std::mem::take(&mut self.rows);
+        let rows = &mut self.rows;
         // Bands go down the photo: what is kept is the end of the old rows and the beginning of the new ones.
         let first = needed.first().copied().unwrap_or(0);
         let dropped = rows.index.partition_point(|&row| row < first);
@@ -123,39 +224,12 @@ impl SemanticPainter {
         rows.greatest.resize(needed.len() * width, 0);
         let fresh = rows.sums[kept * plane..].par_chunks_mut(plane);
         let fresh = fresh.zip(rows.greatest[kept * width..].par_chunks_mut(width)).zip(&needed[kept..]);
-        fresh.for_each_init(
-            || RowScratch::new(view),
-            |scratch, ((sums, greatest), &row)| self.compute_row(view, row as usize, scratch, sums, greatest),
-        );
+        fresh.for_each_init(RowScratch::default, |scratch, ((sums, greatest), &row)| {
+            sums.fill(0.0);
+            source.add_row(row, scratch, sums);
+            scratch.take_greatest(sums, greatest);
+        });
         rows.index = needed;
-        self.rows = rows;
-    }
-
-    /// Class sums of one working row, `[classes, width]`, and the greatest of them.
-    fn compute_row(
-        &self,
-        view: &View<'_>,
-        row: usize,
-        scratch: &mut RowScratch,
-        sums: &mut [f32],
-        greatest: &mut [u8],
-    ) {
-        let width = greatest.len();
-        sums.fill(0.0);
-        for QueryTerms { query, shares } in &self.terms {
-            scratch.take_sigmoids(view.queries.mask(*query), self.inner_rows[row], &self.inner_columns);
-            for &(class, share) in shares {
-                add_share(&mut sums[class * width..][..width], &scratch.sigmoids, share);
-            }
-        }
-        scratch.best.copy_from_slice(&sums[..width]);
-        scratch.label.fill(0.0);
-        for (class, sums) in sums.chunks_exact(width).enumerate().skip(1) {
-            keep_greatest(&mut scratch.best, &mut scratch.label, sums, class as f32);
-        }
-        for (greatest, &label) in greatest.iter_mut().zip(&scratch.label) {
-            *greatest = label as u8;
-        }
     }
 
     fn paint_row(&self, step: Step, agreed: &mut [u8], labels: &mut [u8]) {
@@ -196,23 +270,27 @@ fn greatest_between(low: &[f32], high: &[f32], width: usize, left: usize, right:
     best.0
 }
 
-struct RowScratch {
+/// What a thread needs for one working row; every part grows to what it is used for.
+#[derive(Default)]
+pub(super) struct RowScratch {
     /// One logits row, between two.
     logits: Vec<f32>,
     sigmoids: Vec<f32>,
     best: Vec<f32>,
     label: Vec<f32>,
+    /// How often the running class was pasted, and how often any.
+    times: Vec<f32>,
+    claimed: Vec<f32>,
+    /// `[classes, tile width]`: one tile's class values.
+    pub values: Vec<f32>,
 }
 
 impl RowScratch {
-    fn new(view: &View<'_>) -> Self {
-        let row = || vec![0.0; view.working.size.width as usize];
-        Self { logits: vec![0.0; view.queries.mask_size.width as usize], sigmoids: row(), best: row(), label: row() }
-    }
-
-    /// Sigmoids of one working row of `mask` (`[h, w]` logits).
-    fn take_sigmoids(&mut self, mask: &[f32], row: Step, columns: &[Step]) {
-        let width = self.logits.len();
+    /// Sigmoids of one working row of a query's mask.
+    fn take_sigmoids(&mut self, queries: &Queries, query: usize, row: Step, columns: &[Step]) {
+        let (mask, width) = (queries.mask(query), queries.mask_size.width as usize);
+        self.logits.resize(width, 0.0);
+        self.sigmoids.resize(columns.len(), 0.0);
         let (low, high) = (&mask[row.low as usize * width..][..width], &mask[row.high as usize * width..][..width]);
         for ((out, low), high) in self.logits.iter_mut().zip(low).zip(high) {
             *out = low * (1.0 - row.lambda) + high * row.lambda;
@@ -222,6 +300,21 @@ impl RowScratch {
             *out = low * (1.0 - column.lambda) + high * column.lambda;
         }
         sigmoids(&mut self.sigmoids);
+    }
+
+    /// Index of the greatest class of each pixel; `sums` is `[classes, width]`.
+    fn take_greatest(&mut self, sums: &[f32], greatest: &mut [u8]) {
+        let width = greatest.len();
+        self.label.clear();
+        self.label.resize(width, 0.0);
+        self.best.clear();
+        self.best.extend_from_slice(&sums[..width]);
+        for (class, sums) in sums.chunks_exact(width).enumerate().skip(1) {
+            keep_greatest(&mut self.best, &mut self.label, sums, class as f32);
+        }
+        for (greatest, &label) in greatest.iter_mut().zip(&self.label) {
+            *greatest = label as u8;
+        }
     }
 }
 
@@ -239,6 +332,34 @@ fn add_share(sums: &mut [f32], sigmoids: &[f32], share: f32) {
     }
 }
 
+/// Adds `values`, each by its own weight and all by `weight`.
+#[multiversion(targets = "simd")]
+pub(super) fn add_weighted(sums: &mut [f32], values: &[f32], weights: &[f32], weight: f32) {
+    for ((sum, value), own) in sums.iter_mut().zip(values).zip(weights) {
+        *sum += value * own * weight;
+    }
+}
+
+/// Pastes one pair's row: what exceeds [`PASTED_ABOVE`] is added and counted.
+#[multiversion(targets = "simd")]
+fn paste(sum: &mut [f32], times: &mut [f32], sigmoids: &[f32], score: f32) {
+    for ((sum, times), sigmoid) in sum.iter_mut().zip(times).zip(sigmoids) {
+        let value = sigmoid * score;
+        let pasted = value > PASTED_ABOVE;
+        *sum += if pasted { value } else { 0.0 };
+        *times += if pasted { 1.0 } else { 0.0 };
+    }
+}
+
+/// Makes means of sums, and adds the class's pastes to all classes'.
+#[multiversion(targets = "simd")]
+fn take_mean(sum: &mut [f32], times: &[f32], claimed: &mut [f32]) {
+    for ((sum, &times), claimed) in sum.iter_mut().zip(times).zip(claimed) {
+        *sum /= if times > 1.0 { times } else { 1.0 };
+        *claimed += times;
+    }
+}
+
 #[multiversion(targets = "simd")]
 fn keep_greatest(best: &mut [f32], label: &mut [f32], sums: &[f32], class: f32) {
     for ((best, label), &sum) in best.iter_mut().zip(label).zip(sums) {
@@ -249,10 +370,10 @@ fn keep_greatest(best: &mut [f32], label: &mut [f32], sums: &[f32], class: f32) 
 }
 
 /// The terms that are not negligible, by query.
-fn terms(view: &View<'_>, classes: &[u8]) -> Vec<QueryTerms> {
-    let probabilities = pairs::probabilities(view.queries);
-    let share = |query: usize, class: usize| probabilities[query * view.queries.classes + usize::from(classes[class])];
-    let count = view.queries.count;
+fn terms(queries: &Queries, classes: &[u8]) -> Vec<QueryTerms> {
+    let probabilities = pairs::probabilities(queries);
+    let share = |query: usize, class: usize| probabilities[query * queries.classes + usize::from(classes[class])];
+    let count = queries.count;
     let mut terms: Vec<_> = (0..count).map(|query| QueryTerms { query, shares: Vec::new() }).collect();
     for class in 0..classes.len() {
         let mut order: Vec<usize> = (0..count).collect();
@@ -270,13 +391,19 @@ fn terms(view: &View<'_>, classes: &[u8]) -> Vec<QueryTerms> {
     terms
 }
 
-/// Working rows of a band, the steps of all axes, the terms and every thread's scratch.
-pub(super) fn bytes(sizes: &Sizes) -> u64 {
-    let width = u64::from(sizes.working.width);
-    let rows = most_rows(sizes.working, sizes.photo, sizes.band_rows as u32);
+/// What a [`ClassPainter`] holds, every thread's scratch included, for a photo of this working size.
+pub(super) fn painter_bytes(sizes: &Sizes, working: Size) -> u64 {
+    let width = u64::from(working.width);
+    let rows = most_rows(working, sizes.photo, sizes.band_rows as u32);
     let held = rows * width * (4 * sizes.classes + 1);
-    let sides = |size: Size| u64::from(size.width) + u64::from(size.height);
-    let steps = (sides(sizes.photo) + sides(sizes.working)) * size_of::<Step>() as u64;
+    let steps = (u64::from(sizes.photo.width) + u64::from(sizes.photo.height)) * size_of::<Step>() as u64;
+    held + steps + sizes.threads * width * 28
+}
+
+/// What an [`Answer`] holds beside its queries.
+pub(super) fn answer_bytes(sizes: &Sizes, working: Size) -> u64 {
+    let steps = (u64::from(working.width) + u64::from(working.height)) * size_of::<Step>() as u64;
     let terms = sizes.queries * (sizes.classes * 4 * size_of::<(usize, f32)>() as u64 + 64);
-    held + steps + terms + sizes.threads * width * 20
+    // Pairs are at most 255.
+    steps + terms + 255 * 2 * size_of::<Pair>() as u64
 }

@@ -1,0 +1,368 @@
+//! Tiles: a photo looked at in overlapping pieces, larger than the network could see it whole.
+//!
+//! Tile rows are run as the bands need them, top to bottom, and dropped behind them. Each tile gives class values at its
+//! own working pixels, from its own mask logits, so nothing is blurred; where tiles overlap, values are blended by
+//! weights that fall from 1 to 0 over the overlap, as half a cosine does. The greatest blended value is the label.
+
+use std::collections::VecDeque;
+use std::f32::consts::FRAC_PI_2;
+use std::ops::Range;
+
+use serde::Serialize;
+
+use super::semantic::{self, Answer, ClassRows, RowScratch};
+use super::{BAND_ROWS, Sizes, View, find};
+use crate::engine::Queries;
+use crate::error::Result;
+use crate::geometry::{Region, Size};
+use crate::manifest::{LabelMap, Manifest};
+
+/// Side of a tile, working pixels: what most photos are shown to a network at.
+const SIDE: u32 = 512;
+/// Least overlap of neighbours, working pixels.
+const OVERLAP: u32 = 64;
+/// From a tile to the next, at most.
+const STEP: u32 = SIDE - OVERLAP;
+
+/// Where tiles lie on a photo resized to a working size: the same columns in every row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Grid {
+    columns: Vec<Range<u32>>,
+    rows: Vec<Range<u32>>,
+}
+
+/// First and end pixel of each tile along a side: spread evenly, so that every overlap is as wide as it can be and every
+/// cut as far from the tiles' edges; none ends outside. All start at multiples of what `divisor` and the step have in
+/// common, so that the cells of their masks are those of the whole photo's.
+fn stretches(length: u32, divisor: u32) -> Vec<Range<u32>> {
+    if length <= SIDE {
+        return std::iter::once(0..length).collect();
+    }
+    let align = 1 << (divisor | STEP).trailing_zeros();
+    let gaps = (length - OVERLAP).div_ceil(STEP) - 1;
+    let start = |index: u32| {
+        let units = (u64::from(index) * u64::from(length - SIDE)).div_ceil(u64::from(gaps) * align);
+        (units * align) as u32
+    };
+    (0..=gaps).map(|index| start(index)..(start(index) + SIDE).min(length)).collect()
+}
+
+impl Grid {
+    #[must_use]
+    pub fn new(working: Size, divisor: u32) -> Self {
+        Self { columns: stretches(working.width, divisor), rows: stretches(working.height, divisor) }
+    }
+
+    /// Size that the photo is resized to.
+    #[must_use]
+    pub fn working(&self) -> Size {
+        let end = |stretches: &[Range<u32>]| stretches.last().map_or(0, |last| last.end);
+        Size::new(end(&self.columns), end(&self.rows))
+    }
+
+    /// Number of tiles.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        (self.columns.len() * self.rows.len()) as u32
+    }
+
+    /// Size of the largest tile.
+    #[must_use]
+    pub fn tile(&self) -> Size {
+        let Size { width, height } = self.working();
+        Size::new(width.min(SIDE), height.min(SIDE))
+    }
+
+    /// The most tiles of the rows that any `rows` working rows, one after the other, lie in.
+    fn most_held(&self, rows: u32) -> u64 {
+        let reached = |tile: &Range<u32>| {
+            let end = tile.end.saturating_add(rows - 1);
+            self.rows.iter().filter(|other| other.start >= tile.start && other.start < end).count()
+        };
+        let most = self.rows.iter().map(reached).max().unwrap_or(0);
+        (most * self.columns.len()) as u64
+    }
+}
+
+/// Weights of each tile's pixels along a side; over all tiles of a pixel they add up to 1.
+fn weights(stretches: &[Range<u32>]) -> Vec<Vec<f32>> {
+    let ramp = |x: u32, overlap: u32| {
+        let way = (x as f32 + 0.5) / overlap.max(1) as f32;
+        if way < 1.0 { (way * FRAC_PI_2).sin().powi(2) } else { 1.0 }
+    };
+    let mut weights: Vec<Vec<f32>> = Vec::new();
+    for (index, own) in stretches.iter().enumerate() {
+        let before = index.checked_sub(1).map_or(0, |i| stretches[i].end - own.start);
+        let after = stretches.get(index + 1).map_or(0, |next| own.end - next.start);
+        weights.push(own.clone().map(|x| ramp(x - own.start, before) * ramp(own.end - 1 - x, after)).collect());
+    }
+    let end = stretches.last().map_or(0, |last| last.end);
+    let mut totals = vec![0.0; end as usize];
+    for (own, weights) in stretches.iter().zip(&weights) {
+        for (x, weight) in own.clone().zip(weights) {
+            totals[x as usize] += weight;
+        }
+    }
+    for (own, weights) in stretches.iter().zip(&mut weights) {
+        for (x, weight) in own.clone().zip(weights) {
+            *weight /= totals[x as usize];
+        }
+    }
+    weights
+}
+
+/// The tiles of one photo, run as they are needed.
+pub struct Tiles<'a> {
+    blend: Blend,
+    manifest: &'a Manifest,
+    classes: Vec<u8>,
+    /// Runs the network on a part of the photo at the working size.
+    infer: Box<dyn FnMut(Region) -> Result<Queries> + 'a>,
+    /// The first tile row not run yet.
+    next: usize,
+}
+
+/// The tiles held and their weights.
+pub(super) struct Blend {
+    grid: Grid,
+    column_weights: Vec<Vec<f32>>,
+    row_weights: Vec<Vec<f32>>,
+    held: VecDeque<TileRow>,
+}
+
+struct TileRow {
+    index: usize,
+    /// One for each column.
+    tiles: Vec<Answer<Queries>>,
+}
+
+impl<'a> Tiles<'a> {
+    /// `infer` is called once for each tile, in reading order.
+    pub fn new(grid: Grid, manifest: &'a Manifest, infer: impl FnMut(Region) -> Result<Queries> + 'a) -> Self {
+        let (column_weights, row_weights) = (weights(&grid.columns), weights(&grid.rows));
+        let blend = Blend { grid, column_weights, row_weights, held: VecDeque::new() };
+        Self { blend, manifest, classes: semantic::competing(manifest), infer: Box::new(infer), next: 0 }
+    }
+
+    pub(super) fn working(&self) -> Size {
+        self.blend.grid.working()
+    }
+
+    /// The blend with every tile that the working rows `rows`, ascending, lie in. Rows never go up from call to call.
+    pub(super) fn advance(&mut self, rows: &[u32]) -> Result<&Blend> {
+        if let (Some(&first), Some(&last)) = (rows.first(), rows.last()) {
+            let places = &self.blend.grid.rows;
+            self.blend.held.retain(|row| places[row.index].end > first);
+            while self.blend.grid.rows.get(self.next).is_some_and(|place| place.start <= last) {
+                let row = self.run(self.next)?;
+                self.blend.held.push_back(row);
+                self.next += 1;
+            }
+        }
+        Ok(&self.blend)
+    }
+
+    fn run(&mut self, index: usize) -> Result<TileRow> {
+        let rows = self.blend.grid.rows[index].clone();
+        let mut tiles = Vec::with_capacity(self.blend.grid.columns.len());
+        for columns in &self.blend.grid.columns {
+            let size = Size::new(columns.end - columns.start, rows.end - rows.start);
+            let queries = (self.infer)(Region { left: columns.start, top: rows.start, size })?;
+            let geometry = self.manifest.geometry(size);
+            let (padded, working, classes) = (geometry.padded, geometry.photo, self.classes.as_slice());
+            tiles.push(match self.manifest.label_map {
+                LabelMap::Semantic => Answer::semantic(queries, padded, working, classes),
+                LabelMap::Paste => {
+                    let found = find(&View::new(&queries, padded, working, size)?, self.manifest, None, BAND_ROWS);
+                    let background = self.manifest.background_id;
+                    Answer::paste(queries, padded, working, classes, &found.pasted, background)
+                }
+            });
+        }
+        Ok(TileRow { index, tiles })
+    }
+}
+
+impl ClassRows for Blend {
+    fn add_row(&self, row: u32, scratch: &mut RowScratch, sums: &mut [f32]) {
+        let width = self.grid.working().width as usize;
+        let mut values = std::mem::take(&mut scratch.values);
+        for TileRow { index, tiles } in self.held.iter().filter(|held| self.grid.rows[held.index].contains(&row)) {
+            let own_row = row - self.grid.rows[*index].start;
+            let row_weight = self.row_weights[*index][own_row as usize];
+            for ((tile, columns), weights) in tiles.iter().zip(&self.grid.columns).zip(&self.column_weights) {
+                values.clear();
+                values.resize(weights.len() * (sums.len() / width), 0.0);
+                tile.add_row(own_row, scratch, &mut values);
+                for (sums, values) in sums.chunks_exact_mut(width).zip(values.chunks_exact(weights.len())) {
+                    semantic::add_weighted(&mut sums[columns.start as usize..], values, weights, row_weight);
+                }
+            }
+        }
+        scratch.values = values;
+    }
+}
+
+/// What [`Tiles`] holds: the tiles, their logits, weights, and every thread's values of one tile row.
+pub(super) fn bytes(sizes: &Sizes, grid: &Grid, manifest: &Manifest) -> u64 {
+    let tile = grid.tile();
+    let geometry = manifest.geometry(tile);
+    let logits = sizes.queries * (geometry.mask.area() + sizes.classes + 1) * 4;
+    // Under a band there are at most as many working rows as it has, but for the rows at its ends.
+    let under = (u64::from(grid.working().height) * sizes.band_rows).div_ceil(u64::from(sizes.photo.height)) + 2;
+    let held = grid.most_held(under as u32) * (logits + semantic::answer_bytes(sizes, tile));
+    let weights = |stretches: &[Range<u32>]| stretches.iter().map(|own| u64::from(own.end - own.start) * 4 + 64).sum();
+    let weights: u64 = [&grid.columns, &grid.rows].map(|stretches| weights(stretches)).iter().sum();
+    let finding = match manifest.label_map {
+        LabelMap::Semantic => 0,
+        LabelMap::Paste => super::bytes(&geometry, tile, manifest, BAND_ROWS),
+    };
+    held + weights + finding + sizes.threads * u64::from(tile.width) * 4 * sizes.classes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reference::manifest;
+    use super::super::{Found, bands, tiled_bands};
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn tiles_cover_every_pixel_and_none_outside(length in 1u32..9000, divisor in 1u32..70) {
+            let tiles = stretches(length, divisor);
+            prop_assert_eq!(tiles[0].start, 0);
+            prop_assert_eq!(tiles[tiles.len() - 1].end, length);
+            prop_assert!(tiles.iter().all(|tile| tile.end - tile.start <= SIDE));
+            for pair in tiles.windows(2) {
+                prop_assert!(pair[0].start < pair[1].start);
+                prop_assert!(pair[0].end >= pair[1].start + OVERLAP, "{pair:?}");
+            }
+            prop_assert!(length <= SIDE || tiles.len() as u32 == (length - OVERLAP).div_ceil(STEP));
+        }
+
+        #[test]
+        fn weights_add_up_to_one(length in 1u32..5000) {
+            let tiles = stretches(length, 32);
+            let mut totals = vec![0.0; length as usize];
+            for (tile, weights) in tiles.iter().zip(weights(&tiles)) {
+                for (x, weight) in tile.clone().zip(weights) {
+                    prop_assert!(weight > 0.0);
+                    totals[x as usize] += weight;
+                }
+            }
+            prop_assert!(totals.iter().all(|total: &f32| (total - 1.0).abs() < 1e-5));
+        }
+
+        #[test]
+        fn no_more_tiles_are_held_than_said(height in 1u32..4000, rows in 1u32..60, step in 1u32..60) {
+            let grid = Grid::new(Size::new(700, height), 32);
+            let bound = grid.most_held(rows);
+            for first in (0..height).step_by(step as usize) {
+                let last = (first + rows - 1).min(height - 1);
+                let held = grid.rows.iter().filter(|tile| tile.start <= last && tile.end > first).count();
+                prop_assert!((held * grid.columns.len()) as u64 <= bound);
+            }
+        }
+    }
+
+    /// What is at a working pixel: four classes in slanted stripes of 90 pixels, softly divided.
+    fn logit(class: u32, x: f32, y: f32) -> f32 {
+        let place = ((x + 0.5 * y) / 90.0).rem_euclid(4.0);
+        let away = (place - class as f32 - 0.5).abs();
+        3.0 - 8.0 * away.min(4.0 - away)
+    }
+
+    /// A network that sees the truth: the same wherever its input lies on the photo.
+    fn truth(region: Region) -> Queries {
+        const CLASSES: u32 = 4;
+        let padded = region.size.padded_to(4);
+        let mask_size = Size::new(padded.width / 4, padded.height / 4);
+        let mut mask_logits = Vec::new();
+        for class in 0..CLASSES {
+            for y in 0..mask_size.height {
+                for x in 0..mask_size.width {
+                    let at = |cell: u32, first: u32| (first + cell * 4) as f32 + 2.0;
+                    mask_logits.push(logit(class, at(x, region.left), at(y, region.top)));
+                }
+            }
+        }
+        let class_logits = (0..CLASSES).flat_map(|q| (0..=CLASSES).map(move |c| if q == c { 9.0 } else { -9.0 }));
+        super::super::reference::queries(CLASSES as usize, class_logits.collect(), mask_size, mask_logits)
+    }
+
+    /// Seams cost nothing: a network that answers the same in a tile as in the whole gives the same labels.
+    #[test]
+    fn tiled_equals_whole_where_the_network_does() {
+        let (working, photo) = (Size::new(1100, 700), Size::new(1300, 827));
+        let queries = truth(working.into());
+        let view = View::new(&queries, working.padded_to(4), working, photo).unwrap();
+        let manifest = manifest(LabelMap::Semantic, 4, None);
+        let (mut whole, mut tiled) = (Vec::new(), Vec::new());
+        bands(&view, &manifest, &Found::default(), 32, &mut |band| {
+            whole.extend_from_slice(band.labels);
+            Ok(())
+        })
+        .unwrap();
+        let mut run = Vec::new();
+        let infer = |region: Region| {
+            run.push(region);
+            Ok(truth(region))
+        };
+        let grid = Grid::new(working, 4);
+        let tiles = Tiles::new(grid.clone(), &manifest, infer);
+        tiled_bands(&view, &manifest, &Found::default(), tiles, 32, &mut |band| {
+            tiled.extend_from_slice(band.labels);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!((run.len(), grid.count()), (6, 6));
+        // At a tile's own edge a logit has no neighbour to be interpolated with; the weight there is next to nothing.
+        let differ = whole.iter().zip(&tiled).filter(|(a, b)| a != b).count();
+        assert!(differ <= whole.len() / 100_000, "{differ} of {} pixels differ", whole.len());
+        assert!((0..4).all(|class| whole.contains(&class)));
+    }
+
+    /// Where no tile claims anything the background wins, however sure a neighbour's margin is.
+    #[test]
+    fn nothing_pasted_is_background() {
+        let working = Size::new(700, 64);
+        let manifest = manifest(LabelMap::Paste, 4, None);
+        // The left tile, mistaken at its right edge, sees class 1 in its whole overlap; the right one sees nothing.
+        let infer = |region: Region| {
+            let mut queries = truth(region);
+            let seen = if region.left == 0 { 1.0 } else { -1.0 };
+            let plane = queries.mask_size.area() as usize;
+            let logits = |query: usize| vec![if query == 1 { 9.0 * seen } else { -9.0 }; plane];
+            queries.mask_logits = Box::new((0..4).flat_map(logits).collect::<Vec<_>>());
+            Ok(queries)
+        };
+        let queries = truth(working.into());
+        let view = View::new(&queries, working, working, working).unwrap();
+        let tiles = Tiles::new(Grid::new(working, 4), &manifest, infer);
+        let mut labels = Vec::new();
+        tiled_bands(&view, &manifest, &Found::default(), tiles, 32, &mut |band| {
+            labels.extend_from_slice(band.labels);
+            Ok(())
+        })
+        .unwrap();
+        let row = &labels[..700];
+        assert_eq!(row[..188], [1; 188]);
+        assert_eq!(row[512..], [0; 188]);
+        // 1 · w against 0.5 · (1 − w): class 1 holds where its tile's weight is above a third.
+        let edge = row.iter().position(|&label| label == 0).unwrap();
+        assert!((370..400).contains(&edge), "{edge}");
+        assert!(row[edge..].iter().all(|&label| label == 0));
+    }
+
+    #[test]
+    fn a_failing_network_ends_the_pass() {
+        let working = Size::new(600, 40);
+        let manifest = manifest(LabelMap::Semantic, 4, None);
+        let infer = |_: Region| Err(crate::error::Error::bad_request("no"));
+        let queries = truth(working.into());
+        let view = View::new(&queries, working, working, working).unwrap();
+        let tiles = Tiles::new(Grid::new(working, 4), &manifest, infer);
+        assert!(tiled_bands(&view, &manifest, &Found::default(), tiles, 32, &mut |_| Ok(())).is_err());
+    }
+}
