@@ -32,7 +32,7 @@ def main() -> int:
         print("Skipped: this machine lets us make no memory cgroup (cgroup v1 or v2, as root).")
         return 0
     options.work.mkdir(parents=True, exist_ok=True)
-    with program.copied(options.m2fp, _models(options), options.work) as subjects:
+    with program.copied(options.m2fp, _models(options), options.mode, options.work) as subjects:
         faults = _run(subjects, options)
     for fault in faults:
         print(f"FAULT {fault}")
@@ -48,7 +48,7 @@ def _run(subjects: list[Program], options: argparse.Namespace) -> list[str]:
     blocks: list[tuple[str, Callable[[], tuple[str, list[str]]]]] = []
     if "sizes" in options.part:
         for subject in subjects:
-            blocks.append((subject.model.name, partial(sizes.run, subject, options.sizes, names, folder)))
+            blocks.append((subject.name, partial(sizes.run, subject, options.sizes, names, folder)))
     if "soak" in options.part:
         blocks.append(("soak", partial(soak.run, packaged, requests)))
     if "clients" in options.part:
@@ -78,7 +78,7 @@ def _models(options: argparse.Namespace) -> list[Path]:
         print(f"Left out, not there: {model.name}")
     if options.quick:
         print(f"Left out, --quick: all but {options.models[0].name}, {QUICK_SIZES_MB} MB and {', '.join(QUICK_PHOTOS)}")
-    models = [model.resolve() for model in options.models if model not in left_out]
+    models = list(dict.fromkeys(model.resolve() for model in options.models if model not in left_out))
     return models[:1] if options.quick else models
 
 
@@ -94,6 +94,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--sizes", type=int, nargs="+", metavar="MB", help="function sizes")
     parser.add_argument("--photo", default="", help="only photos whose names hold this")
+    parser.add_argument("--mode", default="auto", help="of the sizes: auto or tiled (default: auto)")
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, help="only these")
     parser.add_argument("--quick", action="store_true", help="the packaged model, small sizes, fewer photos")
     parser.add_argument("--work", type=Path, default=ROOT / "dist/memory", help="for the photos, made once")

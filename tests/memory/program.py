@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,6 +38,12 @@ class Program:
     m2fp: Path
     runtime: Path
     model: Path
+    # How photos are run: auto or tiled.
+    mode: str
+
+    @property
+    def name(self) -> str:
+        return self.model.name if self.mode == "auto" else f"{self.model.name}, {self.mode}"
 
     def environment(self, size_mb: int) -> dict[str, str]:
         """Of a function of this size: nothing of the caller's settings."""
@@ -58,13 +64,14 @@ class Program:
 
 
 @contextmanager
-def copied(m2fp: Path, models: list[Path], work: Path) -> Iterator[list[Program]]:
+def copied(m2fp: Path, models: list[Path], mode: str, work: Path) -> Iterator[list[Program]]:
     """The program with each model, copied: pages of files that others use already would cost a group nothing."""
     runtime = Path(os.environ.get("ORT_DYLIB_PATH", ROOT / ".runtime/libonnxruntime.so"))
     with TemporaryDirectory(dir=work) as name:
         folder = Path(name)
         binaries = [Path(shutil.copy(binary, folder)) for binary in (m2fp, runtime)]
-        yield [Program(*binaries, Path(shutil.copytree(model, folder / model.name))) for model in models]
+        copies = [Path(shutil.copytree(model, folder / model.name)) for model in models]
+        yield [Program(*binaries, model, mode) for model in copies]
 
 
 @dataclass(frozen=True)
@@ -154,19 +161,19 @@ def _status_mb(pid: int, name: str) -> float:
 
 def margin_mb(program: Program, photo: Path) -> int:
     """What the account keeps free for what no constant predicts: what a refusal names beyond its plan's peak."""
-    _, answer = plan(program, LEAST_MB, photo)
+    _, answer = plan(replace(program, mode="auto"), LEAST_MB, photo)
     return int(NAMED.search(answer["refused"])[1]) - answer["plan"]["predicted_peak_mb"]
 
 
 def plan(program: Program, size_mb: int, photo: Path) -> tuple[Ran, dict[str, Any] | None]:
     """`m2fp plan`, which ends with 1 where it refuses."""
-    ran = run(program, size_mb, ["plan", "--json", "--output", "mask,json"], photo)
+    ran = run(program, size_mb, ["plan", *_options(program), "--json"], photo)
     return ran, _last_json(ran.out)
 
 
 def parse(program: Program, size_mb: int, photo: Path) -> Parsed:
     with TemporaryDirectory() as folder:
-        ran = run(program, size_mb, ["parse", "--json", "--output", "mask,json", "--out", folder], photo)
+        ran = run(program, size_mb, ["parse", *_options(program), "--json", "--out", folder], photo)
         masks = list(Path(folder).glob("*.mask.png"))
         size = None
         if masks:
@@ -214,6 +221,10 @@ def serve(program: Program, size_mb: int, settings: dict[str, str]) -> Iterator[
         finally:
             process.terminate()
             process.wait(60)
+
+
+def _options(program: Program) -> list[str]:
+    return ["--output", "mask,json", "--mode", program.mode]
 
 
 def _last_json(text: str) -> dict[str, Any] | None:

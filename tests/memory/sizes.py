@@ -58,7 +58,7 @@ class Cell:
 
 def measure(subject: Program, margin_mb: int, size_mb: int, name: str, path: Path) -> Cell:
     """Plans the photo, parses it, and judges both."""
-    cell = Cell(subject.model.name, name, size_mb, margin_mb)
+    cell = Cell(subject.name, name, size_mb, margin_mb)
     planned, answer = program.plan(subject, size_mb, path)
     if planned.killed or answer is None:
         cell.faults.append("plan: killed" if planned.killed else f"plan: {planned.last_line or planned.status}")

@@ -90,7 +90,7 @@ def _summary(name: str, runs: list[Result]) -> Step:
 
 
 def _table(steps: list[Step]) -> str:
-    lines = ["| | peak, MB | seconds | of the first: memory | time |", "|---|---|---|---|---|"]
+    lines = ["| | peak, MB | seconds | memory, of the first | time, of the first |", "|---|---|---|---|---|"]
     for place, group in (("ours", steps), ("the article's, as published", ARTICLE)):
         first = group[0]
         lines.append(f"| **{place}** | | | | |")
@@ -110,8 +110,8 @@ def _machine(runs: int) -> str:
     width, height = WORKING_SIZE
     return (
         f"{published.machine()}, {THREADS} threads; a photo of 1920×1080, {width}×{height} for the "
-        f"network; random weights, ResNet-101. Greatest peak and median time of {runs} processes, "
-        "ModelScope's of one."
+        "network; random weights, ResNet-101. Each run is a process of its own. Greatest peak and "
+        f"median time of runs: {runs}, ModelScope's 1."
     )
 
 

@@ -53,11 +53,15 @@ def _sigmoid(x: Array) -> Array:
 
 
 def _resampled(planes: Array, size: Size) -> Array:
-    """`F.interpolate(mode="bilinear", align_corners=False)` of [N, h, w]."""
-    low, high, weight = _taps(planes.shape[1], size[1])
-    planes = planes[:, low] * (1 - weight)[:, None] + planes[:, high] * weight[:, None]
-    low, high, weight = _taps(planes.shape[2], size[0])
-    return planes[:, :, low] * (1 - weight) + planes[:, :, high] * weight
+    """`F.interpolate(mode="bilinear", align_corners=False)` of [N, h, w], without copies of all."""
+    rows, columns = _taps(planes.shape[1], size[1]), _taps(planes.shape[2], size[0])
+    out = np.empty((len(planes), size[1], size[0]), np.float32)
+    for plane, target in zip(planes, out, strict=True):
+        low, high, weight = rows
+        tall = plane[low] * (1 - weight)[:, None] + plane[high] * weight[:, None]
+        low, high, weight = columns
+        target[:] = tall[:, low] * (1 - weight) + tall[:, high] * weight
+    return out
 
 
 def _taps(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
