@@ -179,7 +179,7 @@ checkpoint-named:
 
 # --- check ------------------------------------------------------------------------------------------------------
 
-.PHONY: test test-rust test-python test-model lint lint-rust lint-python lint-template bench bench-m2fp fuzz
+.PHONY: test test-rust test-python test-model test-memory lint lint-rust lint-python lint-template bench bench-m2fp bench-memory fuzz
 test: test-rust test-python ## all tests, end-to-end ones included
 
 test-rust: runtime tools ## tests of the crate, those under the Lambda emulator included
@@ -198,6 +198,11 @@ test-model: runtime $(MODEL_VENV)/exporter ## tests of the exporter, exactness a
 	@$(CARGO) build --release --locked --example raw_queries
 	$(say) "running the exporter's tests (about six minutes)"
 	@cd model/export && RAW_QUERIES=$(abspath $(TARGET_DIR))/release/examples/raw_queries OMP_WAIT_POLICY=passive $(abspath $(MODEL_VENV))/bin/python -m pytest -q
+
+# MODELS: folders beside the packaged model; those of `make export` where none are named.
+test-memory: build tools ## the memory promise under real limits (MODELS='model/m2fp-r101' ARGS='--quick', '--write docs/memory.md')
+	$(say) "running every function size, photo and model under its limit (half an hour and more; --quick: three minutes)"
+	@PYTHONPATH=scripts $(VENV)/bin/python -m tests.memory --m2fp $(M2FP) $(if $(MODELS),--models model/nano $(MODELS)) $(ARGS)
 
 lint: lint-rust lint-python lint-template ## formatting, lints, docs, licences, spelling, template
 
@@ -233,11 +238,17 @@ $(BENCH_VENV)/bench: model/export/pyproject.toml model/export/bench/requirements
 	$$pip install --no-deps --requirement model/export/tests/requirements-judge.txt
 	@touch $@
 
-# ARGS: INT8 folder and the like, see `python -m bench --help`.
+# ARGS: model folders and the like, see `python -m bench --help` and `python -m bench.memory --help`.
+BENCH := cd model/export && PYTHONPATH=$(abspath scripts) $(abspath $(BENCH_VENV))/bin/python -m
 bench-m2fp: build $(BENCH_VENV)/bench ## M2FP side by side with ModelScope, ONNX Runtime and OpenVINO, into docs/benchmarks.md
 	$(say) "measuring (ten minutes; let nothing else run)"
-	@cd model/export && $(abspath $(BENCH_VENV))/bin/python -m bench --m2fp $(abspath $(M2FP)) \
+	@$(BENCH) bench --m2fp $(abspath $(M2FP)) \
 		--bootstrap $(abspath $(TARGET_DIR))/release/bootstrap --write $(abspath docs/benchmarks.md) $(ARGS)
+
+bench-memory: build $(BENCH_VENV)/bench ## M2FP's memory, our steps added one by one, into docs/memory.md
+	$(say) "measuring (three minutes; let nothing else run)"
+	@$(BENCH) bench.memory --m2fp $(abspath $(M2FP)) --write $(abspath docs/memory.md) \
+		--plot $(abspath docs/images/memory-steps.svg) $(ARGS)
 
 FUZZ_SECONDS ?= 30
 # Without a sanitizer libFuzzer runs on the stable compiler.

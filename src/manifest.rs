@@ -169,6 +169,11 @@ impl Memory {
 }
 
 impl Time {
+    /// Until it is measured.
+    fn some_post_ns() -> f64 {
+        100.0
+    }
+
     /// What a run takes on an input of `pixels` after padding, milliseconds on [`Self::threads`] processors.
     #[must_use]
     pub fn run_ms(&self, pixels: u64) -> f64 {
@@ -186,6 +191,9 @@ pub struct Time {
     pub base_ms: f64,
     /// Per pixel of the padded input.
     pub ns_per_pixel: f64,
+    /// Post-processing of a photo with many people, per pixel of the photo and processor.
+    #[serde(default = "Time::some_post_ns")]
+    pub post_ns_per_pixel: f64,
     pub threads: u32,
 }
 
@@ -285,7 +293,9 @@ impl Manifest {
             "`memory` must not be negative",
         );
         require(
-            [self.time.load_ms, self.time.base_ms, self.time.ns_per_pixel].into_iter().all(is_cost)
+            [self.time.load_ms, self.time.base_ms, self.time.ns_per_pixel, self.time.post_ns_per_pixel]
+                .into_iter()
+                .all(is_cost)
                 && self.time.threads >= 1,
             "`time` must not be negative and needs a thread",
         );
@@ -375,7 +385,7 @@ mod tests {
         let text =
             std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano/model.json")).unwrap();
         let memory = Memory { load_mb: 1.0, base_mb: 2.5, bytes_per_pixel: 3.0 };
-        let time = Time { load_ms: 4.0, base_ms: 5.0, ns_per_pixel: 6.0, threads: 7 };
+        let time = Time { load_ms: 4.0, base_ms: 5.0, ns_per_pixel: 6.0, post_ns_per_pixel: 8.0, threads: 7 };
         let changed = Manifest::with_constants(&text, &memory, &time).unwrap();
         let (mut old, mut new): (serde_json::Value, serde_json::Value) =
             (serde_json::from_str(&text).unwrap(), serde_json::from_str(&changed).unwrap());

@@ -12,11 +12,12 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::{MARGIN_BYTES, MIB, to_mib};
-use crate::engine::Engine;
 use crate::engine::ort::OrtEngine;
+use crate::engine::{Engine, Queries};
 use crate::geometry::Size;
 use crate::image::Planar8;
 use crate::manifest::{FILE_NAME, Manifest, Memory, SizeRule, Time};
+use crate::parsing::{self, BAND_ROWS, View};
 use crate::sys;
 
 #[derive(Debug, Args)]
@@ -56,6 +57,8 @@ struct Sample {
     run_bytes: u64,
     /// Median of the runs.
     run_ms: f64,
+    /// Post-processing, per pixel of the photo and thread.
+    post_ns: f64,
 }
 
 pub fn run(arguments: &Arguments, threads: usize) -> anyhow::Result<ExitCode> {
@@ -75,8 +78,14 @@ pub fn run(arguments: &Arguments, threads: usize) -> anyhow::Result<ExitCode> {
     };
     let worst = checks.iter().map(|sample| print(sample, &memory, &time)).fold(0.0, f64::max);
     println!(
-        "load {:.0} MB and {:.0} ms; a run {:.1} MB and {:.0} bytes a pixel, {:.1} ms and {:.0} ns a pixel on {threads} threads",
-        memory.load_mb, time.load_ms, memory.base_mb, memory.bytes_per_pixel, time.base_ms, time.ns_per_pixel
+        "load {:.0} MB and {:.0} ms; a run {:.1} MB and {:.0} bytes a pixel, {:.1} ms and {:.0} ns a pixel on {threads} threads; post-processing {:.0} ns a pixel",
+        memory.load_mb,
+        time.load_ms,
+        memory.base_mb,
+        memory.bytes_per_pixel,
+        time.base_ms,
+        time.ns_per_pixel,
+        time.post_ns_per_pixel
     );
     for sample in &checks {
         let over = sample.run_bytes.saturating_sub(predicted_bytes(sample, &memory));
@@ -129,6 +138,7 @@ fn measure_apart(folder: &Path, size: Size) -> anyhow::Result<Sample> {
 }
 
 fn measure(folder: &Path, manifest: &Manifest, input: Size, threads: usize) -> anyhow::Result<Sample> {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     let at_start = sys::anonymous_bytes();
     sys::reset_peak();
     let start = Instant::now();
@@ -153,6 +163,7 @@ fn measure(folder: &Path, manifest: &Manifest, input: Size, threads: usize) -> a
         sys::release_memory();
     }
     times.sort_unstable_by(f64::total_cmp);
+    let crowd = crowd(&infer()?, manifest);
     Ok(Sample {
         pixels: input.padded_to(manifest.input.size.divisor()).area(),
         load_bytes: idle.saturating_sub(at_start + image.data.len() as u64),
@@ -160,7 +171,47 @@ fn measure(folder: &Path, manifest: &Manifest, input: Size, threads: usize) -> a
         load_ms,
         run_bytes,
         run_ms: times[RUNS / 2],
+        post_ns: post_ns(&crowd, manifest, input, threads)?,
     })
+}
+
+/// An answer of the network's shape for a photo full of people: every query is sure of a class, and its mask is a disc of
+/// a tenth of the photo.
+fn crowd(answer: &Queries, manifest: &Manifest) -> Queries {
+    let (Size { width, height }, columns) = (answer.mask_size, answer.classes + 1);
+    let class_logits = (0..answer.count * columns).map(|at| {
+        let (query, class) = (at / columns, at % columns);
+        if class == query % answer.classes { 10.0 } else { 0.0 }
+    });
+    let mask = |query: usize| {
+        let turn = query as f32 * 2.4;
+        let (x0, y0) = (0.5 + 0.3 * turn.cos(), 0.5 + 0.3 * turn.sin());
+        (0..height).flat_map(move |y| {
+            (0..width).map(move |x| {
+                let (x, y) = (x as f32 / width as f32 - x0, y as f32 / height as f32 - y0);
+                40.0 * (0.18 - x.hypot(y))
+            })
+        })
+    };
+    Queries {
+        count: answer.count,
+        classes: manifest.classes.len(),
+        class_logits: class_logits.collect(),
+        mask_size: answer.mask_size,
+        mask_logits: Box::new((0..answer.count).flat_map(mask).collect::<Vec<f32>>()),
+    }
+}
+
+/// For a photo of twice the working size.
+fn post_ns(queries: &Queries, manifest: &Manifest, input: Size, threads: usize) -> anyhow::Result<f64> {
+    let describe = |error: crate::error::Error| anyhow::anyhow!(error.chain());
+    let photo = Size::new(2 * input.width, 2 * input.height);
+    let padded = input.padded_to(manifest.input.size.divisor());
+    let view = View::new(queries, padded, input, photo).map_err(describe)?;
+    let start = Instant::now();
+    let found = parsing::find(&view, manifest, None, BAND_ROWS);
+    parsing::bands(&view, manifest, &found, BAND_ROWS, &mut |_| Ok(())).map_err(describe)?;
+    Ok(start.elapsed().as_secs_f64() * 1e9 * threads as f64 / photo.area() as f64)
 }
 
 /// The smallest constants that predict no less than was measured.
@@ -172,6 +223,8 @@ fn fit(samples: &[Sample], threads: usize) -> (Memory, Time) {
     let (base_ms, ns) = line(&points(|s| s.run_ms * 1e6));
     let mut load_ms: Vec<_> = samples.iter().map(|s| s.load_ms).collect();
     load_ms.sort_unstable_by(f64::total_cmp);
+    let mut post_ns: Vec<_> = samples.iter().map(|s| s.post_ns).collect();
+    post_ns.sort_unstable_by(f64::total_cmp);
     let load = samples.iter().map(|s| s.load_bytes.max(s.load_peak_bytes)).max().unwrap_or(0);
     let tenth = |x: f64| (x * 10.0).ceil() / 10.0;
     let memory = Memory {
@@ -183,6 +236,7 @@ fn fit(samples: &[Sample], threads: usize) -> (Memory, Time) {
         load_ms: load_ms[samples.len() / 2].ceil(),
         base_ms: tenth(base_ms / 1e6),
         ns_per_pixel: tenth(ns),
+        post_ns_per_pixel: tenth(post_ns[samples.len() / 2]),
         threads: threads as u32,
     };
     (memory, time)
@@ -235,7 +289,15 @@ mod tests {
 
     fn sample(pixels: u64, run_mb: u64, run_ms: f64) -> Sample {
         let load_bytes = 30 * MIB;
-        Sample { pixels, load_bytes, load_peak_bytes: 20 * MIB, load_ms: 50.0, run_bytes: run_mb * MIB, run_ms }
+        Sample {
+            pixels,
+            load_bytes,
+            load_peak_bytes: 20 * MIB,
+            load_ms: 50.0,
+            run_bytes: run_mb * MIB,
+            run_ms,
+            post_ns: 9.0,
+        }
     }
 
     #[test]

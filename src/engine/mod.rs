@@ -3,6 +3,7 @@
 mod add_resized;
 mod deform_attn;
 pub mod fake;
+mod group_norm;
 mod heap;
 mod kernel;
 pub mod ort;

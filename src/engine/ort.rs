@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::add_resized::AddResized;
 use super::deform_attn::DeformAttn;
+use super::group_norm::GroupNorm;
 use super::heap::TensorHeap;
 use super::{Engine, Queries};
 use crate::budget::MIB;
@@ -235,8 +236,7 @@ fn session_builder(environment: &Environment, threads: usize, weights: Weights) 
         // Sizes vary from photo to photo: a remembered pattern would only hold memory.
         .with_memory_pattern(false)?
         .with_env_allocators()?
-        // What M2FP's graphs use beside the standard operators; other graphs do not ask for it.
-        .with_operators(OperatorDomain::new(OPERATORS)?.add(DeformAttn)?.add(AddResized)?)?
+        .with_operators(operators()?)?
         .with_execution_providers([ort::ep::CPU::default().with_arena_allocator(false).build()])?;
     if weights == Weights::Inside {
         return Ok(builder);
@@ -244,6 +244,15 @@ fn session_builder(environment: &Environment, threads: usize, weights: Weights) 
     // The blocked convolution layout copies weights, a tenth faster. Mapped ones stay as they are: they cost nothing to
     // load and can be dropped and read again when memory is short.
     Ok(builder.with_disabled_optimizers("NchwcTransformer")?.with_prepacking(weights == Weights::Packed)?)
+}
+
+/// What M2FP's graphs use beside the standard operators; other graphs do not ask for it.
+fn operators() -> ort::Result<OperatorDomain> {
+    OperatorDomain::new(OPERATORS)?
+        .add(DeformAttn)?
+        .add(AddResized)?
+        .add(GroupNorm(TensorElementType::Float32))?
+        .add(GroupNorm(TensorElementType::Uint8))
 }
 
 /// The graph's path, after every file of the model was checked.
@@ -352,6 +361,45 @@ mod tests {
         }
     }
 
+    fn session(graph: &[u8]) -> Session {
+        let environment = &runtime().unwrap().environment;
+        let _loading = loading();
+        session_builder(environment, 2, Weights::Inside).unwrap().commit_from_memory(graph).unwrap()
+    }
+
+    fn greatest_difference(a: &[f32], b: &[f32]) -> f32 {
+        a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    }
+
+    /// Made with `PyTorch`: `python -m tests.group_norm_fixture` in model/export.
+    #[test]
+    fn group_norm_of_floats_and_of_bytes_equals_pytorch() {
+        #[derive(serde::Deserialize)]
+        struct Fixture {
+            x: (Vec<usize>, Vec<f32>),
+            bytes: (Vec<usize>, Vec<u8>),
+            scale: (Vec<usize>, Vec<f32>),
+            bias: (Vec<usize>, Vec<f32>),
+            normed: Vec<f32>,
+        }
+        let fixture: Fixture = serde_json::from_str(include_str!("../../tests/data/group_norm.json")).unwrap();
+        let mut session = session(include_bytes!("../../tests/data/group_norm.onnx"));
+        let inputs = ort::inputs![
+            "x" => Tensor::from_array(fixture.x).unwrap(),
+            "bytes" => Tensor::from_array(fixture.bytes).unwrap(),
+            "scale" => Tensor::from_array(fixture.scale).unwrap(),
+            "bias" => Tensor::from_array(fixture.bias).unwrap(),
+        ];
+        let outputs = session.run(inputs).unwrap();
+        let output = |name: &str| outputs[name].try_extract_tensor::<f32>().unwrap().1;
+        assert_eq!(output("x/normed").len(), fixture.normed.len());
+        let without_negative: Vec<f32> = fixture.normed.iter().map(|value| value.max(0.0)).collect();
+        let error = greatest_difference(output("x/normed"), &without_negative);
+        assert!(error < 1e-5, "floats: {error}");
+        let error = greatest_difference(output("bytes/normed"), &fixture.normed);
+        assert!(error < 1e-5, "bytes: {error}");
+    }
+
     /// Made with the exporter's `attend`, in Python: `python -m tests.deform_attn_fixture` in model/export.
     #[test]
     fn fused_attention_equals_pytorch() {
@@ -364,12 +412,7 @@ mod tests {
             output: Vec<f32>,
         }
         let fixture: Fixture = serde_json::from_str(include_str!("../../tests/data/deform_attn.json")).unwrap();
-        let environment = &runtime().unwrap().environment;
-        let _loading = loading();
-        let mut session = session_builder(environment, 2, Weights::Inside)
-            .unwrap()
-            .commit_from_memory(include_bytes!("../../tests/data/deform_attn.onnx"))
-            .unwrap();
+        let mut session = session(include_bytes!("../../tests/data/deform_attn.onnx"));
         let mut run = |shapes: Vec<i64>| -> ort::Result<Vec<f32>> {
             let outputs = session.run(ort::inputs![
                 "value" => Tensor::from_array(fixture.value.clone())?,
@@ -381,7 +424,7 @@ mod tests {
         };
         let output = run(fixture.shapes.1.clone()).unwrap();
         assert_eq!(output.len(), fixture.output.len());
-        let error = output.iter().zip(&fixture.output).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let error = greatest_difference(&output, &fixture.output);
         assert!(error < 1e-5, "{error}");
         let refused = run(vec![1; fixture.shapes.1.len()]).unwrap_err().to_string();
         assert!(refused.contains("does not add up"), "{refused}");

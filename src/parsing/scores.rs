@@ -181,11 +181,15 @@ fn add(tally: &mut Tally, row: &Row) {
     const LANES: usize = 8;
     let mut sums = [0.0_f32; LANES];
     let mut counts = [0_u32; LANES];
-    for values in row.0.chunks_exact(LANES) {
-        for ((sum, count), &v) in sums.iter_mut().zip(&mut counts).zip(values) {
-            let inside = v > 0.0;
-            *sum += if inside { sigmoid(v) } else { 0.0 };
-            *count += u32::from(inside);
+    // Apart from the sums, whose order is fixed, so that these use the widest registers there are.
+    let mut sigmoids = [0.0; TILE_WIDTH];
+    for (sigmoid_of, &v) in sigmoids.iter_mut().zip(&row.0) {
+        *sigmoid_of = if v > 0.0 { sigmoid(v) } else { 0.0 };
+    }
+    for (sigmoids, values) in sigmoids.chunks_exact(LANES).zip(row.0.chunks_exact(LANES)) {
+        for (((sum, count), sigmoid), &v) in sums.iter_mut().zip(&mut counts).zip(sigmoids).zip(values) {
+            *sum += sigmoid;
+            *count += u32::from(v > 0.0);
         }
     }
     // At most 128, so f32 keeps it to 2^-17 and FRACTIONS keep all of that.

@@ -1,19 +1,17 @@
 """`python -m bench`: every contender once, in one run, and a table."""
 
 import argparse
-import datetime
-import platform
-import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cgroup
+import published
 from bench import measure, prepare
 from bench.contender import THREADS, WORKING_SIZE
 from bench.measure import Result
 from bench.prepare import ROOT
 
-BEGIN, END = "<!-- made by `make bench-m2fp` -->", "<!-- end -->"
 LIMITS_MB = {"fp32": 450, "int8": 256}
 
 
@@ -36,7 +34,7 @@ def main() -> int:
     text = "\n\n".join([_machine(), _table(rows), _facts(models, options)])
     print(f"\n{text}")
     if options.write is not None:
-        _replace_block(options.write, text)
+        published.replace_block(options.write, "make bench-m2fp", text)
     return 0
 
 
@@ -63,7 +61,7 @@ def _ours(models: dict[str, Path], photo: Path, options: argparse.Namespace) -> 
         rows.append(Row(f"**m2fp-lambda, {kind}**", "process: photo to mask and report", free))
         limit = LIMITS_MB[kind]
         _say(f"m2fp-lambda {kind} in {limit} MB")
-        with measure.memory_group(limit) as group:
+        with cgroup.group(limit) as group:
             if group is None:
                 result = Result(fault="this machine lets us make no memory cgroup")
             else:
@@ -109,26 +107,11 @@ def _facts(models: dict[str, Path], options: argparse.Namespace) -> str:
 
 
 def _machine() -> str:
-    described = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    named = re.search(r"model name\s*: (.*)", described)
-    cpu = named[1] if named else platform.processor() or platform.machine()
-    flags = (re.search(r"flags\s*: (.*)", described) or ["", ""])[1].split()
-    vnni = "VNNI" if {"avx512_vnni", "avx_vnni"} & set(flags) else "no VNNI"
     width, height = WORKING_SIZE
-    day = datetime.datetime.now(datetime.UTC).date()
     return (
-        f"{day}; {cpu} ({vnni}), {THREADS} threads; one photo of 1920×1080 with three people, "
+        f"{published.machine()}, {THREADS} threads; one photo of 1920×1080 with three people, "
         f"{width}×{height} for the network; random weights, ResNet-101. Ratios are to ModelScope's."
     )
-
-
-def _replace_block(path: Path, text: str) -> None:
-    content = path.read_text()
-    before, found, rest = content.partition(BEGIN)
-    _, ended, after = rest.partition(END)
-    if not (found and ended):
-        raise SystemExit(f"{path}: it has no lines {BEGIN} and {END}")
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
 def _say(what: str) -> None:

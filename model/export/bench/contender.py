@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bench import whole_photo
+
 THREADS = 2
 WORKING_SIZE = (1138, 640)
 """Width and height of a 1920×1080 photo at M2FP's native size."""
@@ -42,6 +44,19 @@ def onnxruntime_defaults(model: Path, photo: Path) -> Callable[[], object]:
     return lambda: session.run(None, feed)
 
 
+def onnxruntime_to_masks(model: Path, photo: Path) -> Callable[[], object]:
+    """Photo to results as the reference has them: each mask at the photo's size."""
+    network = onnxruntime_defaults(model, photo)
+    with Image.open(photo) as opened:
+        size = opened.size
+
+    def run() -> object:
+        class_logits, mask_logits = network()
+        return whole_photo.results(class_logits[0], mask_logits[0], WORKING_SIZE, size)
+
+    return run
+
+
 def openvino_f32(model: Path, photo: Path) -> Callable[[], object]:
     return _openvino(model, photo, "f32")
 
@@ -67,7 +82,16 @@ def image(photo: Path) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1)[None])
 
 
-KINDS = {f.__name__: f for f in (modelscope, onnxruntime_defaults, openvino_f32, openvino_bf16)}
+KINDS = {
+    f.__name__: f
+    for f in (
+        modelscope,
+        onnxruntime_defaults,
+        onnxruntime_to_masks,
+        openvino_f32,
+        openvino_bf16,
+    )
+}
 
 
 def main() -> None:

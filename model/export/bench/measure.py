@@ -6,18 +6,17 @@ import re
 import subprocess
 import time
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+import published
 from bench.contender import THREADS
 from bench.prepare import ROOT
+from cgroup import MB, Group
 
 KILLED = -9
-MB = 2**20
 
 
 @dataclass(frozen=True)
@@ -35,21 +34,21 @@ class Result:
     """A row of the table. fault: why there are no figures."""
 
     seconds: float = 0.0
+    work_seconds: float = 0.0
+    """Without the process's start and the loading of the model."""
     peak_mb: float = 0.0
     note: str = ""
     fault: str = ""
 
 
-def run(command: list[str | Path], group: Path | None = None) -> Run:
-    """`group`: the memory cgroup to run in."""
+def run(command: list[str | Path], group: Group | None = None) -> Run:
+    """`group`: to run in."""
     runtime = {"ORT_DYLIB_PATH": str(ROOT / ".runtime/libonnxruntime.so")}
     settings = {"ORT_DISABLE_TELEMETRY": "1", "M2FP_THREADS": str(THREADS), **runtime}
     environment = {**os.environ, **settings, "OMP_NUM_THREADS": str(THREADS)}
     text = [str(part) for part in command]
     if group is not None:
-        # The shell enters the group and becomes the command: nothing of ours is counted.
-        enter = f'echo $$ > "{group}/cgroup.procs" && exec "$@"'
-        text = ["/bin/sh", "-c", enter, "sh", *text]
+        text = group.enter(text)
     with TemporaryDirectory() as folder:
         out, error = Path(folder) / "out", Path(folder) / "error"
         with out.open("wb") as out_file, error.open("wb") as error_file:
@@ -70,13 +69,14 @@ def contender(python: str, kind: str, model: Path, photo: Path, runs: int) -> li
         return [Result(fault=_fault(done))]
     said = json.loads(done.out.splitlines()[-1])
     seconds, peaks = said["seconds"], said["peaks_mb"]
-    results = [Result(seconds[0], peaks[0])]
+    results = [Result(seconds[0], seconds[0], peaks[0])]
     if runs > 1:
-        results.append(Result(median(seconds[1:]), max(peaks)))
+        later = median(seconds[1:])
+        results.append(Result(later, later, max(peaks)))
     return results
 
 
-def parse(m2fp: Path, model: Path, photo: Path, runs: int, group: Path | None = None) -> Result:
+def parse(m2fp: Path, model: Path, photo: Path, runs: int, group: Group | None = None) -> Result:
     """`m2fp parse`, the whole process: photo to palette mask and report."""
     done = []
     with TemporaryDirectory() as out:
@@ -92,8 +92,10 @@ def parse(m2fp: Path, model: Path, photo: Path, runs: int, group: Path | None = 
     plan, network_ms = report["plan"], report["timings_ms"]["inference"]
     note = f"{plan['working_width']}×{plan['working_height']}, network {network_ms / 1e3:.2f} s"
     seconds = median(one.seconds for one in done)
+    work_seconds = median(published.work_seconds(one) for one in reports)
     # The kernel's VmHWM, of the process alone; the figure of wait(2) starts with its parent's.
-    return Result(seconds, max(one["memory"]["peak_rss_mb"] for one in reports), note)
+    peak_mb = max(one["memory"]["peak_rss_mb"] for one in reports)
+    return Result(seconds, work_seconds, peak_mb, note)
 
 
 def load_ms(m2fp: Path, model: Path) -> float:
@@ -121,31 +123,6 @@ def drop_from_cache(folder: Path) -> None:
         with path.open("rb") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-@contextmanager
-def memory_group(limit_mb: int) -> Iterator[Path | None]:
-    """A cgroup with this limit, or None where this machine lets us make none."""
-    name = f"m2fp-bench-{os.getpid()}"
-    for root, limit in (("", "memory.max"), ("memory", "memory.limit_in_bytes")):
-        group = Path("/sys/fs/cgroup") / root / name
-        try:
-            group.mkdir()
-        except OSError:
-            continue
-        try:
-            # The kernel's own file, or this is no cgroup of that version.
-            with (group / limit).open("r+") as file:
-                file.write(str(limit_mb * MB))
-        except OSError:
-            group.rmdir()
-            continue
-        try:
-            yield group
-        finally:
-            group.rmdir()
-        return
-    yield None
 
 
 def _fault(done: Run) -> str:

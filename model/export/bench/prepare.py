@@ -1,16 +1,18 @@
 """What is compared, made once: photo, weights at random, the plain graph and the model folders."""
 
-import importlib.util
+import json
 import subprocess
 import sys
 import warnings
 from pathlib import Path
 
+import onnx
 import torch
 from PIL import Image
 
+import compose_scene
 from bench.contender import WORKING_SIZE
-from m2fp_export import checkpoint
+from m2fp_export import checkpoint, manifest
 from m2fp_export.architecture import Architecture
 from m2fp_export.random_checkpoint import random_network, read_photos, write_folder
 
@@ -24,13 +26,9 @@ OPSET = 17
 def photo(out: Path) -> Path:
     """Three people, 1920×1080."""
     if not out.exists():
-        place = ROOT / "scripts/compose_scene.py"
-        spec = importlib.util.spec_from_file_location("compose_scene", place)
-        scenes = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(scenes)
-        scenes.PEOPLE = PEOPLE
+        compose_scene.PEOPLE = PEOPLE
         with Image.open(ROOT / ".runtime/photos/astronaut.png") as portrait:
-            scenes.compose(portrait, 7).save(out, quality=90)
+            compose_scene.compose(portrait, 7).save(out, quality=90)
     return out
 
 
@@ -52,6 +50,22 @@ def plain_graph(folder: Path, out: Path) -> Path:
             warnings.simplefilter("ignore")
             torch.onnx.export(network, (example,), str(partial), opset_version=OPSET, dynamo=False)
         partial.replace(out)
+    return out
+
+
+def plain_folder(plain: Path, like: Path, out: Path, *, mapped: bool) -> Path:
+    """The plain graph as a model folder, its facts those of `like`: weights inside or mapped."""
+    if not (out / manifest.MANIFEST_NAME).exists():
+        out.mkdir(exist_ok=True)
+        graph = onnx.load(plain)
+        facts = json.loads((like / manifest.MANIFEST_NAME).read_text())
+        facts["input"]["name"] = graph.graph.input[0].name
+        names = (output.name for output in graph.graph.output)
+        facts["outputs"].update(zip(("class_logits", "mask_logits"), names, strict=True))
+        files = [out / "model.onnx", *([out / "model.onnx.data"] if mapped else [])]
+        onnx.save_model(graph, files[0], save_as_external_data=mapped, location=files[-1].name)
+        facts["files"] = [manifest.file_entry(file) for file in files]
+        manifest.write(facts, out / manifest.MANIFEST_NAME)
     return out
 
 

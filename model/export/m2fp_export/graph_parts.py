@@ -10,11 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from m2fp_export import deform_attn
 from m2fp_export.architecture import NORM_GROUPS, Architecture
 from m2fp_export.onnx_builder import Attribute, GraphBuilder
 
 EPSILON = 1e-5
 """Of every normalisation layer."""
+GROUP_NORM = "GroupNorm"
+"""`m2fp::GroupNorm`, version 1: inputs x [1, C, H, W], scale and bias with C values each; output
+[1, C, H, W], float. Attributes: groups, epsilon, relu (1: negative results become 0). x is float
+or unsigned bytes, whose unit and origin fall away; epsilon is in the unit's square."""
 
 Matrix = NDArray[np.float64]
 
@@ -63,17 +68,39 @@ class Graph(GraphBuilder):
             self.weight(f"{name}.bias", source[f"{name}.bias"]),
         )
 
-    def group_norm(self, x: str, name: str) -> str:
-        """On a map [1, C, h, w]: each group as one channel of an instance normalisation."""
+    def group_norm(self, x: str, name: str, portable: bool, relu: bool = False) -> str:
+        """On a map [1, C, h, w], with a Relu after it if asked."""
+        scale, shift = self.source[f"{name}.weight"], self.source[f"{name}.bias"]
+        affine = (
+            self.weight(f"{name}.weight", scale[:, None, None]),
+            self.weight(f"{name}.bias", shift[:, None, None]),
+        )
+        output = f"{name}/normed"
+        if portable:
+            return self._group_norm_portably(x, affine, relu, output)
+        return self.node(
+            GROUP_NORM,
+            *(x, *affine),
+            domain=deform_attn.DOMAIN,
+            version=deform_attn.VERSION,
+            output=output,
+            groups=NORM_GROUPS,
+            epsilon=EPSILON,
+            relu=int(relu),
+        )
+
+    def _group_norm_portably(self, x: str, affine: tuple[str, str], relu: bool, output: str) -> str:
+        """Each group as one channel of an instance normalisation."""
         ones = self.floats(*[1.0] * NORM_GROUPS)
         zeros = self.floats(*[0.0] * NORM_GROUPS)
         shape = self.node("Shape", x)
         groups = self.node("Reshape", x, self.ints(1, NORM_GROUPS, -1))
         normed = self.node("InstanceNormalization", groups, ones, zeros, epsilon=EPSILON)
         restored = self.node("Reshape", normed, shape)
-        scale, shift = self.source[f"{name}.weight"], self.source[f"{name}.bias"]
-        scaled = self.node("Mul", restored, self.weight(f"{name}.weight", scale[:, None, None]))
-        return self.node("Add", scaled, self.weight(f"{name}.bias", shift[:, None, None]))
+        scaled = self.node("Mul", restored, affine[0])
+        if not relu:
+            return self.node("Add", scaled, affine[1], output=output)
+        return self.node("Relu", self.node("Add", scaled, affine[1]), output=output)
 
     def map_to_columns(self, x: str) -> str:
         """[1, C, h, w] to [C, h·w], without a copy."""

@@ -44,7 +44,7 @@ def pixel_decoder(graph: Graph, features: list[str], portable: bool) -> Pixels:
             source = graph.source
             weight, bias = source[f"{name}.0.weight"], source[f"{name}.0.bias"]
             x = graph.conv(feature, f"{name}.0", weight, bias)
-            maps.append(graph.group_norm(x, f"{name}.1"))
+            maps.append(graph.group_norm(x, f"{name}.1", portable))
     levels = _Levels(graph, maps)
     tokens = graph.node("Concat", *[_map_to_rows(graph, x) for x in maps], axis=0)
     positions = _positions(graph, maps)
@@ -254,7 +254,7 @@ def _finest(graph: Graph, res2: str, columns: str, levels: _Levels, portable: bo
     with graph.scope(f"{DECODER}.pyramid"):
         name = f"{DECODER}.adapter_1"
         lateral = graph.conv(res2, name, source[f"{name}.weight"], None)
-        lateral = graph.group_norm(lateral, f"{name}.norm")
+        lateral = graph.group_norm(lateral, f"{name}.norm", portable)
         shape = graph.node("Concat", graph.ints(1, source.sizes.width), levels.sides[-1], axis=0)
         above = graph.node("Reshape", columns, shape)
         add = _add_resized_portably if portable else _add_resized
@@ -262,7 +262,7 @@ def _finest(graph: Graph, res2: str, columns: str, levels: _Levels, portable: bo
             x = add(graph, lateral, above, f"{DECODER}.pyramid/summed")
         name = f"{DECODER}.layer_1"
         x = _conv_by_stripes(graph, x, name)
-        return graph.node("Relu", graph.group_norm(x, f"{name}.norm"))
+        return graph.group_norm(x, f"{name}.norm", portable, relu=True)
 
 
 def _add_resized(graph: Graph, fine: str, coarse: str, output: str) -> str:

@@ -28,16 +28,17 @@ PERSON_SCORE = 0.1
 NMS_IOU = 0.7
 """ModelScope's values for `image-human-parsing`, and the IoU from which two persons are one."""
 
-SESSION_MB = 22
-"""Anonymous memory of a loaded session without its weights. Float weights are mapped; 8-bit ones
-are packed once, and what was mapped is not needed again."""
+SESSION_MB = 52
+"""Of a loaded session and the runtime's library, beside the weights. Float weights are mapped; 8-bit
+ones are packed once, and what was mapped is not needed again."""
 BASE_MB = 2
 BYTES_PER_PIXEL = 195
 PORTABLE_BYTES_PER_PIXEL = 340
 BASE_MS = 100
 NS_PER_PIXEL = 4000
 THREADS = 2
-"""Measured at 1138×640 inside the function, with ONNX Runtime 1.31, and rounded up."""
+"""Measured at 1138×640 with ONNX Runtime 1.31, and rounded up: what a model is taken to need until
+`m2fp calibrate` measures it."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def build(files: list[Path], described: Description, about: About) -> dict[str, 
         "description": f"M2FP (arXiv 2301.00394), ResNet-{described.depth}: "
         f"{len(described.classes)} classes of {described.name}, {people}.",
         "licence": about.licence,
-        "files": [_file(path) for path in files],
+        "files": [file_entry(path) for path in files],
         "input": {"name": INPUT_NAME, "dtype": "uint8", "size": _size_rule(described)},
         "outputs": {
             "class_logits": OUTPUT_NAMES[0],
@@ -116,7 +117,7 @@ def quantized(
     manifest: dict[str, Any], files: list[Path], quantization: dict[str, Any]
 ) -> dict[str, Any]:
     """The manifest of the same model in 8 bits, with these files."""
-    changed = {**manifest, "files": [_file(path) for path in files]}
+    changed = {**manifest, "files": [file_entry(path) for path in files]}
     changed["quantization"] = quantization
     graph = manifest["provenance"].get("graph")
     if graph:
@@ -137,7 +138,8 @@ def replace(folder: Path, files: list[Path]) -> None:
         file.replace(folder / file.name)
 
 
-def _file(path: Path) -> dict[str, Any]:
+def file_entry(path: Path) -> dict[str, Any]:
+    """A file as the manifest names it."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"path": path.name, "sha256": digest, "bytes": path.stat().st_size}
@@ -157,7 +159,7 @@ def check_files(folder: Path) -> Path:
     for file, digest in expected:
         if not file.is_file():
             raise InputError(folder, f"it has no {file.name}")
-        if _file(file)["sha256"] != digest:
+        if file_entry(file)["sha256"] != digest:
             raise InputError(file, f"its sha256 is not the one that {MANIFEST_NAME} names")
     return graph
 

@@ -5,7 +5,8 @@ Activations are unsigned, with a scale and a zero point for each tensor. Weights
 zero point, with a scale for each output channel, and of 7 bits: see `WEIGHT_LIMIT`.
 
 A convolution's result is always stored in 8 bits (with its Relu inside), so are sums, joins and
-views of such results; a linear layer answers in float, unless the next operator is one, too.
+views of such results, and what only operators in 8 bits read, through views or not; a linear layer
+answers in float, unless the next operator is one, too. `m2fp::GroupNorm` reads such bytes itself.
 """
 
 from collections import defaultdict
@@ -17,6 +18,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+
+from m2fp_export.graph_parts import GROUP_NORM
 
 LEVELS = 255
 """Steps between the least and the greatest value of an unsigned byte."""
@@ -120,7 +123,8 @@ class Topology:
         for node in self.nodes:
             if node.op_type in JOINS:
                 settled = self.settled(node)
-                if any(reader.op_type in SUMS + VIEWS + JOINS for reader in self.readers[settled]):
+                kinds = (*SUMS, *VIEWS, *JOINS, GROUP_NORM)
+                if any(reader.op_type in kinds for reader in self.readers[settled]):
                     names[settled] = None
         floats = self._floats()
         return [name for name in names if name in floats]
@@ -169,11 +173,17 @@ class _Quantizer:
                     stored[result] = self.ranges[result]
             elif node.op_type in JOINS and self._joins_bytes(node, stored):
                 result = self.topology.settled(node)
-                if self._is_read_in_bytes(result):
+                if self._is_stored_in_bytes(node, stored) or self._is_read_in_bytes(result):
                     self.joins.add(id(node))
                     stored[result] = self.ranges[result]
-            elif node.op_type in VIEWS and node.input[0] in stored:
-                stored.update(dict.fromkeys(node.output, stored[node.input[0]]))
+                    self._share_range(node, stored)
+            elif node.op_type in VIEWS:
+                if node.input[0] in stored:
+                    stored.update(dict.fromkeys(node.output, stored[node.input[0]]))
+            else:
+                for name in node.output:
+                    if name in self.ranges and self._only_sums_read(name):
+                        stored[name] = self.ranges[name]
             for name in self.topology.results:
                 stored.pop(name, None)
         return stored
@@ -184,9 +194,31 @@ class _Quantizer:
         known = all(name in stored or name in self.ranges for name in node.input)
         return known and any(name in stored for name in node.input)
 
+    def _is_stored_in_bytes(self, node: onnx.NodeProto, stored: Mapping[str, Range]) -> bool:
+        """Whether a join without arithmetic has only bytes to join: as floats it would be a copy
+        four times as large."""
+        is_copy = node.op_type == "Concat" and self.topology.settled(node) in self.ranges
+        return is_copy and all(name in stored for name in node.input)
+
+    def _share_range(self, node: onnx.NodeProto, stored: dict[str, Range]) -> None:
+        """What exists only to be joined has the joined range from the start: joining is copying."""
+        if node.op_type != "Concat":
+            return
+        for name in node.input:
+            alone = len(self.topology.readers[name]) == 1
+            if alone and id(self.topology.producer.get(name)) in self.chosen:
+                stored[name] = stored[self.topology.settled(node)]
+
     def _only_sums_read(self, name: str) -> bool:
-        readers = self.topology.readers[name]
-        return bool(readers) and all(id(n) in self.chosen and n.input[0] == name for n in readers)
+        """Whether operators in 8 bits are all that reads its values, be it through views."""
+        readers = [n for n in self.topology.readers[name] if n.op_type != "Shape"]
+        return bool(readers) and all(self._reads_in_bytes(n, name) for n in readers)
+
+    def _reads_in_bytes(self, reader: onnx.NodeProto, name: str) -> bool:
+        if reader.input[0] != name or name in self.topology.results:
+            return False
+        is_view = reader.op_type in VIEWS and all(map(self._only_sums_read, reader.output))
+        return is_view or id(reader) in self.chosen
 
     def _is_read_in_bytes(self, name: str) -> bool:
         for reader in self.topology.readers[name]:
@@ -257,6 +289,9 @@ class _Quantizer:
                 inputs.append(name)
             elif node.op_type == "Shape":  # of the bytes: nothing need be restored
                 inputs.append(f"{name}/bytes")
+            elif node.op_type == GROUP_NORM:
+                inputs.append(f"{name}/bytes")
+                node = _with_epsilon_in_unit(node, self.bytes[name].scale)
             else:
                 inputs.append(self.restored[name])
         self.nodes.append(_with_inputs(node, inputs))
@@ -320,6 +355,15 @@ def _channel_axis(node: onnx.NodeProto) -> int:
         return 0
     transposed = any(a.name == "transB" and a.i for a in node.attribute)
     return 0 if transposed else 1
+
+
+def _with_epsilon_in_unit(node: onnx.NodeProto, unit: np.float32) -> onnx.NodeProto:
+    """Epsilon is added to a variance, so it is in the unit's square."""
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    epsilon = next(a for a in copy.attribute if a.name == "epsilon")
+    epsilon.f /= float(unit) ** 2
+    return copy
 
 
 def _with_inputs(node: onnx.NodeProto, inputs: list[str]) -> onnx.NodeProto:

@@ -211,7 +211,7 @@ def _never(topology: Topology) -> dict[str, int]:
     """Operators with weights or products that have no 8-bit form here, by kind."""
     chosen = {id(node) for node in topology.candidates()}
     kinds = ("Conv", "Gemm", "MatMul", "Softmax", "LayerNormalization", "InstanceNormalization")
-    kinds = (*kinds, "DeformAttn", "GridSample", "Resize")
+    kinds = (*kinds, "GroupNorm", "DeformAttn", "GridSample", "Resize")
     left = [node.op_type for node in topology.nodes if id(node) not in chosen]
     return {kind: left.count(kind) for kind in kinds if kind in left}
 

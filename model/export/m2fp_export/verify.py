@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from m2fp_export import deform_attn
 from m2fp_export.errors import VerificationError
+from m2fp_export.graph_parts import GROUP_NORM
 from m2fp_export.graph_pixel_decoder import ADD_RESIZED
 from m2fp_export.model import M2FP
 from m2fp_export.onnx_graph import GRAPH_NAME, INPUT_NAME, OUTPUT_NAMES, write_graph
 
-OPERATORS = (deform_attn.OP_TYPE, ADD_RESIZED)
+OPERATORS = (deform_attn.OP_TYPE, ADD_RESIZED, GROUP_NORM)
 """Our own, domain `m2fp`."""
 SIZES = ((1138, 640), (480, 640), (512, 512), (131, 97), (333, 61), (1, 1))
 """(width, height): landscape, portrait, square, odd, elongated, tiny."""

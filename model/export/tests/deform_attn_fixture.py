@@ -27,8 +27,8 @@ def main() -> None:
     logits = 2 * torch.randn(1, pixels, HEADS, len(SHAPES), POINTS, generator=generator)
     output = attend(value, offsets, logits, SHAPES)
     inputs = {"value": value, "offsets": offsets, "logits": logits, "shapes": torch.tensor(SHAPES)}
-    fixture = {name: [list(tensor.shape), _numbers(tensor)] for name, tensor in inputs.items()}
-    fixture["output"] = _numbers(output)
+    fixture = {name: [list(tensor.shape), numbers(tensor)] for name, tensor in inputs.items()}
+    fixture["output"] = numbers(output)
     (FOLDER / "deform_attn.json").write_text(json.dumps(fixture, separators=(",", ":")) + "\n")
     node = helper.make_node(OP_TYPE, list(inputs), ["output"], domain=DOMAIN)
     kinds = [TensorProto.FLOAT] * 3 + [TensorProto.INT64]
@@ -46,7 +46,7 @@ def main() -> None:
     onnx.save(model, FOLDER / "deform_attn.onnx")
 
 
-def _numbers(tensor: Tensor) -> list[float]:
+def numbers(tensor: Tensor) -> list[float]:
     return [
         float(f"{number:.8g}") if tensor.is_floating_point() else number
         for number in tensor.flatten().tolist()

@@ -1,5 +1,6 @@
 """The graphs against PyTorch, and the shape that the Rust engine relies on."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 import shrunken
 from m2fp_export import deform_attn
 from m2fp_export.errors import VerificationError
+from m2fp_export.graph_parts import GROUP_NORM
 from m2fp_export.graph_pixel_decoder import ADD_RESIZED
 from m2fp_export.model import M2FP
 from m2fp_export.onnx_builder import INLINE_BYTES, OPSET, PAGE
@@ -27,7 +29,8 @@ class Interpreter:
 
     def __init__(self, graph: Path, folder: Path) -> None:
         model = onnx.load(str(graph))
-        _expand_sum(model)
+        _expand(model, ADD_RESIZED, _as_resize_and_add)
+        _expand(model, GROUP_NORM, _as_instance_norm)
         self.attentions = [n for n in model.graph.node if n.op_type == deform_attn.OP_TYPE]
         for node in self.attentions:
             model.graph.node.remove(node)
@@ -58,22 +61,53 @@ class Interpreter:
         return self.session.run(list(OUTPUT_NAMES), feeds)
 
 
-def _expand_sum(model: onnx.ModelProto) -> None:
-    """`m2fp::AddResized` as what it stands for."""
-    nodes = list(model.graph.node)
-    index, (fine, coarse), result = next(
-        (i, node.input, node.output[0])
-        for i, node in enumerate(nodes)
-        if node.op_type == ADD_RESIZED
-    )
+def _expand(
+    model: onnx.ModelProto, op_type: str, expanded: Callable[[onnx.NodeProto], list[onnx.NodeProto]]
+) -> None:
+    """Operators of our own as what they stand for."""
+    nodes = [
+        part
+        for node in model.graph.node
+        for part in (expanded(node) if node.op_type == op_type else [node])
+    ]
+    assert len(nodes) > len(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _as_resize_and_add(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    (fine, coarse), (result,) = node.input, node.output
     resize = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-    nodes[index : index + 1] = [
+    return [
         onnx.helper.make_node("Shape", [fine], ["fine/shape"]),
         onnx.helper.make_node("Resize", [coarse, "", "", "fine/shape"], ["resized"], **resize),
         onnx.helper.make_node("Add", ["resized", fine], [result]),
     ]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+
+
+def _as_instance_norm(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    (x, scale, bias), (result,) = node.input, node.output
+    values = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    groups, epsilon = values["groups"], values["epsilon"]
+    names = [f"{result}/{i}" for i in range(9)]
+
+    def constant(output: str, value: NDArray[Any]) -> onnx.NodeProto:
+        tensor = onnx.numpy_helper.from_array(value)
+        return onnx.helper.make_node("Constant", [], [output], value=tensor)
+
+    make = onnx.helper.make_node
+    return [
+        constant(names[0], np.array([1, groups, -1])),
+        constant(names[1], np.ones(groups, np.float32)),
+        constant(names[2], np.zeros(groups, np.float32)),
+        make("Shape", [x], [names[3]]),
+        make("Reshape", [x, names[0]], [names[4]]),
+        make("InstanceNormalization", names[4:5] + names[1:3], names[5:6], epsilon=epsilon),
+        make("Reshape", [names[5], names[3]], [names[6]]),
+        make("Mul", [names[6], scale], [names[7]]),
+        make("Add", [names[7], bias], [names[8]]),
+        make("Relu" if values["relu"] else "Identity", [names[8]], [result]),
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,8 @@ from m2fp_export import compare, photos, quantize_folder
 from m2fp_export import export as exporting
 from m2fp_export.__main__ import main
 from m2fp_export.calibrate import best_range, calibrate, rounded
+from m2fp_export.graph_parts import EPSILON, GROUP_NORM
+from m2fp_export.graph_pixel_decoder import STRIPES
 from m2fp_export.label_map import label_map
 from m2fp_export.quantize import Range, Topology, quantize, quantized_weight
 from m2fp_export.verify import is_fused, open_session
@@ -127,6 +129,35 @@ def test_both_forms_hold_the_same_weights(made: Path) -> None:
     assert is_fused(made / "fused/model.onnx") and not is_fused(made / "portable/model.onnx")
     data = [(made / name / "model.onnx.data").read_bytes() for name in ("fused", "portable")]
     assert data[0] == data[1]
+
+
+def test_norms_read_bytes_with_epsilon_in_their_unit(made: Path) -> None:
+    model = onnx.load(str(made / "fused/model.onnx"))
+    stored = _stored(made / "fused/model.onnx")
+    norms = [node for node in model.graph.node if node.op_type == GROUP_NORM]
+    assert len(norms) == 5
+    for node in norms:
+        name = node.input[0].removesuffix("/bytes")
+        epsilon = next(a.f for a in node.attribute if a.name == "epsilon")
+        assert epsilon * float(stored[f"{name}/scale"]) ** 2 == pytest.approx(EPSILON)
+
+
+def test_the_pyramid_is_cut_and_joined_as_bytes(made: Path) -> None:
+    """What is cut keeps its unit, and so does what is joined: both only copy bytes."""
+    model = onnx.load(str(made / "fused/model.onnx"))
+    stored = _stored(made / "fused/model.onnx")
+    producers = {name: node for node in model.graph.node for name in node.output}
+    norms = [node for node in model.graph.node if node.op_type == GROUP_NORM]
+    joined = producers[producers[norms[-1].input[0]].input[0]]
+    assert joined.op_type == "Concat" and len(joined.input) == STRIPES
+    result = stored[f"{joined.output[0]}/scale"]
+    for name in joined.input:
+        assert stored[f"{name.removesuffix('/restored')}/scale"] == result
+    slices = [n for n in model.graph.node if n.op_type == "Slice" and "pyramid" in n.name]
+    assert len(slices) == STRIPES
+    for node in slices:
+        whole = stored[node.input[0].removesuffix("/restored") + "/scale"]
+        assert stored[f"{node.output[0]}/scale"] == whole
 
 
 def test_onnx_runtime_computes_in_integers(made: Path, tmp_path: Path) -> None:

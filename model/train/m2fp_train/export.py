@@ -1,4 +1,4 @@
-"""Makes a model folder out of a checkpoint: graph, proof, measurements and manifest."""
+"""Makes a model folder out of a checkpoint: graph, proof, accuracy and manifest."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,6 @@ from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.checkpoint import load_network
 from m2fp_train.evaluate import evaluate, onnx_predictor
 from m2fp_train.geometry import NANO_SIZE
-from m2fp_train.measure import measure
 from m2fp_train.onnx_graph import verify_graph, write_graph
 from m2fp_train.queries import QueryParser
 
@@ -16,7 +15,7 @@ GRAPH_NAME = "model.onnx"
 
 
 def export(checkpoint: Path, out: Path, data: ClothingCoParsing, about: manifest.About) -> None:
-    """Write `model.onnx` and `model.json` into `out`, with figures measured of what was written.
+    """Write `model.onnx` and `model.json` into `out`; memory and time `m2fp calibrate` measures.
 
     Raises AssertionError where ONNX Runtime and PyTorch disagree; no manifest is written then.
     """
@@ -26,13 +25,9 @@ def export(checkpoint: Path, out: Path, data: ClothingCoParsing, about: manifest
     write_graph(parser, graph)
     print(f"verified: largest difference of a logit {verify_graph(parser, graph):.1e}", flush=True)
 
-    memory, timing = measure(graph)
-    print(f"memory {memory}, time {timing}", flush=True)
-
     accuracy = about.accuracy or _measure_accuracy(graph, data)
     print(f"accuracy {accuracy}", flush=True)
-    figures = manifest.Figures(memory=memory, time=timing, accuracy=accuracy)
-    manifest.write(manifest.build(graph, about, figures), out)
+    manifest.write(manifest.build(graph, about, accuracy), out)
 
 
 def _measure_accuracy(graph: Path, data: ClothingCoParsing) -> dict[str, Any]:

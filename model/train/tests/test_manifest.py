@@ -22,12 +22,8 @@ KEYS = [
 def test_what_is_built_is_what_is_written(tmp_path: Path) -> None:
     graph = tmp_path / "model.onnx"
     graph.write_bytes(b"graph")
-    figures = manifest.Figures(
-        memory={"load_mb": 1, "base_mb": 2, "bytes_per_pixel": 3},
-        time={"base_ms": 4, "ns_per_pixel": 5, "threads": 2},
-        accuracy={"miou": 0.5, "person_iou": 0.5, "measured_on": "nothing"},
-    )
-    built = manifest.build(graph, manifest.About.read(ABOUT_NANO), figures)
+    accuracy = {"miou": 0.5, "person_iou": 0.5, "measured_on": "nothing"}
+    built = manifest.build(graph, manifest.About.read(ABOUT_NANO), accuracy)
     manifest.write(built, tmp_path)
     text = (tmp_path / "model.json").read_text()
     assert json.loads(text) == built
@@ -47,7 +43,7 @@ def test_packaged_keys(packaged: dict) -> None:
     assert list(packaged) == KEYS
     assert {key: sorted(packaged[key]) for key in ("memory", "time", "accuracy", "provenance")} == {
         "memory": ["base_mb", "bytes_per_pixel", "load_mb"],
-        "time": ["base_ms", "ns_per_pixel", "threads"],
+        "time": ["base_ms", "load_ms", "ns_per_pixel", "post_ns_per_pixel", "threads"],
         "accuracy": ["measured_on", "miou", "person_iou"],
         "provenance": ["code", "notes", "trained_on"],
     }

@@ -1,0 +1,50 @@
+"""What the published tables share: where they go in a page, the machine they are of, what is timed."""
+
+import datetime
+import os
+import platform
+import re
+from pathlib import Path
+
+END = "<!-- end -->"
+
+# Of a report's `timings_ms`. What else its total has is waiting, and the loading of the model.
+STAGES = ("decode", "preprocess", "inference", "postprocess", "encode")
+
+
+def check_blocks(page: Path, made_by: list[str]) -> None:
+    """Ends the process where the page lacks one of these blocks: before hours of measuring, not after."""
+    for one in made_by:
+        _split(page, one)
+
+
+def replace_block(page: Path, made_by: str, text: str) -> None:
+    """Puts `text` between the page's line that says what makes it and the next `END`."""
+    before, begin, after = _split(page, made_by)
+    page.write_text(f"{before}{begin}\n{text}\n{END}{after}")
+
+
+def _split(page: Path, made_by: str) -> tuple[str, str, str]:
+    begin = f"<!-- made by `{made_by}` -->"
+    before, found, rest = page.read_text().partition(begin)
+    _, ended, after = rest.partition(END)
+    if not (found and ended):
+        raise SystemExit(f"{page}: it has no lines {begin} and {END}")
+    return before, begin, after
+
+
+def work_seconds(report: dict) -> float:
+    """From decoding to encoding, the model loaded."""
+    return sum(report["timings_ms"][stage] for stage in STAGES) / 1e3
+
+
+def machine() -> str:
+    """Day, processor, cores and kernel."""
+    described = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    named = re.search(r"model name\s*: (.*)", described)
+    cpu = named[1] if named else platform.processor() or platform.machine()
+    flags = (re.search(r"flags\s*: (.*)", described) or ["", ""])[1].split()
+    vnni = "VNNI" if {"avx512_vnni", "avx_vnni"} & set(flags) else "no VNNI"
+    day = datetime.datetime.now(datetime.timezone.utc).date()
+    kernel = re.match(r"[\d.]*\d", platform.release())
+    return f"{day}; {cpu} ({vnni}), {os.cpu_count()} cores, {platform.system()} {kernel[0] if kernel else ''}"

@@ -1,0 +1,1 @@
+"""The memory promise, under real limits: `make test-memory`."""
