@@ -90,7 +90,10 @@ def _summary(name: str, runs: list[Result]) -> Step:
 
 
 def _table(steps: list[Step]) -> str:
-    lines = ["| | peak, MB | seconds | memory, of the first | time, of the first |", "|---|---|---|---|---|"]
+    lines = [
+        "| | peak, MB | seconds | memory, of the first | time, of the first |",
+        "|---|---|---|---|---|",
+    ]
     for place, group in (("ours", steps), ("the article's, as published", ARTICLE)):
         first = group[0]
         lines.append(f"| **{place}** | | | | |")
