@@ -21,7 +21,7 @@ pub const MIB: u64 = 1 << 20;
 pub const MARGIN_BYTES: u64 = 16 * MIB;
 
 /// What the process holds at start is rounded up to this, so that every container predicts the same for the same photo.
-const PROCESS_STEP_BYTES: u64 = 8 * MIB;
+const PROCESS_STEP_BYTES: u64 = 2 * MIB;
 
 /// Granularity of the account.
 const UNIT_BYTES: u64 = 64 * 1024;

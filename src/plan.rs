@@ -20,9 +20,6 @@ const DECODE_NS_PER_PIXEL: f64 = 20.0;
 /// Palette PNG, per photo pixel, measured by `make bench`.
 const ENCODE_NS_PER_PIXEL: f64 = 2.0;
 
-/// Class values of tiles and their blend, per working pixel and thread.
-const BLEND_NS_PER_PIXEL: f64 = 100.0;
-
 /// What will be done with one photo, and why.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
@@ -281,16 +278,17 @@ impl Planner<'_> {
         (inference_ms + post_ms + codec_ms).ceil() as u64
     }
 
-    /// What tiles add, milliseconds: a second decode, and the network's runs.
+    /// What tiles add, milliseconds: a second decode, the network's runs, and class values at the tiles' pixels, which
+    /// cost about what post-processing costs at the photo's.
     fn tiles_ms(&self, photo: Size, grid: &Grid) -> u64 {
         let time = &self.manifest.time;
         let cpus = self.cpus.min(self.threads as f64);
         let measured_cpus = f64::from(time.threads);
-        let tile = self.manifest.geometry(grid.tile()).padded.area();
-        let inference_ms = f64::from(grid.count()) * time.run_ms(tile) * measured_cpus / cpus.min(measured_cpus);
-        let pixels = photo.area() as f64 / 1e6;
-        let blend_ms = BLEND_NS_PER_PIXEL * grid.working().area() as f64 / 1e6 / cpus;
-        (inference_ms + blend_ms + DECODE_NS_PER_PIXEL * pixels / cpus.min(1.0)).ceil() as u64
+        let (count, tile) = (f64::from(grid.count()), self.manifest.geometry(grid.tile()).padded.area());
+        let inference_ms = count * time.run_ms(tile) * measured_cpus / cpus.min(measured_cpus);
+        let values_ms = time.post_ns_per_pixel * count * tile as f64 / 1e6 / cpus;
+        let decode_ms = DECODE_NS_PER_PIXEL * photo.area() as f64 / 1e6 / cpus.min(1.0);
+        (inference_ms + values_ms + decode_ms).ceil() as u64
     }
 
     /// Time that loading the model takes, milliseconds.

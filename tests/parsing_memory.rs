@@ -10,7 +10,7 @@ use std::process::Command;
 use drawn::Case;
 use m2fp::geometry::Size;
 use m2fp::manifest::LabelMap;
-use m2fp::parsing::{self, BAND_ROWS};
+use m2fp::parsing::{self, BAND_ROWS, Grid};
 use m2fp::render::palette_png::{PalettePng, palette_png_bytes};
 use m2fp::render::report::{Stats, stats_bytes};
 
@@ -19,7 +19,7 @@ const SLACK_BYTES: u64 = 3 << 20;
 /// Names the case for a child.
 const CASE: &str = "M2FP_TEST_MEMORY_CASE";
 
-const CASES: [&str; 7] = [
+const CASES: [&str; 10] = [
     "nano 1920x1080",
     "nano-paste 1920x1080",
     "m2fp 1920x1080",
@@ -27,6 +27,9 @@ const CASES: [&str; 7] = [
     "m2fp 900x9000",
     "lip 3000x4000",
     "lip 6000x150",
+    "tiled-nano 3000x2000",
+    "tiled-m2fp 3000x2000",
+    "tiled-nano 400x9000",
 ];
 
 fn case(name: &str) -> Case {
@@ -34,11 +37,17 @@ fn case(name: &str) -> Case {
     let (width, height) = photo.split_once('x').expect("a width and a height");
     let photo = Size::new(width.parse().expect("a width"), height.parse().expect("a height"));
     match model {
-        "nano" => drawn::nano(LabelMap::Semantic, photo.shortest_edge(384, 800), photo),
+        "nano" | "tiled-nano" => drawn::nano(LabelMap::Semantic, photo.shortest_edge(384, 800), photo),
         "nano-paste" => drawn::nano(LabelMap::Paste, photo.shortest_edge(384, 800), photo),
         "lip" => drawn::lip(photo),
         _ => drawn::m2fp(photo.shortest_edge(640, 1333), photo),
     }
+}
+
+/// Where tiles lie, at twice the working size but no more pixels than the photo has, in a case that has some.
+fn tiles(name: &str, case: &Case) -> Option<Grid> {
+    let size = case.photo.fit_within(2 * case.working.size.long_side());
+    name.starts_with("tiled").then(|| Grid::new(size, case.manifest.input.size.divisor()))
 }
 
 /// Peak resident memory of this process in bytes.
@@ -60,16 +69,24 @@ fn child() {
     let found = parsing::find(&view, manifest, None, BAND_ROWS);
     let mut png = PalettePng::new(size, &manifest.palette()).expect("a palette");
     let mut stats = Stats::new(size, manifest, &found, true);
-    parsing::bands(&view, manifest, &found, BAND_ROWS, &mut |band| {
+    let mut push = |band: &parsing::Band<'_>| {
         stats.push(band);
         png.push(band.labels)
-    })
-    .expect("a sink that succeeds");
+    };
+    let (geometry, grid) = (manifest.geometry(case.working.size), tiles(&name, &case));
+    let predicted = if let Some(grid) = grid {
+        let predicted = parsing::tiled_bytes(&geometry, &grid, size, manifest, BAND_ROWS);
+        let tiles = parsing::Tiles::new(grid, manifest, |region| Ok(case.tile(region.size)));
+        parsing::tiled_bands(&view, manifest, &found, tiles, BAND_ROWS, &mut push).expect("a sink that succeeds");
+        predicted
+    } else {
+        parsing::bands(&view, manifest, &found, BAND_ROWS, &mut push).expect("a sink that succeeds");
+        parsing::bytes(&geometry, size, manifest, BAND_ROWS)
+    };
     let counted = stats.finish(manifest, &found);
     let file = png.finish().expect("every row");
     let held = peak() - before;
     assert!(!counted.classes.is_empty() && !file.is_empty());
-    let predicted = parsing::bytes(&manifest.geometry(case.working.size), size, manifest, BAND_ROWS);
     let rendered = palette_png_bytes(size) + stats_bytes(size, manifest, true);
     println!("measured {predicted} {rendered} {held}");
 }

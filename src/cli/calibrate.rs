@@ -225,7 +225,9 @@ fn fit(samples: &[Sample], threads: usize) -> (Memory, Time) {
     load_ms.sort_unstable_by(f64::total_cmp);
     let mut post_ns: Vec<_> = samples.iter().map(|s| s.post_ns).collect();
     post_ns.sort_unstable_by(f64::total_cmp);
-    let load = samples.iter().map(|s| s.load_bytes.max(s.load_peak_bytes)).max().unwrap_or(0);
+    // Loading's own peak is over when a run's begins.
+    let load =
+        samples.iter().map(|s| s.load_bytes.max(s.load_peak_bytes.saturating_sub(s.run_bytes))).max().unwrap_or(0);
     let tenth = |x: f64| (x * 10.0).ceil() / 10.0;
     let memory = Memory {
         load_mb: to_mib(load) as f64,

@@ -27,6 +27,21 @@ impl Case {
     pub fn view(&self) -> View<'_> {
         View::new(&self.queries, self.padded, self.working, self.photo).expect("a sound geometry")
     }
+
+    /// What the network answers to a tile: as much as to the whole, of another size.
+    pub fn tile(&self, size: Size) -> Queries {
+        let mask_size = self.manifest.mask_size(size);
+        let (from, to) = (self.queries.mask_size, mask_size);
+        let mut masks = Vec::with_capacity(self.queries.count * to.area() as usize);
+        for query in 0..self.queries.count {
+            let mask = self.queries.mask(query);
+            for i in 0..to.area() as u32 {
+                let (x, y) = (i % to.width * from.width / to.width, i / to.width * from.height / to.height);
+                masks.push(mask[(y * from.width + x) as usize]);
+            }
+        }
+        queries(self.queries.class_logits.clone(), mask_size, masks)
+    }
 }
 
 /// The packaged model's shape: one query a class, 21 queries, three people.

@@ -169,3 +169,12 @@ def test_no_yaml_aliases() -> None:
     """CloudFormation does not read them."""
     text = (ROOT / "template.yaml").read_text()
     assert not re.search(r":\s+[&*]\w+\s*$", text, re.MULTILINE)
+
+
+def test_memory_near_the_limit_is_a_metric_of_both_functions() -> None:
+    filters = [one["Properties"] for one in of_type("AWS::Logs::MetricFilter").values()]
+    assert [one["LogGroupName"]["Ref"] for one in filters] == ["HttpLogs", "S3Logs"]
+    said = (ROOT / "src/watch.rs").read_text()
+    for one in filters:
+        message = re.fullmatch(r'{ \$\.message = "(.+)" }', one["FilterPattern"])
+        assert message is not None and f'"{message[1]}"' in said

@@ -29,8 +29,8 @@ NMS_IOU = 0.7
 """ModelScope's values for `image-human-parsing`, and the IoU from which two persons are one."""
 
 SESSION_MB = 52
-"""Of a loaded session and the runtime's library, beside the weights. Float weights are mapped; 8-bit
-ones are packed once, and what was mapped is not needed again."""
+"""Of a loaded session and the runtime's library, beside the weights. Float weights are mapped;
+8-bit ones are packed once, and what was mapped is not needed again."""
 BASE_MB = 2
 BYTES_PER_PIXEL = 195
 PORTABLE_BYTES_PER_PIXEL = 340

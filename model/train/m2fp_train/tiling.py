@@ -1,0 +1,177 @@
+"""Measures what tiles bring: `m2fp parse --mode tiled` against `--mode auto` on composed scenes.
+
+`python -m m2fp_train.tiling --m2fp target/release/m2fp`. Scenes and labels are made from photos
+that the model was not to be trained on (`ccp.VALIDATION_DIGIT`). A third run sees the whole photo
+at the tiles' own size, with a copy of the model whose size rule allows it: what differs from it is
+what the seams cost.
+"""
+
+import argparse
+import json
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from m2fp_train.augment import Rng
+from m2fp_train.ccp import ClothingCoParsing
+from m2fp_train.classes import BACKGROUND_ID, IGNORE, NUM_PARTS
+from m2fp_train.compose import ComposedScene, compose, random_background
+from m2fp_train.scene import Box
+
+BUCKETS = (60, 120, 240, 480, 960, 1500)
+"""Heights of people in photo pixels; neighbours bound a bucket."""
+PEOPLE_PER_BUCKET = (6, 5, 4, 2, 1)
+"""How many people of each bucket are tried to place in a scene."""
+MARGIN = 0.1
+"""What is judged around a person, in heights: what is labelled beside it is wrong."""
+SCENE_SIZE = (3000, 2000)
+
+
+@dataclass
+class Tally:
+    """Pixels counted over people: per class, and of people against background."""
+
+    intersection: np.ndarray
+    union: np.ndarray
+    people: int = 0
+
+    @classmethod
+    def empty(cls) -> "Tally":
+        return cls(np.zeros(NUM_PARTS + 1, np.int64), np.zeros(NUM_PARTS + 1, np.int64))
+
+    def add(self, predicted: np.ndarray, true: np.ndarray) -> None:
+        """Count the labels of pixels that can be judged."""
+        for class_id in range(NUM_PARTS):
+            self._add(class_id, predicted == class_id, true == class_id)
+        self._add(NUM_PARTS, predicted != BACKGROUND_ID, true != BACKGROUND_ID)
+
+    def _add(self, place: int, predicted: np.ndarray, true: np.ndarray) -> None:
+        self.intersection[place] += np.count_nonzero(predicted & true)
+        self.union[place] += np.count_nonzero(predicted | true)
+
+    @property
+    def mean_iou(self) -> float:
+        """mIoU over the 20 classes that occur or are predicted."""
+        seen = self.union[:NUM_PARTS] > 0
+        return float(np.mean(self.intersection[:NUM_PARTS][seen] / self.union[:NUM_PARTS][seen]))
+
+    @property
+    def foreground_iou(self) -> float:
+        return float(self.intersection[NUM_PARTS] / self.union[NUM_PARTS])
+
+
+def bucket_of(height: int) -> int:
+    """Which bucket a height falls in."""
+    return int(np.searchsorted(BUCKETS, height, side="right")) - 1
+
+
+def scene_heights(rng: Rng) -> list[int]:
+    """Heights of the people of one scene, evenly in their logarithm within each bucket."""
+    heights: list[int] = []
+    for (low, high), count in zip(pairwise(BUCKETS), PEOPLE_PER_BUCKET, strict=True):
+        drawn = np.exp(rng.uniform(np.log(low), np.log(high), count))
+        heights += [min(int(height), high - 1) for height in drawn]
+    return heights
+
+
+def count_people(tallies: list[Tally], scene: ComposedScene, labels: np.ndarray) -> None:
+    """Count each person's own pixels and the background around it."""
+    for number, person in enumerate(scene.people, start=1):
+        area = _around(person.box, round(person.height * MARGIN), labels.shape)
+        owner, true = scene.numbers[area], scene.scene.parts[area]
+        judged = ((owner == number) | (owner == 0)) & (true != IGNORE)
+        tally = tallies[bucket_of(person.height)]
+        tally.people += 1
+        tally.add(labels[area][judged], true[judged])
+
+
+def _around(box: Box, margin: int, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    left, top, right, bottom = box
+    rows = slice(max(0, top - margin), min(shape[0], bottom + margin))
+    return rows, slice(max(0, left - margin), min(shape[1], right + margin))
+
+
+def parse(m2fp: Path, photo: Path, model: Path, *options: str) -> tuple[np.ndarray, dict]:
+    """Label map and report of a photo."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [m2fp, "parse", photo, "-o", folder, "--model", model, "--output", "mask,json"]
+        subprocess.run([*command, *options], check=True, capture_output=True)
+        report = json.loads((Path(folder) / f"{photo.name}.json").read_text())
+        with Image.open(Path(folder) / f"{photo.name}.mask.png") as mask:
+            return np.asarray(mask), report
+
+
+def twice_the_size(model: Path, folder: Path) -> Path:
+    """A copy of a model folder that sees photos whole at twice the native size."""
+    manifest = json.loads((model / "model.json").read_text())
+    size = manifest["input"]["size"]
+    size["min_side"], size["max_side"] = 2 * size["min_side"], 2 * size["max_side"]
+    (folder / "model.json").write_text(json.dumps(manifest))
+    for file in manifest["files"]:
+        (folder / file["path"]).symlink_to((model / file["path"]).resolve())
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="m2fp_train.tiling", description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--m2fp", type=Path, default=Path("target/release/m2fp"))
+    parser.add_argument("--model", type=Path, default=Path("model/nano"))
+    parser.add_argument("--nobody", default="34501842524_3c858b3080_k.jpg", help="background")
+    parser.add_argument("--scenes", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="folder to leave the scenes in")
+    arguments = parser.parse_args()
+    data = ClothingCoParsing(arguments.data / "ccp")
+    people = [data.load(number) for number in data.validation]
+    with Image.open(arguments.data / "photos" / arguments.nobody) as photo:
+        background = np.asarray(photo.convert("RGB"))
+
+    runs = {"auto": [], "tiled": [], "whole at the tiles' size": []}
+    tallies = {run: [Tally.empty() for _ in BUCKETS[1:]] for run in runs}
+    agreements: list[float] = []
+    with tempfile.TemporaryDirectory() as work, tempfile.TemporaryDirectory() as twice:
+        large = twice_the_size(arguments.model, Path(twice))
+        for index in range(arguments.scenes):
+            rng = np.random.default_rng((arguments.seed, index))
+            scene = compose(
+                rng, random_background(rng, background, SCENE_SIZE), people, scene_heights(rng)
+            )
+            file = (arguments.keep or Path(work)) / f"scene{index}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(scene.scene.image).save(file, compress_level=1)
+            labels = {}
+            for run, (model, mode) in {
+                "auto": (arguments.model, "auto"),
+                "tiled": (arguments.model, "tiled"),
+                "whole at the tiles' size": (large, "auto"),
+            }.items():
+                labels[run], report = parse(arguments.m2fp, file, model, "--mode", mode)
+                runs[run].append(report)
+                count_people(tallies[run], scene, labels[run])
+            agreements.append(float((labels["tiled"] == labels["whole at the tiles' size"]).mean()))
+
+    for run, reports in runs.items():
+        plan = reports[0]["plan"]
+        seconds = np.median([report["timings_ms"]["total"] for report in reports]) / 1e3
+        peak = max(report["memory"]["peak_rss_mb"] for report in reports)
+        size = f"{plan['working_width']}x{plan['working_height']} in {plan['tiles']}"
+        memory = f"{peak} MB of {plan['predicted_peak_mb']} predicted"
+        print(f"{run}: {size}, {seconds:.2f} s, {memory}")
+    header = " | ".join(f"{run}: mIoU, people IoU" for run in runs)
+    print(f"| height, px | people | {header} |")
+    print("|---|---|" + "---|" * len(runs))
+    for bucket, (low, high) in enumerate(pairwise(BUCKETS)):
+        own = [tallies[run][bucket] for run in runs]
+        cells = " | ".join(f"{tally.mean_iou:.3f}, {tally.foreground_iou:.3f}" for tally in own)
+        print(f"| {low}-{high} | {own[0].people} | {cells} |")
+    print(f"same label, tiled and whole at the tiles' size: {np.mean(agreements):.4%} of pixels")
+
+
+if __name__ == "__main__":
+    main()
