@@ -15,10 +15,11 @@ use crate::parsing::{self, Grid};
 use crate::render::collect;
 use crate::render::report::PlanSection;
 
-/// Decode and resample, per photo pixel: a 16-bit PNG, the slowest that streams, measured by `make bench`.
-const DECODE_NS_PER_PIXEL: f64 = 20.0;
 /// Palette PNG, per photo pixel, measured by `make bench`.
 const ENCODE_NS_PER_PIXEL: f64 = 2.0;
+
+/// Class values of a tile and their blend, per pixel of the tile and processor.
+const VALUES_NS_PER_PIXEL: f64 = 100.0;
 
 /// What will be done with one photo, and why.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -70,7 +71,7 @@ impl Planner<'_> {
     #[must_use]
     pub fn decide(&self, header: &Header, source_bytes: u64, options: &Options) -> Decision {
         let photo = header.upright();
-        let once = || self.once(photo, options, |size| self.request_bytes(header, source_bytes, options, size));
+        let once = || self.once(header, options, |size| self.request_bytes(header, source_bytes, options, size));
         let unasked = self.tile_above_px.is_some_and(|most| photo.area() > most);
         match (options.mode, self.manifest.input.size) {
             (Mode::Tiled, SizeRule::Letterbox(rule)) => {
@@ -98,7 +99,8 @@ impl Planner<'_> {
     }
 
     /// One run of the whole photo, as large as `bytes_at` allows.
-    fn once(&self, photo: Size, options: &Options, bytes_at: impl Fn(Size) -> u64) -> Decision {
+    fn once(&self, header: &Header, options: &Options, bytes_at: impl Fn(Size) -> u64) -> Decision {
+        let photo = header.upright();
         let asked = self.asked_size(photo, options);
         let fits = |size: Size| bytes_at(size) <= self.budget.total_bytes();
         let (working, refusal) = match self.manifest.input.size {
@@ -108,7 +110,7 @@ impl Planner<'_> {
             SizeRule::Letterbox(_) => (asked, Some(())),
         };
         let request_bytes = bytes_at(working);
-        let mut plan = self.plan_at(photo, working, request_bytes);
+        let mut plan = self.plan_at(header, working, request_bytes);
         plan.reason = self.reason(photo, asked, working, options);
         if working != asked && refusal.is_none() {
             plan.warnings.push(format!(
@@ -140,7 +142,7 @@ impl Planner<'_> {
         let photo = header.upright();
         let grid_of = |size: Size| Grid::new(size, self.manifest.input.size.divisor());
         let bytes = |whole: Size, tiles: Size| self.tiled_bytes(header, source_bytes, options, whole, &grid_of(tiles));
-        let Decision { plan, refusal } = self.once(photo, options, |size| bytes(size, size));
+        let Decision { plan, refusal } = self.once(header, options, |size| bytes(size, size));
         if refusal.is_some() {
             return Decision { plan, refusal };
         }
@@ -152,7 +154,7 @@ impl Planner<'_> {
         let (working, request_bytes) = (at(long), bytes(whole, at(long)));
         let grid = grid_of(working);
         let mut plan = Plan {
-            predicted_ms: plan.predicted_ms + self.tiles_ms(photo, &grid),
+            predicted_ms: plan.predicted_ms + self.tiles_ms(header, &grid),
             request_bytes,
             predicted_peak_bytes: self.budget.used_bytes() + request_bytes,
             working,
@@ -182,9 +184,9 @@ impl Planner<'_> {
         self.manifest.input.size.at_most(photo, options.max_side.unwrap_or(u32::MAX))
     }
 
-    fn plan_at(&self, photo: Size, working: Size, request_bytes: u64) -> Plan {
+    fn plan_at(&self, header: &Header, working: Size, request_bytes: u64) -> Plan {
         Plan {
-            photo,
+            photo: header.upright(),
             working,
             geometry: self.manifest.geometry(working),
             grid: None,
@@ -192,7 +194,7 @@ impl Planner<'_> {
             limit_bytes: self.budget.limit_bytes(),
             request_bytes,
             predicted_peak_bytes: self.budget.used_bytes() + request_bytes,
-            predicted_ms: self.predicted_ms(photo, working),
+            predicted_ms: self.predicted_ms(header, working),
             warnings: Vec::new(),
         }
     }
@@ -265,29 +267,29 @@ impl Planner<'_> {
         }
     }
 
-    fn predicted_ms(&self, photo: Size, working: Size) -> u64 {
+    fn predicted_ms(&self, header: &Header, working: Size) -> u64 {
         let time = &self.manifest.time;
         let cpus = self.cpus.min(self.threads as f64);
         let padded = self.manifest.geometry(working).padded;
         // More processors than it was measured with are not known to help.
         let measured_cpus = f64::from(time.threads);
         let inference_ms = time.run_ms(padded.area()) * measured_cpus / cpus.min(measured_cpus);
-        let photo_ms = photo.area() as f64 / 1e6;
-        let post_ms = time.post_ns_per_pixel * photo_ms / cpus;
-        let codec_ms = (DECODE_NS_PER_PIXEL + ENCODE_NS_PER_PIXEL) * photo_ms / cpus.min(1.0);
+        let photo = header.stored.area() as f64 / 1e6;
+        let post_ms = time.post_ns_per_pixel * photo / cpus;
+        let codec_ms = (decode::ns_per_pixel(header) + ENCODE_NS_PER_PIXEL) * photo / cpus.min(1.0);
         (inference_ms + post_ms + codec_ms).ceil() as u64
     }
 
     /// What tiles add, milliseconds: a second decode, the network's runs, and class values at the tiles' pixels, which
     /// cost about what post-processing costs at the photo's.
-    fn tiles_ms(&self, photo: Size, grid: &Grid) -> u64 {
+    fn tiles_ms(&self, header: &Header, grid: &Grid) -> u64 {
         let time = &self.manifest.time;
         let cpus = self.cpus.min(self.threads as f64);
         let measured_cpus = f64::from(time.threads);
         let (count, tile) = (f64::from(grid.count()), self.manifest.geometry(grid.tile()).padded.area());
         let inference_ms = count * time.run_ms(tile) * measured_cpus / cpus.min(measured_cpus);
-        let values_ms = time.post_ns_per_pixel * count * tile as f64 / 1e6 / cpus;
-        let decode_ms = DECODE_NS_PER_PIXEL * photo.area() as f64 / 1e6 / cpus.min(1.0);
+        let values_ms = VALUES_NS_PER_PIXEL * count * tile as f64 / 1e6 / cpus;
+        let decode_ms = decode::ns_per_pixel(header) * header.stored.area() as f64 / 1e6 / cpus.min(1.0);
         (inference_ms + values_ms + decode_ms).ceil() as u64
     }
 

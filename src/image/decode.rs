@@ -31,6 +31,17 @@ pub fn source_bytes(source: &Blob, header: &Header) -> u64 {
     source.resident_bytes(header.held_bytes == 0)
 }
 
+/// Time that decoding and resizing take on one processor, nanoseconds per pixel of the photo: measured by `make bench`,
+/// PNG's with 16 bits.
+#[must_use]
+pub fn ns_per_pixel(header: &Header) -> f64 {
+    match header.format {
+        Format::Jpeg if header.held_bytes == 0 => 9.0,
+        Format::Jpeg => 17.0,
+        Format::Png | Format::WebP | Format::Bmp | Format::Gif | Format::Tiff => 21.0,
+    }
+}
+
 /// Bytes that [`resized`] holds at its peak, its result included, the source's bytes not; an upper bound.
 #[must_use]
 pub fn resized_bytes(header: &Header, target: Size) -> u64 {
