@@ -189,7 +189,7 @@ impl Pipeline {
             "planned"
         );
         for warning in &decision.plan.warnings {
-            tracing::warn!(request_id = context.request_id, warning, "planned");
+            tracing::info!(request_id = context.request_id, warning, "planned");
         }
         Ok(Prepared { bytes, sha256, header, options, decision, etag })
     }
