@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use memmap2::{Mmap, UncheckedAdvice};
 
@@ -197,7 +198,9 @@ fn cgroup_limit_bytes() -> Option<u64> {
 /// nobody used lately, as Kubernetes counts a working set. `None` where no cgroup limits the memory.
 #[must_use]
 pub fn cgroup_used_bytes() -> Option<u64> {
-    let (version, folder) = cgroups("memory").into_iter().next()?;
+    // Looked for once: a process stays in its cgroup, and this is asked many times a second.
+    static CGROUP: OnceLock<Option<(CgroupVersion, PathBuf)>> = OnceLock::new();
+    let (version, folder) = CGROUP.get_or_init(|| cgroups("memory").into_iter().next()).as_ref()?;
     let (usage, droppable) = match version {
         CgroupVersion::One => ("memory.usage_in_bytes", "total_inactive_file "),
         CgroupVersion::Two => ("memory.current", "inactive_file "),

@@ -11,7 +11,7 @@ use crate::budget::to_mib;
 use crate::sys;
 
 /// Between two samples.
-const PERIOD: Duration = Duration::from_millis(20);
+const PERIOD: Duration = Duration::from_millis(50);
 
 /// Above this share of the limit, in percent, a request's peak is worth a warning.
 const HIGH_PERCENT: u64 = 85;
