@@ -21,7 +21,13 @@ THRESHOLDS = {
 }
 """ModelScope's values for `image-human-parsing`, and the IoU from which two persons are one."""
 MEMORY = {"load_mb": 64, "base_mb": 8, "bytes_per_pixel": 200}
-TIME = {"base_ms": 10, "ns_per_pixel": 500, "threads": 2}
+TIME = {
+    "load_ms": 60,
+    "base_ms": 10,
+    "ns_per_pixel": 500,
+    "post_ns_per_pixel": 20,
+    "threads": 2,
+}
 """More than a small network takes, until `m2fp calibrate` writes what was measured."""
 
 
