@@ -139,3 +139,10 @@ def _remove(folder: Path) -> None:
         else:
             return
     folder.rmdir()
+
+
+def drop_from_cache(path: Path) -> None:
+    """A file's pages: a group is charged for what it reads only if nobody has it in memory."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -4,7 +4,7 @@
 //! no memory that the system could not take back, so what is held of a source is a few megabytes whatever its size.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
@@ -138,6 +138,23 @@ impl Writer {
         let Some(mut file) = self.file else { return Ok(self.memory.into()) };
         let mapped = file.write_all(&self.memory).and_then(|()| sys::map(&file));
         Ok(Blob(Held::File(Arc::new(mapped.map_err(fault)?))))
+    }
+}
+
+/// Everything that `reader` gives; `bad` says what its failures mean.
+///
+/// # Errors
+/// Those, and as [`Writer::push`].
+pub fn read<E: From<Error>>(mut reader: impl Read, bad: impl Fn(io::Error) -> E) -> Result<Blob, E> {
+    let mut blob = Writer::default();
+    let mut buffer = vec![0; MEMORY_BYTES];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(blob.finish()?),
+            Ok(read) => blob.push(&buffer[..read])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(bad(error)),
+        }
     }
 }
 

@@ -271,23 +271,27 @@ impl Planner<'_> {
         let time = &self.manifest.time;
         let cpus = self.cpus.min(self.threads as f64);
         let padded = self.manifest.geometry(working).padded;
-        // More processors than it was measured with are not known to help.
-        let measured_cpus = f64::from(time.threads);
-        let inference_ms = time.run_ms(padded.area()) * measured_cpus / cpus.min(measured_cpus);
+        let inference_ms = self.inference_ms(padded.area());
         let photo = header.stored.area() as f64 / 1e6;
         let post_ms = time.post_ns_per_pixel * photo / cpus;
         let codec_ms = (decode::ns_per_pixel(header) + ENCODE_NS_PER_PIXEL) * photo / cpus.min(1.0);
         (inference_ms + post_ms + codec_ms).ceil() as u64
     }
 
+    /// One run of the network on an input of `pixels` after padding, milliseconds.
+    fn inference_ms(&self, pixels: u64) -> f64 {
+        let time = &self.manifest.time;
+        // More processors than it was measured with are not known to help.
+        let measured_cpus = f64::from(time.threads);
+        time.run_ms(pixels) * measured_cpus / self.cpus.min(self.threads as f64).min(measured_cpus)
+    }
+
     /// What tiles add, milliseconds: a second decode, the network's runs, and class values at the tiles' pixels, which
     /// cost about what post-processing costs at the photo's.
     fn tiles_ms(&self, header: &Header, grid: &Grid) -> u64 {
-        let time = &self.manifest.time;
         let cpus = self.cpus.min(self.threads as f64);
-        let measured_cpus = f64::from(time.threads);
         let (count, tile) = (f64::from(grid.count()), self.manifest.geometry(grid.tile()).padded.area());
-        let inference_ms = count * time.run_ms(tile) * measured_cpus / cpus.min(measured_cpus);
+        let inference_ms = count * self.inference_ms(tile);
         let values_ms = VALUES_NS_PER_PIXEL * count * tile as f64 / 1e6 / cpus;
         let decode_ms = decode::ns_per_pixel(header) * header.stored.area() as f64 / 1e6 / cpus.min(1.0);
         (inference_ms + values_ms + decode_ms).ceil() as u64
@@ -542,6 +546,12 @@ mod tests {
         assert!(tight.plan.warnings.iter().any(|warning| warning.starts_with("not tiled: ")), "{tight:?}");
     }
 
+    /// The memory that a refusal says would be enough, MB.
+    fn named_mb(refusal: &Error) -> u64 {
+        let text = refusal.to_string();
+        text.split(' ').skip_while(|word| *word != "needs").nth(1).unwrap().parse().unwrap()
+    }
+
     proptest! {
         #[test]
         fn a_tiled_plan_fits_or_names_what_would(
@@ -566,9 +576,7 @@ mod tests {
                     }
                 }
                 Some(refusal) => {
-                    let text = refusal.to_string();
-                    let needs = text.split(' ').skip_while(|word| *word != "needs").nth(1).unwrap();
-                    let enough: u64 = needs.parse().unwrap();
+                    let enough = named_mb(refusal);
                     prop_assert!(enough > limit_mb);
                     prop_assert!(decide(enough, &header, &options("mode=tiled")).refusal.is_none());
                 }
@@ -594,10 +602,7 @@ mod tests {
                     prop_assert!(more.working.area() >= plan.working.area());
                 }
                 Some(refusal) => {
-                    let text = refusal.to_string();
-                    let words: Vec<_> = text.split(' ').collect();
-                    let at = words.iter().position(|w| *w == "needs").unwrap();
-                    let enough: u64 = words[at + 1].parse().unwrap();
+                    let enough = named_mb(refusal);
                     prop_assert!(enough > limit_mb);
                     prop_assert!(decide(enough, &header, &options("")).refusal.is_none());
                 }

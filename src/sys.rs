@@ -16,7 +16,7 @@ const LAMBDA_MB_PER_VCPU: u64 = 1769;
 /// The smallest memory limit this process runs under, bytes: the function's size, cgroups, physical memory.
 #[must_use]
 pub fn memory_limit_bytes(lambda_memory_mb: Option<u64>) -> u64 {
-    [lambda_memory_mb.map(|mb| mb * MIB), cgroup_limit_bytes(), physical_bytes()]
+    [lambda_memory_mb.map(|mb| mb * MIB), smallest_limit(&cgroups("memory")), physical_bytes()]
         .into_iter()
         .flatten()
         .min()
@@ -52,9 +52,7 @@ pub fn reset_peak() {
 /// (its containers show more processors than they may use).
 #[must_use]
 pub fn threads(lambda_memory_mb: Option<u64>) -> usize {
-    let given = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let bought = lambda_memory_mb.map_or(usize::MAX, |mb| mb.div_ceil(LAMBDA_MB_PER_VCPU) as usize);
-    given.min(bought).max(1)
+    cpus(lambda_memory_mb).ceil() as usize
 }
 
 /// Processor time that this process is given for each second: its processors, a cgroup's quota, and on Lambda the share
@@ -160,38 +158,39 @@ enum CgroupVersion {
     Two,
 }
 
+type Cgroup = (CgroupVersion, PathBuf);
+
 /// This process's cgroup of `controller` and those above it, the innermost first.
-fn cgroups(controller: &str) -> Vec<(CgroupVersion, PathBuf)> {
+fn cgroups(controller: &str) -> Vec<Cgroup> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let mut found = Vec::new();
     for line in groups.lines() {
         let mut fields = line.splitn(3, ':').skip(1);
         let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
         if controllers.is_empty() {
-            found.extend(up_to(Path::new("/sys/fs/cgroup"), path).map(|folder| (CgroupVersion::Two, folder)));
+            found.extend(up_to(Path::new("/sys/fs/cgroup"), path, CgroupVersion::Two));
         } else if controllers.split(',').any(|c| c == controller) {
-            let root = Path::new("/sys/fs/cgroup").join(controller);
-            found.extend(up_to(&root, path).map(|folder| (CgroupVersion::One, folder)));
+            found.extend(up_to(&Path::new("/sys/fs/cgroup").join(controller), path, CgroupVersion::One));
         }
     }
     found
 }
 
 /// The folder `path` under `root` and those above it.
-fn up_to(root: &Path, path: &str) -> impl Iterator<Item = PathBuf> {
+fn up_to(root: &Path, path: &str, version: CgroupVersion) -> Vec<Cgroup> {
     let leaf = root.join(path.trim_start_matches('/'));
-    let depth = leaf.components().count() - root.components().count();
-    leaf.ancestors().take(depth + 1).map(Path::to_path_buf).collect::<Vec<_>>().into_iter()
+    let inside = leaf.ancestors().take_while(|folder| folder.starts_with(root));
+    inside.map(|folder| (version, folder.to_path_buf())).collect()
 }
 
-fn cgroup_limit_bytes() -> Option<u64> {
-    let limit = |(version, folder): &(CgroupVersion, PathBuf)| {
+fn smallest_limit(groups: &[Cgroup]) -> Option<u64> {
+    let limit = |(version, folder): &Cgroup| {
         number(&folder.join(match version {
             CgroupVersion::One => "memory.limit_in_bytes",
             CgroupVersion::Two => "memory.max",
         }))
     };
-    cgroups("memory").iter().filter_map(limit).min()
+    groups.iter().filter_map(limit).min()
 }
 
 /// What this process's cgroup holds that cannot simply be dropped, bytes: its memory without the file pages that
@@ -199,7 +198,7 @@ fn cgroup_limit_bytes() -> Option<u64> {
 #[must_use]
 pub fn cgroup_used_bytes() -> Option<u64> {
     // Looked for once: a process stays in its cgroup, and this is asked many times a second.
-    static CGROUP: OnceLock<Option<(CgroupVersion, PathBuf)>> = OnceLock::new();
+    static CGROUP: OnceLock<Option<Cgroup>> = OnceLock::new();
     let (version, folder) = CGROUP.get_or_init(|| cgroups("memory").into_iter().next()).as_ref()?;
     let (usage, droppable) = match version {
         CgroupVersion::One => ("memory.usage_in_bytes", "total_inactive_file "),
@@ -212,7 +211,7 @@ pub fn cgroup_used_bytes() -> Option<u64> {
 
 /// Processor time that the cgroups allow for each second.
 fn cgroup_cpus() -> Option<f64> {
-    let quota = |(version, folder): &(CgroupVersion, PathBuf)| match version {
+    let quota = |(version, folder): &Cgroup| match version {
         CgroupVersion::One => {
             let part = number(&folder.join("cpu.cfs_quota_us"))?;
             Some(part as f64 / number(&folder.join("cpu.cfs_period_us"))? as f64)
@@ -245,15 +244,28 @@ mod tests {
 
     #[test]
     fn cgroups_are_looked_at_up_to_the_root() {
-        let folders = |path| up_to(Path::new("/r"), path).collect::<Vec<_>>();
-        assert_eq!(folders("/a/b"), ["/r/a/b", "/r/a", "/r"].map(PathBuf::from));
-        assert_eq!(folders("/"), [PathBuf::from("/r")]);
+        let folders = |path| up_to(Path::new("/r"), path, CgroupVersion::Two).into_iter().map(|group| group.1);
+        assert!(folders("/a/b").eq(["/r/a/b", "/r/a", "/r"].map(PathBuf::from)));
+        assert!(folders("/").eq([PathBuf::from("/r")]));
         let root = tempfile::tempdir().unwrap();
         for (text, expected) in [("max\n", None), ("-1\n", None), ("1000\n", Some(1000))] {
             std::fs::write(root.path().join("limit"), text).unwrap();
             assert_eq!(number(&root.path().join("limit")), expected);
         }
         assert_eq!(number(&root.path().join("absent")), None);
+    }
+
+    #[test]
+    fn the_smallest_limit_of_the_ancestors_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let leaf = root.path().join("a/b");
+        std::fs::create_dir_all(&leaf).unwrap();
+        std::fs::write(root.path().join("memory.max"), "max\n").unwrap();
+        std::fs::write(root.path().join("a/memory.max"), "1000\n").unwrap();
+        std::fs::write(leaf.join("memory.max"), "2000\n").unwrap();
+        let smallest = |path| smallest_limit(&up_to(root.path(), path, CgroupVersion::Two));
+        assert_eq!(smallest("/a/b"), Some(1000));
+        assert_eq!(smallest("/"), None);
     }
 
     #[test]

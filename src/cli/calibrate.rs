@@ -88,7 +88,7 @@ pub fn run(arguments: &Arguments, threads: usize) -> anyhow::Result<ExitCode> {
         time.post_ns_per_pixel
     );
     for sample in &checks {
-        let over = sample.run_bytes.saturating_sub(predicted_bytes(sample, &memory));
+        let over = sample.run_bytes.saturating_sub(memory.run_bytes(sample.pixels));
         ensure!(over <= MARGIN_BYTES, "a run took {} MB more than predicted; nothing is written", to_mib(over));
     }
     write(folder, memory, time)?;
@@ -254,14 +254,10 @@ fn line(points: &[(f64, f64)]) -> (f64, f64) {
     if slope.is_finite() && slope >= 0.0 && base >= 0.0 { (base, slope) } else { (0.0, y / x) }
 }
 
-fn predicted_bytes(sample: &Sample, memory: &Memory) -> u64 {
-    memory.run_bytes(sample.pixels)
-}
-
 /// A row of the table; gives how far the memory is off, percent of all that the process holds.
 fn print(sample: &Sample, memory: &Memory, time: &Time) -> f64 {
     let load = memory.load_mb * MIB as f64;
-    let predicted = predicted_bytes(sample, memory);
+    let predicted = memory.run_bytes(sample.pixels);
     let off = (predicted as f64 - sample.run_bytes as f64) / (load + sample.run_bytes as f64) * 100.0;
     println!(
         "{:>8} pixels  {:>4} MB, predicted {:>4} ({off:+.1} % of all)  {:>6.0} ms, predicted {:>6.0}",
@@ -311,7 +307,7 @@ mod tests {
         ];
         let (memory, time) = fit(&samples, 2);
         for sample in &samples {
-            let predicted = predicted_bytes(sample, &memory);
+            let predicted = memory.run_bytes(sample.pixels);
             assert!(predicted >= sample.run_bytes && predicted < sample.run_bytes + 6 * MIB, "{predicted} {sample:?}");
             assert!((time.run_ms(sample.pixels) - sample.run_ms).abs() < 2.0);
         }
@@ -322,7 +318,7 @@ mod tests {
     fn one_size_makes_a_slope() {
         let (memory, time) = fit(&[sample(200_000, 20, 10.0)], 1);
         assert!(memory.base_mb == 0.0 && time.base_ms == 0.0);
-        assert!(predicted_bytes(&sample(200_000, 20, 10.0), &memory) >= 20 * MIB);
+        assert!(memory.run_bytes(200_000) >= 20 * MIB);
     }
 
     #[test]

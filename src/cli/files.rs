@@ -1,13 +1,13 @@
 //! Which photos the arguments name, and where their outputs go.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use walkdir::WalkDir;
 
-use crate::blob::{Blob, MEMORY_BYTES, Writer};
+use crate::blob::{self, Blob};
 use crate::options::OutputKind;
 
 /// The argument that means standard input.
@@ -60,22 +60,10 @@ impl Photo {
 }
 
 /// Copies what is to be read: a file of somebody else's may change while it is parsed.
-fn read(mut from: impl Read, most: u64) -> anyhow::Result<Blob> {
-    let mut blob = Writer::default();
-    let mut buffer = vec![0; MEMORY_BYTES];
-    let mut left = most;
-    loop {
-        let read = match from.read(&mut buffer) {
-            Ok(0) => return Ok(blob.finish()?),
-            Ok(read) => read,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error.into()),
-        };
-        left = left
-            .checked_sub(read as u64)
-            .with_context(|| format!("it has more than {most} bytes, the limit of M2FP_MAX_OBJECT_BYTES"))?;
-        blob.push(&buffer[..read])?;
-    }
+fn read(from: impl Read, most: u64) -> anyhow::Result<Blob> {
+    let blob = blob::read(from.take(most.saturating_add(1)), anyhow::Error::from)?;
+    ensure!(blob.len() as u64 <= most, "it has more than {most} bytes, the limit of M2FP_MAX_OBJECT_BYTES");
+    Ok(blob)
 }
 
 /// The photos that `paths` name: files as they are, folders searched for images, in name order.

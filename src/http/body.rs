@@ -17,7 +17,7 @@ use base64::read::DecoderReader;
 use serde::Deserialize;
 use serde::de::{self, Visitor};
 
-use crate::blob::{Blob, MEMORY_BYTES, Writer};
+use crate::blob::{self, Blob, MEMORY_BYTES, Writer};
 use crate::config::Config;
 use crate::error::{Error, Limit, Result};
 use crate::options::RawOptions;
@@ -235,15 +235,7 @@ fn decode_image(text: &str, config: &Config) -> Result<Blob> {
     }
     check_length(length as u64 * 3 / 4, config)?;
     let bad = |error: io::Error| Error::bad_request(format!("`image` is not valid base64: {error}"));
-    let mut decoder = DecoderReader::new(Unbroken(text.as_bytes()), &BASE64);
-    let mut image = Writer::default();
-    let mut buffer = vec![0; MEMORY_BYTES];
-    loop {
-        match decoder.read(&mut buffer).map_err(bad)? {
-            0 => return image.finish(),
-            read => image.push(&buffer[..read])?,
-        }
-    }
+    blob::read(DecoderReader::new(Unbroken(text.as_bytes()), &BASE64), bad)
 }
 
 /// Text without its line breaks and blanks.

@@ -60,7 +60,7 @@ class Program:
     def drop_from_cache(self) -> None:
         """What nobody has cached is charged to whoever reads it."""
         for path in (self.m2fp, self.runtime, *self.model.iterdir()):
-            drop_from_cache(path)
+            cgroup.drop_from_cache(path)
 
 
 @contextmanager
@@ -119,7 +119,7 @@ def can_limit() -> bool:
 def run(program: Program, size_mb: int, arguments: list[str], photo: Path) -> Ran:
     """One command on one photo."""
     program.drop_from_cache()
-    drop_from_cache(photo)
+    cgroup.drop_from_cache(photo)
     with cgroup.group(size_mb, vcpus(size_mb)) as group, TemporaryDirectory() as name:
         if group is None:
             raise RuntimeError("a memory cgroup could be made before, and no longer")
@@ -230,9 +230,3 @@ def _options(program: Program) -> list[str]:
 def _last_json(text: str) -> dict[str, Any] | None:
     lines = text.strip().splitlines()
     return json.loads(lines[-1]) if lines else None
-
-
-def drop_from_cache(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

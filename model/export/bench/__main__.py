@@ -40,7 +40,7 @@ def main() -> int:
 
 def _others(weights: Path, plain: Path, photo: Path, runs: int) -> list[Row]:
     def results(kind: str, model: Path, times: int) -> list[Result]:
-        _say(kind)
+        measure.say(kind)
         return measure.contender(sys.executable, kind, model, photo, times)
 
     everything, network = "photo to results", "network only"
@@ -56,11 +56,11 @@ def _others(weights: Path, plain: Path, photo: Path, runs: int) -> list[Row]:
 def _ours(models: dict[str, Path], photo: Path, options: argparse.Namespace) -> list[Row]:
     rows = []
     for kind, model in models.items():
-        _say(f"m2fp-lambda {kind}")
+        measure.say(f"m2fp-lambda {kind}")
         free = measure.parse(options.m2fp, model, photo, options.runs)
         rows.append(Row(f"**m2fp-lambda, {kind}**", "process: photo to mask and report", free))
         limit = LIMITS_MB[kind]
-        _say(f"m2fp-lambda {kind} in {limit} MB")
+        measure.say(f"m2fp-lambda {kind} in {limit} MB")
         with cgroup.group(limit) as group:
             if group is None:
                 result = Result(fault="this machine lets us make no memory cgroup")
@@ -99,7 +99,7 @@ def _table(rows: list[Row]) -> str:
 def _facts(models: dict[str, Path], options: argparse.Namespace) -> str:
     lines = ["| model | loads in | package, zipped | unzipped |", "|---|---|---|---|"]
     for kind, model in models.items():
-        _say(f"load and package of {kind}")
+        measure.say(f"load and package of {kind}")
         zipped, unzipped = measure.package_mb(options.bootstrap, model)
         load = measure.load_ms(options.m2fp, model)
         lines.append(f"| {kind} | {load:.0f} ms | {zipped:.0f} MB | {unzipped:.0f} MB |")
@@ -112,10 +112,6 @@ def _machine() -> str:
         f"{published.machine()}, {THREADS} threads; one photo of 1920×1080 with three people, "
         f"{width}×{height} for the network; random weights, ResNet-101. Ratios are to ModelScope's."
     )
-
-
-def _say(what: str) -> None:
-    print(f"  {what}", file=sys.stderr, flush=True)
 
 
 def _options() -> argparse.Namespace:

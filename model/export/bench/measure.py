@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 import zipfile
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from tempfile import TemporaryDirectory
 import published
 from bench.contender import THREADS
 from bench.prepare import ROOT
-from cgroup import MB, Group
+from cgroup import MB, Group, drop_from_cache
 
 KILLED = -9
 
@@ -83,7 +84,8 @@ def parse(m2fp: Path, model: Path, photo: Path, runs: int, group: Group | None =
         command = [m2fp, "parse", photo, "--model", model, "--out", out, "--output", "mask,json"]
         for _ in range(runs):
             if group is not None:
-                drop_from_cache(model)
+                for file in model.iterdir():
+                    drop_from_cache(file)
             done.append(run([*command, "--json"], group))
             if done[-1].status:
                 return Result(fault=_fault(done[-1]))
@@ -118,11 +120,9 @@ def package_mb(binary: Path, model: Path) -> tuple[float, float]:
         return archive.stat().st_size / MB, sum(file.stat().st_size for file in files) / MB
 
 
-def drop_from_cache(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+def say(what: str) -> None:
+    """What is being measured, for whoever waits."""
+    print(f"  {what}", file=sys.stderr, flush=True)
 
 
 def _fault(done: Run) -> str:

@@ -63,12 +63,12 @@ def _steps(photo: Path, options: argparse.Namespace) -> list[Step]:
     int8 = options.int8 or prepare.int8(weights, work / "int8", m2fp)
 
     def contender(name: str, kind: str, model: Path, times: int) -> Step:
-        _say(name)
+        measure.say(name)
         done = [measure.contender(sys.executable, kind, model, photo, 1)[0] for _ in range(times)]
         return _summary(name, done)
 
     def parse(name: str, model: Path) -> Step:
-        _say(name)
+        measure.say(name)
         return _summary(name, [measure.parse(m2fp, model, photo, 1) for _ in range(runs)])
 
     return [
@@ -116,10 +116,6 @@ def _machine(runs: int) -> str:
         "network; random weights, ResNet-101. Each run is a process of its own. Greatest peak and "
         f"median time of runs: {runs}, ModelScope's 1."
     )
-
-
-def _say(what: str) -> None:
-    print(f"  {what}", file=sys.stderr, flush=True)
 
 
 def _options() -> argparse.Namespace:
