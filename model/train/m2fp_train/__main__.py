@@ -10,7 +10,14 @@ import torch
 from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.checkpoint import load_network
 from m2fp_train.classes import CLASS_NAMES
-from m2fp_train.evaluate import Predictor, evaluate, onnx_predictor, torch_predictor
+from m2fp_train.evaluate import (
+    EMPTY,
+    Predictor,
+    evaluate,
+    evaluate_crowds,
+    onnx_predictor,
+    torch_predictor,
+)
 from m2fp_train.export import export
 from m2fp_train.geometry import NANO_SIZE
 from m2fp_train.manifest import About
@@ -47,6 +54,15 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     )
     for name, iou in zip(CLASS_NAMES, scores.iou, strict=True):
         print(f"{name:14} {iou:.3f}")
+    people = [data.load(number) for number in data.validation]
+    told_apart, ghosts = evaluate_crowds(
+        _predictor(arguments.model), NANO_SIZE, people, arguments.scenes
+    )
+    print(
+        f"{arguments.scenes} composed scenes, {told_apart.people} people: "
+        f"AP50 {told_apart.ap50:.3f}, AP {told_apart.ap:.3f}; "
+        f"{ghosts} people seen in {arguments.scenes // EMPTY} scenes of nobody"
+    )
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -84,7 +100,7 @@ def _arguments() -> argparse.ArgumentParser:
     train.add_argument("--minutes", type=float, help="end after so many minutes of training")
     train.add_argument("--seed", type=int, default=Recipe.seed, help="seed of every choice")
     train.add_argument("--batch", type=int, default=Recipe.batch, help="crops per step")
-    train.add_argument("--crop", type=int, default=Recipe.crop, help="side of a crop, pixels")
+    train.add_argument("--crop", type=int, default=Recipe.crop, help="side of a square crop")
     train.add_argument("--save-every", type=int, default=100, help="steps between checkpoints")
     train.add_argument("--workers", type=int, default=1, help="processes that make crops")
 
@@ -92,12 +108,13 @@ def _arguments() -> argparse.ArgumentParser:
     judge.set_defaults(run=_evaluate)
     judge.add_argument("--model", type=Path, required=True, help="checkpoint or model.onnx")
     judge.add_argument("--photos", type=int, help="only the first so many")
+    judge.add_argument("--scenes", type=int, default=100, help="composed scenes of several people")
     judge.add_argument("--min-side", type=int, default=NANO_SIZE.min_side, help="short side")
     judge.add_argument("--max-side", type=int, default=NANO_SIZE.max_side, help="long side")
 
     out = commands.add_parser("export", help="make a model folder", **with_defaults)
     out.set_defaults(run=_export)
-    out.add_argument("--checkpoint", type=Path, required=True, help="a run's, or nano-v0's nano.pt")
+    out.add_argument("--checkpoint", type=Path, required=True, help="a run's")
     out.add_argument("--out", type=Path, required=True, help="model folder")
     out.add_argument("--about", type=Path, default=ABOUT_NANO, help="name, version, provenance")
     return parser

@@ -1,7 +1,6 @@
 """Checkpoints: what a training run needs to go on, and the networks of finished ones."""
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,24 +9,6 @@ import torch
 from torch import Tensor
 
 from m2fp_train.network import NanoParser
-
-V0_NAMES = (
-    (r"^b\.c0\.", "backbone.stem."),
-    (r"^b\.dw\.", "backbone.depthwise."),
-    (r"^b\.pw\.", "backbone.pointwise."),
-    (r"^p16\.", "reduce."),
-    (r"^ctx\.", "context."),
-    (r"^gp\.", "scene."),
-    (r"^fu\.", "fuse."),
-    (r"^l(4|8)\.", r"lateral\1."),
-    (r"^s(4|8)\.", r"refine\1."),
-    (r"^out\.", "classifier."),
-    (r"\.dw\.(?!\d)", ".depthwise."),
-    (r"\.b1\.", ".depthwise_norm."),
-    (r"\.pw\.(?!\d)", ".pointwise."),
-    (r"\.b2\.", ".pointwise_norm."),
-)
-"""Patterns that turn the parameter names of nano-v0, which the packaged weights have, into ours."""
 
 
 @dataclass
@@ -65,19 +46,7 @@ class Checkpoint:
 
 
 def load_network(path: Path) -> NanoParser:
-    """The network to evaluate or export: a run's averaged weights, or a nano-v0 state dict."""
-    stored = torch.load(path, map_location="cpu", weights_only=True)
-    state = stored["average"] if "average" in stored else rename_v0(stored)
+    """The network to evaluate or export: a run's averaged weights."""
     network = NanoParser()
-    network.load_state_dict(state)
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["average"])
     return network.eval()
-
-
-def rename_v0(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of a nano-v0 network under the names of `NanoParser`."""
-    renamed = {}
-    for name, value in state.items():
-        for pattern, replacement in V0_NAMES:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = value
-    return renamed

@@ -28,13 +28,9 @@ class Person:
 
 @dataclass(frozen=True)
 class ComposedScene:
-    """A scene whose people are told apart.
-
-    numbers: uint8 [H, W], 0 where nobody is, else a person's place in `people`, from 1 on.
-    """
+    """A scene, and the people in it in the order of their numbers."""
 
     scene: Scene
-    numbers: np.ndarray
     people: tuple[Person, ...]
 
 
@@ -48,18 +44,15 @@ def compose(
     shape = background.shape[:2]
     nobody = np.zeros(shape, np.uint8)
     scene = Scene(background, np.full(shape, BACKGROUND_ID, np.uint8), nobody)
-    numbers = nobody.copy()
     placed: list[Person] = []
     for height in sorted(heights, reverse=True):
         cut = _cut_out(rng, people[rng.integers(len(people))], height)
         box = _free_box(rng, (cut.width, cut.height), shape, [person.box for person in placed])
         if box is None:
             continue
-        left, top, right, bottom = box
-        scene = paste_person(scene, cut, left, top)
+        scene = paste_person(scene, cut, box[0], box[1])
         placed.append(Person(height, box))
-        numbers[top:bottom, left:right][cut.person == 1] = len(placed)
-    return ComposedScene(scene, numbers, tuple(placed))
+    return ComposedScene(scene, tuple(placed))
 
 
 def random_background(rng: Rng, photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:

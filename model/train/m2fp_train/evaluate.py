@@ -3,7 +3,7 @@
 The steps after the network are those of the Lambda function's `semantic` label map.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from m2fp_train.classes import IGNORE, NUM_CLASSES, NUM_PARTS, PERSON_ID
+from m2fp_train.crowd import crowd_scene
 from m2fp_train.geometry import STRIDE, SizeRule
+from m2fp_train.instances import FoundPerson, InstanceScores, find_persons
 from m2fp_train.onnx_graph import INPUT_NAME, OUTPUT_NAMES, open_session
 from m2fp_train.queries import QueryParser
 from m2fp_train.scene import Scene
+
+CROWD_SHAPE = (384, 683)
+"""Height and width of composed scenes: what a photo of 1920 x 1080 is shown at."""
+CROWD_PEOPLE = (2, 3, 4)
+EMPTY = 10
+"""One composed scene in so many shows nobody."""
 
 Predictor = Callable[[np.ndarray], tuple[Tensor, Tensor]]
 """uint8 [1, 3, H, W] -> class logits [1, Q, 22] and mask logits [1, Q, h, w] at stride 4."""
@@ -43,7 +51,7 @@ def onnx_predictor(path: Path) -> Predictor:
 
 @dataclass
 class Scores:
-    """Pixels counted over photos: per class 0..20, where Human is judged by its own mask."""
+    """Pixels counted over photos: per class 0..20, where Human is judged by all persons' masks."""
 
     intersection: np.ndarray
     union: np.ndarray
@@ -76,7 +84,8 @@ class Scores:
 def evaluate(predict: Predictor, rule: SizeRule, scenes: Iterable[Scene]) -> Scores:
     scores = Scores.empty()
     for scene in scenes:
-        label_map, human = parse(predict, rule, scene.image)
+        label_map, persons = parse(predict, rule, scene.image)
+        human = anywhere(persons, label_map.shape)
         known = scene.parts != IGNORE
         for class_id in range(NUM_PARTS):
             scores.add(class_id, label_map[known] == class_id, scene.parts[known] == class_id)
@@ -85,8 +94,27 @@ def evaluate(predict: Predictor, rule: SizeRule, scenes: Iterable[Scene]) -> Sco
     return scores
 
 
-def parse(predict: Predictor, rule: SizeRule, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Label map (class id 0..19) and Human mask (bool) of a photo uint8 [H, W, 3], at its size."""
+def evaluate_crowds(
+    predict: Predictor, rule: SizeRule, people: Sequence[Scene], count: int, seed: int = 0
+) -> tuple[InstanceScores, int]:
+    """How well people are told apart in `count` composed scenes, and how many are seen in as many
+    tenths of them that show nobody.
+    """
+    scores, ghosts = InstanceScores(), 0
+    for index in range(count):
+        rng = np.random.default_rng((seed, index))
+        scene = crowd_scene(rng, people, CROWD_SHAPE, int(rng.choice(CROWD_PEOPLE)))
+        scores.add(parse(predict, rule, scene.image)[1], scene.numbers)
+    for index in range(count, count + count // EMPTY):
+        scene = crowd_scene(np.random.default_rng((seed, index)), people, CROWD_SHAPE, 0)
+        ghosts += len(parse(predict, rule, scene.image)[1])
+    return scores, ghosts
+
+
+def parse(
+    predict: Predictor, rule: SizeRule, photo: np.ndarray
+) -> tuple[np.ndarray, list[FoundPerson]]:
+    """Label map (class id 0..19) and persons of a photo uint8 [H, W, 3], at its size."""
     height, width = photo.shape[:2]
     working = rule.working_size(width, height)
     resized = Image.fromarray(photo).resize(working, Image.Resampling.BILINEAR)
@@ -96,7 +124,14 @@ def parse(predict: Predictor, rule: SizeRule, photo: np.ndarray) -> tuple[np.nda
     # Part classes only: Human overlaps all of them, and the last logit is "no object".
     probability = class_logits[0].softmax(-1)[:, :NUM_PARTS]
     semantic = torch.einsum("qc,qhw->chw", probability, masks.sigmoid())
-    return semantic.argmax(0).numpy().astype(np.uint8), (masks[PERSON_ID] > 0).numpy()
+    label_map = semantic.argmax(0).numpy().astype(np.uint8)
+    return label_map, find_persons(class_logits[0], masks)
+
+
+def anywhere(persons: Sequence[FoundPerson], shape: tuple[int, ...]) -> np.ndarray:
+    """bool `shape`: where any of the persons is."""
+    masks = [person.mask for person in persons]
+    return np.logical_or.reduce(masks) if masks else np.zeros(shape, bool)
 
 
 def to_photo_size(mask_logits: Tensor, working: tuple[int, int], photo: tuple[int, int]) -> Tensor:

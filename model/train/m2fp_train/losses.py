@@ -1,4 +1,8 @@
-"""What training minimises: cross-entropy and Dice over parts, binary cross-entropy for Human."""
+"""What training minimises.
+
+Cross-entropy and Dice over parts, binary cross-entropy for anybody, focal loss for centres of
+people, Dice and binary cross-entropy for their masks.
+"""
 
 import torch
 from torch import Tensor
@@ -48,6 +52,41 @@ def dice_loss(part_logits: Tensor, parts: Tensor) -> Tensor:
     dice = (2 * overlap + 1) / (probability.sum((0, 2, 3)) + pixels + 1)
     present = pixels > 0
     return (1 - dice)[present].mean() if present.any() else dice.sum() * 0
+
+
+def centre_loss(logits: Tensor, centres: Tensor) -> Tensor:
+    """Focal loss per person as in CenterNet (arXiv 1904.07850).
+
+    logits and centres float [N, h, w]; centres as in `PersonTargets`. Places near a centre count
+    less, the less the nearer.
+    """
+    positive = centres == 1
+    near = centres.clamp(min=0)
+    probability = logits.sigmoid()
+    found = F.logsigmoid(logits) * (1 - probability) ** 2
+    rejected = F.logsigmoid(-logits) * probability**2 * (1 - near) ** 4
+    loss = torch.where(positive, found, rejected) * (centres >= 0)
+    return -loss.sum() / positive.sum().clamp(min=1)
+
+
+def mask_loss(logits: Tensor, numbers: Tensor, drawn: Tensor, stride: int) -> Tensor:
+    """Dice and binary cross-entropy, mean over the masks that draw somebody.
+
+    logits float [N, M, h, w] at `stride`; numbers int64 [N, H, W] of the people; drawn int64
+    [N, M], whom each mask should draw or 0. A mask pixel's truth is the share of its photo pixels.
+    """
+    truth = F.avg_pool2d((numbers[:, None] == drawn[..., None, None]).float(), stride)
+    known = F.avg_pool2d((numbers != IGNORE).float(), stride)[:, None]
+    area = (1, 2)
+    used = drawn > 0
+    logits, truth, known = logits[used], truth[used], known.expand_as(truth)[used]
+    if not len(logits):
+        return logits.sum()
+    probability = logits.sigmoid() * known
+    overlap = (probability * truth).sum(area)
+    dice = (2 * overlap + 1) / ((probability**2).sum(area) + (truth**2).sum(area) + 1)
+    bits = F.binary_cross_entropy_with_logits(logits, truth, reduction="none") * known
+    return (1 - dice + bits.sum(area) / known.sum(area).clamp(min=1)).mean()
 
 
 def human_loss(human_logits: Tensor, person: Tensor) -> Tensor:

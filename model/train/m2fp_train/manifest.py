@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from m2fp_train.classes import BACKGROUND_ID, CLASS_NAMES, NUM_CLASSES, PERSON_ID, voc_color
+from m2fp_train.classes import BACKGROUND_ID, CLASS_NAMES, PERSON_ID, voc_color
 from m2fp_train.geometry import NANO_SIZE, STRIDE
 from m2fp_train.onnx_graph import INPUT_NAME, OUTPUT_NAMES
+from m2fp_train.queries import NUM_QUERIES
 
 SCHEMA = 1
 MANIFEST_NAME = "model.json"
@@ -71,7 +72,7 @@ def build(graph: Path, about: About, accuracy: dict[str, Any]) -> dict[str, Any]
         "outputs": {
             "class_logits": OUTPUT_NAMES[0],
             "mask_logits": OUTPUT_NAMES[1],
-            "queries": NUM_CLASSES,
+            "queries": NUM_QUERIES,
             "stride": STRIDE,
         },
         "classes": [

@@ -1,4 +1,7 @@
-"""The network: a MobileNetV1 backbone and a small feature-pyramid head at stride 4."""
+"""The network: a MobileNetV1 backbone, a small feature-pyramid head, and a branch for people."""
+
+import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -6,9 +9,12 @@ from torch.nn import functional as F
 
 from m2fp_train.backbone import BLOCK_CHANNELS, TAPS, MobileNetV1
 from m2fp_train.classes import NUM_CLASSES
+from m2fp_train.persons import FEATURES, KERNEL
 
 WIDTH = 128
 CONTEXT_DILATIONS = (1, 2, 4, 8)
+FIRST_CENTRE_SCORE = 0.01
+"""Probability of a centre before anything is learned: nearly every place has none."""
 
 
 class SeparableConv(nn.Module):
@@ -43,11 +49,24 @@ def projection(channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
-class NanoParser(nn.Module):
-    """Normalised RGB [N, 3, H, W], H and W multiples of 16 -> logits [N, 21, H/4, W/4].
+class Answer(NamedTuple):
+    """What the network says of N images of H x W pixels.
 
-    Channels 0..19 are the parts, to be read by a softmax; channel 20 is Human, by a sigmoid.
+    logits: [N, 21, H/4, W/4]. 0..19 are the parts, to be read by a softmax; 20 is anybody, by a
+        sigmoid: it teaches the features, and is not exported.
+    centres: [N, 1, H/8, W/8], logits of a person's centre being there.
+    kernels: [N, KERNEL, H/8, W/8], what draws that person (`persons.person_masks`).
+    features: [N, FEATURES, H/4, W/4], what it is drawn from.
     """
+
+    logits: Tensor
+    centres: Tensor
+    kernels: Tensor
+    features: Tensor
+
+
+class NanoParser(nn.Module):
+    """Normalised RGB [N, 3, H, W], H and W multiples of 16 -> `Answer`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,15 +87,25 @@ class NanoParser(nn.Module):
             SeparableConv(WIDTH + 48, 96, kernel=5), SeparableConv(96, 96, kernel=5)
         )
         self.classifier = nn.Conv2d(96, NUM_CLASSES, 1)
+        self.people = nn.Sequential(
+            SeparableConv(WIDTH, WIDTH, kernel=5), SeparableConv(WIDTH, WIDTH, kernel=5)
+        )
+        self.centres = nn.Conv2d(WIDTH, 1, 1)
+        nn.init.constant_(self.centres.bias, math.log(FIRST_CENTRE_SCORE))
+        self.kernels = nn.Conv2d(WIDTH, KERNEL, 1)
+        self.features = nn.Sequential(SeparableConv(96, 48, kernel=5), nn.Conv2d(48, FEATURES, 1))
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Answer:
         features4, features8, features16 = self.backbone(image)
         x = self.reduce(features16)
         scene = self.scene(x.mean((2, 3), keepdim=True)).expand_as(x)
         x = self.fuse(torch.cat([x, scene, *(branch(x) for branch in self.context)], 1))
         x = self.refine8(torch.cat([_double(x), self.lateral8(features8)], 1))
+        people = self.people(x)
         x = self.refine4(torch.cat([_double(x), self.lateral4(features4)], 1))
-        return self.classifier(x)
+        return Answer(
+            self.classifier(x), self.centres(people), self.kernels(people), self.features(x)
+        )
 
 
 def _double(x: Tensor) -> Tensor:

@@ -5,10 +5,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from m2fp_train.classes import NUM_CLASSES, NUM_PARTS
-from m2fp_train.network import NanoParser
+from m2fp_train.geometry import STRIDE
+from m2fp_train.network import Answer, NanoParser
+from m2fp_train.persons import CENTRE_STRIDE, at_cells, person_masks, pixel_positions
 
+PERSON_QUERIES = 24
+"""The most people in one photo."""
+NUM_QUERIES = NUM_PARTS + PERSON_QUERIES
+NEVER = 20.0
+"""The negative of the logit of a class that a query never has, and of a place that is no peak."""
 OWN_CLASS_LOGIT = 8.0
-"""Logit of a query's own class; every other class, and "no object", has its negative."""
+"""Logit of a part query's own class; every other class, and "no object", has its negative."""
 SMALLEST_ODDS_AGAINST = 1e-12
 """Floor of the odds against a part, relative to the likeliest one: a mask logit is at most 27.6."""
 
@@ -19,25 +26,44 @@ def normalise(image: Tensor) -> Tensor:
 
 
 class QueryParser(nn.Module):
-    """uint8 RGB [1, 3, H, W] of any size -> class logits [1, 21, 22] and mask logits [1, 21, h, w].
+    """uint8 RGB [1, 3, H, W] of any size -> class logits [1, 44, 22], mask logits [1, 44, h, w].
 
-    There is one fixed query per class. h and w are a quarter of H and W, these padded to multiples
-    of `divisor`. A part's mask logit is the logit of its softmax probability.
+    One fixed query per part, then one for each of the best places for a person's centre, best
+    first. h and w are a quarter of H and W, these padded to multiples of `divisor`. A part's mask
+    logit is the logit of its softmax probability.
     """
 
     def __init__(self, network: NanoParser, divisor: int) -> None:
         super().__init__()
         self.network = network
         self.divisor = divisor
-        own_class = torch.eye(NUM_CLASSES, NUM_CLASSES + 1)
-        self.register_buffer("class_logits", (2 * own_class - 1)[None] * OWN_CLASS_LOGIT)
+        own_class = torch.eye(NUM_PARTS, NUM_CLASSES + 1)
+        self.register_buffer("part_classes", (2 * own_class - 1)[None] * OWN_CLASS_LOGIT)
+        self.register_buffer("no_part", torch.full((1, PERSON_QUERIES, NUM_PARTS), -NEVER))
+        self.register_buffer("stand_ins", torch.full((1, PERSON_QUERIES), -NEVER))
+        self.register_buffer("no_object", torch.zeros(1, PERSON_QUERIES, 1))
         others = 1 - torch.eye(NUM_PARTS)
         self.register_buffer("sum_of_others", others[:, :, None, None])
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.network(self._pad(normalise(image)))
-        parts, human = logits[:, :NUM_PARTS], logits[:, NUM_PARTS:]
-        return self.class_logits, torch.cat([self._softmax_logits(parts), human], 1)
+        answer = self.network(self._pad(normalise(image)))
+        parts = self._softmax_logits(answer.logits[:, :NUM_PARTS])
+        person_classes, masks = self._persons(answer)
+        return torch.cat([self.part_classes, person_classes], 1), torch.cat([parts, masks], 1)
+
+    def _persons(self, answer: Answer) -> tuple[Tensor, Tensor]:
+        """Class logits and masks of the best peaks among the centres."""
+        is_peak = answer.centres == F.max_pool2d(answer.centres, 3, stride=1, padding=1)
+        # The last place stands in where there are fewer peaks than queries: which of those that are
+        # no peak come first is nothing that two runtimes need agree on.
+        peaks = answer.centres.masked_fill(~is_peak, -NEVER).clamp(min=-NEVER).flatten(1)
+        scores, cells = torch.cat([peaks, self.stand_ins], 1).topk(PERSON_QUERIES)
+        last = answer.centres.shape[2] * answer.centres.shape[3] - 1
+        cells = cells.clamp(max=last).masked_fill(scores <= -NEVER, last)
+        positions = pixel_positions(answer.centres, CENTRE_STRIDE)
+        kernels, places = at_cells(answer.kernels, cells), at_cells(positions, cells)
+        classes = torch.cat([self.no_part, scores[..., None], self.no_object], 2)
+        return classes, person_masks(answer.features, kernels, places, STRIDE)
 
     def _softmax_logits(self, parts: Tensor) -> Tensor:
         """log(p / (1 - p)) of p = softmax(parts); 1 - p is a sum, for a difference would cancel."""

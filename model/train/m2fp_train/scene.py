@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from m2fp_train.classes import MIRROR_TABLE
+from m2fp_train.classes import IGNORE, MIRROR_TABLE
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are outside."""
@@ -17,12 +17,18 @@ class Scene:
 
     image: uint8 [H, W, 3], RGB.
     parts: uint8 [H, W], class id 0..19 or IGNORE.
-    person: uint8 [H, W], 1 where a person is, 0 where none is, or IGNORE.
+    numbers: uint8 [H, W], the number (from 1) of the person who is there, 0 where nobody is, or
+        IGNORE. A person in front hides those behind.
     """
 
     image: np.ndarray
     parts: np.ndarray
-    person: np.ndarray
+    numbers: np.ndarray
+
+    @property
+    def person(self) -> np.ndarray:
+        """uint8 [H, W], 1 where a person is, 0 where none is, or IGNORE."""
+        return np.where(self.numbers == IGNORE, IGNORE, self.numbers > 0).astype(np.uint8)
 
     @property
     def width(self) -> int:
@@ -34,8 +40,9 @@ class Scene:
 
     def person_box(self) -> Box:
         """The smallest box around every labelled person. Raises ValueError where there is none."""
-        rows = np.flatnonzero((self.person == 1).any(1))
-        columns = np.flatnonzero((self.person == 1).any(0))
+        person = self.person == 1
+        rows = np.flatnonzero(person.any(1))
+        columns = np.flatnonzero(person.any(0))
         if not rows.size:
             raise ValueError("no person is labelled in this scene")
         return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
@@ -43,11 +50,11 @@ class Scene:
     def crop(self, box: Box) -> "Scene":
         left, top, right, bottom = box
         area = np.s_[top:bottom, left:right]
-        return Scene(self.image[area], self.parts[area], self.person[area])
+        return Scene(self.image[area], self.parts[area], self.numbers[area])
 
     def mirrored(self) -> "Scene":
         """Left and right exchanged, in the pixels and in the names of the parts."""
-        return Scene(self.image[:, ::-1], MIRROR_TABLE[self.parts[:, ::-1]], self.person[:, ::-1])
+        return Scene(self.image[:, ::-1], MIRROR_TABLE[self.parts[:, ::-1]], self.numbers[:, ::-1])
 
     def resized(self, scale: float) -> "Scene":
         """Photo by Pillow's antialiased bilinear filter, labels by the nearest pixel."""
@@ -55,7 +62,7 @@ class Scene:
         return Scene(
             _resize(self.image, size, Image.Resampling.BILINEAR),
             _resize(self.parts, size, Image.Resampling.NEAREST),
-            _resize(self.person, size, Image.Resampling.NEAREST),
+            _resize(self.numbers, size, Image.Resampling.NEAREST),
         )
 
 

@@ -83,7 +83,7 @@ def count_people(tallies: list[Tally], scene: ComposedScene, labels: np.ndarray)
     """Count each person's own pixels and the background around it."""
     for number, person in enumerate(scene.people, start=1):
         area = _around(person.box, round(person.height * MARGIN), labels.shape)
-        owner, true = scene.numbers[area], scene.scene.parts[area]
+        owner, true = scene.scene.numbers[area], scene.scene.parts[area]
         judged = ((owner == number) | (owner == 0)) & (true != IGNORE)
         tally = tallies[bucket_of(person.height)]
         tally.people += 1

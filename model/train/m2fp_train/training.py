@@ -13,18 +13,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from m2fp_train.augment import SCENE_PERSON_HEIGHT, training_scene
 from m2fp_train.backbone import load_bodypix
 from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.checkpoint import Checkpoint
-from m2fp_train.losses import parsing_loss
+from m2fp_train.classes import IGNORE
+from m2fp_train.crowd import PERSON_HEIGHT, training_scene
+from m2fp_train.geometry import STRIDE
+from m2fp_train.losses import centre_loss, mask_loss, parsing_loss
 from m2fp_train.network import NanoParser
+from m2fp_train.persons import CENTRE_STRIDE, at_cells, person_masks, pixel_positions
 from m2fp_train.queries import normalise
 from m2fp_train.scene import Scene
+from m2fp_train.targets import PersonTargets
 
 CHECKPOINT_NAME = "checkpoint.pt"
+CROP_SHAPES = ((1, 1), (3 / 2, 2 / 3), (4 / 3, 3 / 4), (3 / 4, 4 / 3))
+"""Height and width of crops in sides of the square crop: batches take turns, all of one area."""
 LOSS_STRIDE = 2
-"""The loss is taken at every second pixel each way: a quarter of the cost, hardly less to learn."""
+"""The loss of parts is taken at every second pixel each way: a quarter of the cost, hardly less to
+learn."""
+LOSSES = ("parts", "centres", "masks")
 WARM_UP_STEPS = 100
 FINAL_RATE = 0.01
 """Learning rate at the end, as a fraction of the one at the start."""
@@ -37,12 +45,12 @@ AVERAGE_DECAY = 0.998
 class Recipe:
     """What a run is; one that is resumed must have the same.
 
-    crop: side of a training crop in pixels, a multiple of 32. Learning rates are AdamW's.
+    crop: side of a square training crop in pixels, a multiple of 192. Learning rates are AdamW's.
     """
 
     seed: int = 0
     batch: int = 8
-    crop: int = 320
+    crop: int = 384
     backbone_rate: float = 2e-4
     head_rate: float = 2e-3
 
@@ -72,15 +80,25 @@ class TrainingScenes(Dataset):
         self.scenes = scenes
         self.recipe = recipe
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Image uint8 [3, S, S], parts and person int64 [S, S]."""
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        """Image uint8 [3, H, W], parts and numbers int64 [H, W], and the `PersonTargets`."""
         rng = np.random.default_rng((self.recipe.seed, index))
-        scene = training_scene(rng, self.scenes, self.recipe.crop)
-        return (
-            torch.from_numpy(scene.image.transpose(2, 0, 1).copy()),
-            torch.from_numpy(scene.parts.astype(np.int64)),
-            torch.from_numpy(scene.person.astype(np.int64)),
+        scene = training_scene(rng, self.scenes, self._shape(index))
+        targets = PersonTargets.of(rng, scene.numbers)
+        arrays = (
+            scene.image.transpose(2, 0, 1).copy(),
+            scene.parts.astype(np.int64),
+            scene.numbers.astype(np.int64),
+            targets.centres,
+            targets.cells,
+            targets.drawn,
         )
+        return tuple(torch.from_numpy(array) for array in arrays)
+
+    def _shape(self, index: int) -> tuple[int, int]:
+        """Height and width of a sample, the same for all of a batch."""
+        shape = CROP_SHAPES[index // self.recipe.batch % len(CROP_SHAPES)]
+        return round(shape[0] * self.recipe.crop), round(shape[1] * self.recipe.crop)
 
     def batches(self, first: int, workers: int) -> Iterator[list[Tensor]]:
         """Batches number `first`, `first + 1`, … without end."""
@@ -112,20 +130,21 @@ class Run:
 
     def train(self, data: ClothingCoParsing, budget: Budget, save_every: int, workers: int) -> None:
         """Train to the end of `budget`; a checkpoint every `save_every` steps and at the end."""
-        tallest = math.ceil(self.recipe.crop * SCENE_PERSON_HEIGHT[1])
-        scenes = TrainingScenes(data.load_shrunk(data.training, tallest), self.recipe)
+        photos = data.load_shrunk(data.training, PERSON_HEIGHT[1])
+        scenes = TrainingScenes(photos, self.recipe)
         print(f"{len(scenes.scenes)} training photos, from step {self.step}", flush=True)
         batches = scenes.batches(self.step, workers)
         clock = time.monotonic() - self.elapsed_s
-        losses: list[float] = []
+        losses: list[Tensor] = []
         while (progress := budget.progress(self.step, self.elapsed_s)) < 1:
             losses.append(self._step(next(batches), progress))
             self.elapsed_s = time.monotonic() - clock
             if self.step % 10 == 0:
-                print(
-                    f"step {self.step}  {self.elapsed_s:.0f} s  loss {np.mean(losses):.3f}",
-                    flush=True,
+                means = torch.stack(losses).mean(0).tolist()
+                named = "  ".join(
+                    f"{name} {mean:.3f}" for name, mean in zip(LOSSES, means, strict=True)
                 )
+                print(f"step {self.step}  {self.elapsed_s:.0f} s  {named}", flush=True)
                 losses.clear()
             if self.step % save_every == 0:
                 self.save()
@@ -141,26 +160,49 @@ class Run:
             optimizer=self.optimizer.state_dict()["state"],
         ).save(self.path)
 
-    def _step(self, batch: list[Tensor], progress: float) -> float:
-        image, parts, person = batch
+    def _step(self, batch: list[Tensor], progress: float) -> Tensor:
+        """One step of the optimizer; the losses before it, in the order of `LOSSES`."""
         rate = _rate(self.step, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate
-        logits = F.interpolate(
-            self.network(normalise(image)),
-            scale_factor=4 / LOSS_STRIDE,
-            mode="bilinear",
-            align_corners=False,
-        )
-        every = np.s_[:, ::LOSS_STRIDE, ::LOSS_STRIDE]
-        loss = parsing_loss(logits, parts[every], person[every])
+        losses = self._losses(*batch)
         self.optimizer.zero_grad()
-        loss.backward()
+        losses.sum().backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
         self.optimizer.step()
         self.step += 1
         self._update_average()
-        return float(loss.detach())
+        return losses.detach()
+
+    def _losses(
+        self,
+        image: Tensor,
+        parts: Tensor,
+        numbers: Tensor,
+        centres: Tensor,
+        cells: Tensor,
+        drawn: Tensor,
+    ) -> Tensor:
+        """[3], as `LOSSES` names them, of a batch of `TrainingScenes`."""
+        answer = self.network(normalise(image))
+        logits = F.interpolate(
+            answer.logits, scale_factor=STRIDE / LOSS_STRIDE, mode="bilinear", align_corners=False
+        )
+        every = np.s_[:, ::LOSS_STRIDE, ::LOSS_STRIDE]
+        person = numbers.where(numbers == IGNORE, numbers.clamp(max=1))
+
+        most = max(1, int((drawn > 0).sum(1).max()))
+        cells, drawn = cells[:, :most], drawn[:, :most]
+        positions = pixel_positions(answer.centres, CENTRE_STRIDE)
+        kernels, places = at_cells(answer.kernels, cells), at_cells(positions, cells)
+        masks = person_masks(answer.features, kernels, places, STRIDE)
+        return torch.stack(
+            [
+                parsing_loss(logits, parts[every], person[every]),
+                centre_loss(answer.centres[:, 0], centres),
+                mask_loss(masks, numbers, drawn, STRIDE),
+            ]
+        )
 
     def _update_average(self) -> None:
         """Exponential moving average of the weights, quick at first."""

@@ -16,27 +16,6 @@ def test_a_mirrored_left_arm_is_a_right_arm_on_the_other_side(scene: Scene) -> N
     np.testing.assert_array_equal(mirrored.mirrored().parts, scene.parts)
 
 
-def test_a_training_scene_has_the_size_and_labels_of_a_crop(scene: Scene) -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(30):
-        made = augment.training_scene(rng, [scene], 64)
-        assert made.image.shape == (64, 64, 3)
-        assert made.image.dtype == made.parts.dtype == made.person.dtype == np.uint8
-        assert set(np.unique(made.person)) <= {0, 1, IGNORE}
-        on_part = (made.parts != IGNORE) & (made.parts != 0)
-        assert (made.person[on_part] == 1).all(), "every part is on a person"
-
-
-def test_the_same_seed_makes_the_same_scene(scene: Scene) -> None:
-    first, again, other = (
-        augment.training_scene(np.random.default_rng((0, index)), [scene], 64)
-        for index in (5, 5, 6)
-    )
-    np.testing.assert_array_equal(first.image, again.image)
-    np.testing.assert_array_equal(first.parts, again.parts)
-    assert (first.image != other.image).any()
-
-
 def test_a_pasted_person_hides_what_is_behind(scene: Scene) -> None:
     empty = Scene(np.zeros((64, 48, 3), np.uint8), *np.full((2, 64, 48), IGNORE, np.uint8))
     pasted = augment.paste_person(empty, scene, 10, -5)
@@ -44,7 +23,7 @@ def test_a_pasted_person_hides_what_is_behind(scene: Scene) -> None:
     visible = scene.person[5:, :38] == 1
     expected[:59, 10:][visible] = scene.parts[5:, :38][visible]
     np.testing.assert_array_equal(pasted.parts, expected)
-    np.testing.assert_array_equal(pasted.person[:59, 10:] == 1, visible)
+    np.testing.assert_array_equal(pasted.numbers[:59, 10:] == 1, visible)
     assert (empty.image == 0).all(), "the scene it is pasted into is left alone"
 
 
@@ -52,9 +31,14 @@ def test_a_person_pasted_outside_changes_nothing(scene: Scene) -> None:
     assert augment.paste_person(scene, scene, 48, 0) is scene
 
 
-def test_a_plain_backdrop_keeps_the_people_and_leaves_nobody_ignored(scene: Scene) -> None:
-    plain = augment.plain_backdrop(np.random.default_rng(0), scene)
-    person = scene.person == 1
-    np.testing.assert_array_equal(plain.image[person], scene.image[person])
-    np.testing.assert_array_equal(plain.parts[person], scene.parts[person])
-    assert (plain.parts[~person] == 0).all() and (plain.person[~person] == 0).all()
+def test_whoever_is_pasted_gets_the_next_number(scene: Scene) -> None:
+    twice = augment.paste_person(augment.paste_person(scene, scene, 20, 0), scene, -12, 5)
+    assert set(np.unique(twice.numbers)) - {IGNORE} == {0, 1, 2, 3}
+    np.testing.assert_array_equal(twice.numbers[5:, :36] == 3, scene.person[:-5, 12:] == 1)
+
+
+def test_light_and_blur_keep_the_size() -> None:
+    image = np.full((40, 30, 3), 90, np.uint8)
+    changed = [augment.degrade(np.random.default_rng(seed), image) for seed in range(30)]
+    assert all(other.shape == image.shape and other.dtype == np.uint8 for other in changed)
+    assert any((other != image).any() for other in changed)

@@ -3,8 +3,16 @@ import torch
 from torch.nn import functional as F
 
 from m2fp_train.classes import IGNORE, NUM_CLASSES, NUM_PARTS, PERSON_ID
-from m2fp_train.evaluate import Predictor, Scores, evaluate, parse, to_photo_size
-from m2fp_train.geometry import SizeRule
+from m2fp_train.evaluate import (
+    Predictor,
+    Scores,
+    anywhere,
+    evaluate,
+    evaluate_crowds,
+    parse,
+    to_photo_size,
+)
+from m2fp_train.geometry import NANO_SIZE, SizeRule
 from m2fp_train.scene import Scene
 from synthetic import class_id
 
@@ -40,9 +48,9 @@ def test_a_wrong_answer_scores_nothing(scene: Scene) -> None:
 
 
 def test_the_label_map_never_says_human(scene: Scene) -> None:
-    label_map, human = parse(oracle(scene.parts, scene.person), RULE, scene.image)
-    assert label_map.shape == human.shape == (64, 48)
-    assert label_map.max() < NUM_PARTS and human.any()
+    label_map, persons = parse(oracle(scene.parts, scene.person), RULE, scene.image)
+    assert label_map.shape == (64, 48) and label_map.max() < NUM_PARTS
+    assert len(persons) == 1 and anywhere(persons, (64, 48)).any()
 
 
 def test_figures_add_up_over_photos() -> None:
@@ -59,3 +67,13 @@ def test_masks_are_cropped_between_the_two_resamplings() -> None:
     assert resampled.shape == (1, 1, 2, 20)
     # The centre of photo pixel x is 2x + 1 in working pixels, (2x + 1) / 4 - 0.5 in mask pixels.
     torch.testing.assert_close(resampled[0, 0, 0, 1:], torch.arange(1, 20) / 2 - 0.25)
+
+
+def test_a_model_that_sees_nobody_finds_nobody(scene: Scene) -> None:
+    def blind(image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        height, width = (length // 4 for length in image.shape[2:])
+        return torch.zeros(1, 1, NUM_CLASSES + 1), torch.full((1, 1, height, width), -9.0)
+
+    scores, ghosts = evaluate_crowds(blind, NANO_SIZE, [scene], count=10)
+    assert scores.count == 10 and scores.people >= 15
+    assert scores.ap50 == 0 and ghosts == 0

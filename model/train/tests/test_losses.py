@@ -2,7 +2,7 @@ import torch
 from torch.nn import functional as F
 
 from m2fp_train.classes import IGNORE, NUM_CLASSES, NUM_PARTS, PERSON_ID
-from m2fp_train.losses import dice_loss, human_loss, parsing_loss
+from m2fp_train.losses import centre_loss, dice_loss, human_loss, mask_loss, parsing_loss
 
 PARTS = torch.tensor([[[0, 5], [9, IGNORE]]])
 PERSON = torch.tensor([[[0, 1], [1, IGNORE]]])
@@ -41,3 +41,23 @@ def test_nothing_known_is_no_loss() -> None:
     nothing = torch.full((1, 2, 2), IGNORE)
     assert dice_loss(torch.zeros(1, NUM_PARTS, 2, 2), nothing) == 0
     assert human_loss(torch.zeros(1, 2, 2), nothing) == 0
+
+
+def test_a_centre_costs_where_it_is_missed_or_made_up() -> None:
+    centres = torch.tensor([[[1.0, 0.5], [0.0, -1.0]]])
+    right = torch.tensor([[[9.0, -9.0], [-9.0, 9.0]]])
+    assert centre_loss(right, centres) < 1e-3
+    missed, made_up, near, unknown = (right.clone() for _ in range(4))
+    missed[0, 0, 0], made_up[0, 1, 0], near[0, 0, 1], unknown[0, 1, 1] = -9, 9, 9, -9
+    assert centre_loss(missed, centres) > 8 and centre_loss(made_up, centres) > 8
+    assert 0.1 < centre_loss(near, centres) < 1, "beside a centre a mistake costs little"
+    assert centre_loss(unknown, centres) == centre_loss(right, centres)
+
+
+def test_a_mask_is_judged_by_the_person_it_draws() -> None:
+    numbers = torch.zeros(1, 8, 8, dtype=torch.int64)
+    numbers[:, :4, :4], numbers[:, 4:, 4:], numbers[:, :4, 4:] = 1, 2, IGNORE
+    first = torch.tensor([[[[9.0, 9.0], [-9.0, -9.0]]]])  # unknown is free
+    assert mask_loss(first, numbers, torch.tensor([[1]]), stride=4) < 1e-3
+    assert mask_loss(first, numbers, torch.tensor([[2]]), stride=4) > 3
+    assert mask_loss(first, numbers, torch.tensor([[0]]), stride=4) == 0

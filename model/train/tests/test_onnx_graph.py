@@ -7,7 +7,7 @@ import onnx
 import pytest
 import torch
 
-from m2fp_train.classes import NUM_PARTS
+from m2fp_train.classes import NUM_PARTS, PERSON_ID
 from m2fp_train.network import NanoParser
 from m2fp_train.onnx_graph import (
     INPUT_NAME,
@@ -17,7 +17,8 @@ from m2fp_train.onnx_graph import (
     verify_graph,
     write_graph,
 )
-from m2fp_train.queries import QueryParser, normalise
+from m2fp_train.persons import person_masks
+from m2fp_train.queries import NUM_QUERIES, PERSON_QUERIES, QueryParser, normalise
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +53,10 @@ def test_signature(graph: Path) -> None:
     assert (image.name, image.type) == (INPUT_NAME, "tensor(uint8)")
     assert image.shape == [1, 3, "height", "width"]
     logits, masks = session.get_outputs()
-    assert (logits.name, logits.shape) == (OUTPUT_NAMES[0], [1, 21, 22])
+    assert (logits.name, logits.shape) == (OUTPUT_NAMES[0], [1, NUM_QUERIES, 22])
     assert masks.name == OUTPUT_NAMES[1]
     outputs = session.run(None, {INPUT_NAME: np.zeros((1, 3, 33, 65), np.uint8)})
-    assert [output.shape for output in outputs] == [(1, 21, 22), (1, 21, 16, 24)]
+    assert [output.shape for output in outputs] == [(1, NUM_QUERIES, 22), (1, NUM_QUERIES, 16, 24)]
 
 
 def test_padding_is_zero_after_normalisation(parser: QueryParser) -> None:
@@ -63,16 +64,46 @@ def test_padding_is_zero_after_normalisation(parser: QueryParser) -> None:
     padded = torch.zeros(1, 3, 64, 64)
     padded[:, :, :33, :40] = normalise(image)
     with torch.no_grad():
-        human = parser.network(padded)[:, NUM_PARTS]
-        _, masks = parser(image)
-    torch.testing.assert_close(masks[:, NUM_PARTS], human)
+        expected = parser(((padded + 1) * 127.5).round().to(torch.uint8))
+        actual = parser(image)
+    # 127.5 is no byte: the padding is half a grey level off.
+    for ours, theirs in zip(actual, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=0.2, rtol=0)
 
 
 def test_mask_logits_are_the_logits_of_softmax_probabilities(parser: QueryParser) -> None:
     image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
-        expected = parser.network(normalise(image))[:, :NUM_PARTS].softmax(1)
+        expected = parser.network(normalise(image)).logits[:, :NUM_PARTS].softmax(1)
         class_logits, masks = parser(image)
     torch.testing.assert_close(masks[:, :NUM_PARTS].sigmoid(), expected)
     probability = class_logits.softmax(-1)[0, :, :-1]
-    torch.testing.assert_close(probability, torch.eye(NUM_PARTS + 1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        probability[:NUM_PARTS], torch.eye(NUM_PARTS, NUM_PARTS + 1), atol=1e-4, rtol=0
+    )
+
+
+def test_person_queries_are_the_highest_peaks_with_their_own_masks(parser: QueryParser) -> None:
+    image = torch.randint(0, 256, (1, 3, 96, 160), dtype=torch.uint8)
+    with torch.no_grad():
+        answer = parser.network(normalise(image))
+        class_logits, masks = parser(image)
+    scores = class_logits[0, NUM_PARTS:].softmax(-1)[:, PERSON_ID]
+    assert (scores.diff() <= 0).all(), "best first"
+    best = int(answer.centres.argmax())
+    torch.testing.assert_close(scores[0], answer.centres.flatten()[best].sigmoid())
+    row, column = divmod(best, 20)
+    mask = person_masks(
+        answer.features,
+        answer.kernels[:, :, row, column][:, None],
+        torch.tensor([[[column * 8 + 4.0, row * 8 + 4.0]]]),
+        stride=4,
+    )
+    torch.testing.assert_close(masks[:, NUM_PARTS : NUM_PARTS + 1], mask)
+
+
+def test_a_tiny_photo_has_fewer_persons_than_queries(parser: QueryParser) -> None:
+    with torch.no_grad():
+        class_logits, _ = parser(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+    scores = class_logits[0, NUM_PARTS:].softmax(-1)[:, PERSON_ID]
+    assert len(scores) == PERSON_QUERIES and (scores[4:] < 1e-6).all()

@@ -5,10 +5,10 @@ import torch
 
 from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.checkpoint import Checkpoint
-from m2fp_train.training import Budget, Recipe, Run
+from m2fp_train.training import Budget, Recipe, Run, TrainingScenes
 from synthetic import write_bodypix
 
-RECIPE = Recipe(batch=2, crop=32)
+RECIPE = Recipe(batch=2, crop=192)
 
 
 @pytest.fixture
@@ -48,14 +48,21 @@ def test_training_moves_the_head_and_leaves_the_frozen_blocks(
     run.train(ccp, Budget(steps=1), save_every=10, workers=0)
     after = run.network.state_dict()
     assert torch.equal(after["backbone.stem.weight"], before["backbone.stem.weight"])
-    assert not torch.equal(after["classifier.weight"], before["classifier.weight"])
+    for head in ("classifier", "centres", "kernels", "features.1"):
+        assert not torch.equal(after[f"{head}.weight"], before[f"{head}.weight"]), head
 
 
 def test_a_run_is_not_resumed_with_another_recipe(tmp_path: Path, bodypix: Path) -> None:
     folder = _folder(tmp_path / "run")
     Run(folder, RECIPE, bodypix).save()
     with pytest.raises(ValueError, match="another recipe"):
-        Run(folder, Recipe(batch=2, crop=32, seed=1), bodypix)
+        Run(folder, Recipe(batch=2, crop=192, seed=1), bodypix)
+
+
+def test_batches_take_turns_in_shape(ccp: ClothingCoParsing) -> None:
+    batches = TrainingScenes([ccp.load("0001")], RECIPE).batches(first=1, workers=0)
+    shapes = [tuple(next(batches)[0].shape) for _ in range(4)]
+    assert shapes == [(2, 3, 288, 128), (2, 3, 256, 144), (2, 3, 144, 256), (2, 3, 192, 192)]
 
 
 def test_budget() -> None:

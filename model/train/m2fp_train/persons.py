@@ -1,0 +1,55 @@
+"""People told apart: a score and a kernel at every place, and the masks that the kernels make.
+
+After CondInst (Tian, Shen, Chen, "Conditional Convolutions for Instance Segmentation", ECCV 2020):
+every place of a stride-8 map says how likely the centre of a person is there, and which two tiny
+convolutions would draw this person's mask out of features that all people share. Training looks at
+known places, so nothing has to be matched; the graph takes the places that score best.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CENTRE_STRIDE = 8
+"""Photo pixels per place, in each direction."""
+FEATURES = 16
+"""Channels of the features that all masks are drawn from, at stride 4."""
+HIDDEN = 8
+"""Channels between a kernel's two convolutions."""
+KERNEL_SIZES = (HIDDEN * (FEATURES + 2), HIDDEN, HIDDEN, 1)
+"""Weights and biases of the first, then of the second convolution. The first also sees x and y."""
+KERNEL = sum(KERNEL_SIZES)
+COORDINATE_UNIT = 128
+"""Pixels that count as 1 where a kernel sees the way from its place to a pixel."""
+
+
+def person_masks(features: Tensor, kernels: Tensor, places: Tensor, stride: int) -> Tensor:
+    """Mask logits [N, M, h, w] of M people in each of N images.
+
+    features: [N, FEATURES, h, w] at `stride`. kernels: [N, M, KERNEL]. places: [N, M, 2], where the
+    kernels are from: x and y in pixels.
+    """
+    batch, people = kernels.shape[:2]
+    weights, biases, last_weights, last_bias = kernels.split(KERNEL_SIZES, 2)
+    weights = weights.reshape(batch, people, HIDDEN, FEATURES + 2)
+    # A pixel's coordinates less the place's: what the place takes off is the same at every pixel.
+    way = (weights[..., FEATURES:] * (places / COORDINATE_UNIT)[:, :, None]).sum(3)
+    seen = torch.cat([features, pixel_positions(features, stride) / COORDINATE_UNIT], 1)
+    hidden = weights.reshape(batch, people * HIDDEN, FEATURES + 2) @ seen.flatten(2)
+    hidden = F.relu(hidden + (biases - way).reshape(batch, people * HIDDEN, 1))
+    hidden = hidden.reshape(batch, people, HIDDEN, -1)
+    logits = last_weights.reshape(batch, people, 1, HIDDEN) @ hidden
+    logits = logits.reshape(batch, people, -1) + last_bias
+    return logits.reshape(batch, people, features.shape[2], features.shape[3])
+
+
+def pixel_positions(like: Tensor, stride: int) -> Tensor:
+    """x and y in pixels [N, 2, h, w] of the middles of the pixels of a map at `stride`."""
+    ones = torch.ones_like(like[:, :1])
+    return (torch.cat([ones.cumsum(3), ones.cumsum(2)], 1) - 0.5) * stride
+
+
+def at_cells(values: Tensor, cells: Tensor) -> Tensor:
+    """[N, M, C]: the values [N, C, h, w] at cells int64 [N, M], counted row by row."""
+    flat = values.flatten(2)
+    return flat.gather(2, cells[:, None].expand(-1, flat.shape[1], -1)).transpose(1, 2)
