@@ -11,7 +11,7 @@ import numpy as np
 
 from m2fp_train.augment import Rng, blurred, degrade, paste_person, random_crop, vary
 from m2fp_train.backdrop import Shape, backdrop
-from m2fp_train.classes import BACKGROUND_ID, IGNORE
+from m2fp_train.classes import BACKGROUND_ID, IGNORE, NUM_PARTS
 from m2fp_train.scene import Scene
 
 PHOTO_CHANCE = 0.5
@@ -34,6 +34,22 @@ PADDING_VALUE = 127
 """The byte nearest to zero once normalised, with which the exported graph pads."""
 SMALLEST_VISIBLE = 48
 """Pixels of a person under which nobody is asked to tell it apart."""
+RARE = 0.5
+"""A part that fewer scenes show than this share of them is rare."""
+SHOWN = 50
+"""Pixels from which a scene shows a part."""
+
+
+def with_rare_parts_more_often(scenes: Sequence[Scene]) -> list[Scene]:
+    """`scenes`, those with rare parts several times: the square root of how rare their rarest is.
+
+    After the repeat factor of LVIS (Gupta, Dollár, Girshick, CVPR 2019).
+    """
+    pixels = [np.bincount(scene.parts.ravel(), minlength=NUM_PARTS) for scene in scenes]
+    shows = np.array([counts[:NUM_PARTS] >= SHOWN for counts in pixels])
+    times = np.sqrt(RARE / np.maximum(shows.mean(0), 1 / len(scenes))).clip(min=1)
+    repeats = np.where(shows, times, 1).max(1).round().astype(int)
+    return [scene for scene, count in zip(scenes, repeats, strict=True) for _ in range(count)]
 
 
 def training_scene(rng: Rng, scenes: Sequence[Scene], shape: Shape) -> Scene:

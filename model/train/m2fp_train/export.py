@@ -8,7 +8,7 @@ from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.checkpoint import load_network
 from m2fp_train.evaluate import evaluate, onnx_predictor
 from m2fp_train.geometry import NANO_SIZE
-from m2fp_train.onnx_graph import verify_graph, write_graph
+from m2fp_train.onnx_graph import store_halves, verify_graph, write_graph
 from m2fp_train.queries import QueryParser
 
 GRAPH_NAME = "model.onnx"
@@ -24,6 +24,7 @@ def export(checkpoint: Path, out: Path, data: ClothingCoParsing, about: manifest
     parser = QueryParser(load_network(checkpoint), NANO_SIZE.divisor).eval()
     write_graph(parser, graph)
     print(f"verified: largest difference of a logit {verify_graph(parser, graph):.1e}", flush=True)
+    store_halves(graph)  # the accuracy is measured with these
 
     accuracy = about.accuracy or _measure_accuracy(graph, data)
     print(f"accuracy {accuracy}", flush=True)

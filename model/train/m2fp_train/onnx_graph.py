@@ -24,6 +24,8 @@ VERIFIED_SIZES = (
     (5, 321),
 )
 """(width, height) in pixels: ordinary, exact multiples of the divisor, tiny, odd and elongated."""
+SMALLEST_HALVED = 256
+"""Numbers of a tensor from which it is stored as float16; biases are too few to matter."""
 ABSOLUTE_TOLERANCE = 1e-3
 RELATIVE_TOLERANCE = 1e-4
 """On logits: both sides compute in float32 and differ only in the order of sums."""
@@ -49,6 +51,28 @@ def write_graph(parser: QueryParser, path: Path) -> None:
             },
         )
     onnx.checker.check_model(str(path), full_check=True)
+
+
+def store_halves(path: Path) -> None:
+    """Store the large weights of a graph as float16, which a session turns back when it loads them.
+
+    Halves the file; what is computed in stays float32.
+    """
+    model = onnx.load(str(path))
+    graph = model.graph
+    casts = []
+    for weights in graph.initializer:
+        values = onnx.numpy_helper.to_array(weights)
+        if values.dtype != np.float32 or values.size < SMALLEST_HALVED:
+            continue
+        name, stored = weights.name, f"{weights.name}.half"
+        weights.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), stored))
+        casts.append(onnx.helper.make_node("Cast", [stored], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(path))
 
 
 def open_session(path: Path, threads: int = 2) -> onnxruntime.InferenceSession:

@@ -47,3 +47,10 @@ def test_slivers_are_ignored_and_the_others_counted_on() -> None:
     made = crowd.renumbered(blank).numbers
     assert (made[:10] == 1).all() and (made[20:] == 2).all()
     assert (made[10, :3] == IGNORE).all() and made[15, 0] == IGNORE and made[12, 12] == 0
+
+
+def test_rare_parts_come_more_often(scene: Scene) -> None:
+    plain = Scene(scene.image, np.where(scene.parts == 9, 5, scene.parts), scene.numbers)
+    made = crowd.with_rare_parts_more_often([plain] * 17 + [scene])
+    # Trousers are in one of 18: sqrt(0.5 * 18) times.
+    assert len(made) == 20 and sum(one is scene for one in made) == 3

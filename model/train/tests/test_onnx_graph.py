@@ -1,5 +1,6 @@
 """The exported graph against PyTorch, with random weights: what is tested is the graph."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from m2fp_train.onnx_graph import (
     OPSET,
     OUTPUT_NAMES,
     open_session,
+    store_halves,
     verify_graph,
     write_graph,
 )
@@ -36,6 +38,20 @@ def graph(parser: QueryParser, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_onnx_runtime_computes_what_pytorch_does(parser: QueryParser, graph: Path) -> None:
     assert verify_graph(parser, graph, ((64, 32), (47, 33), (1, 1), (100, 8), (65, 64))) < 1e-3
+
+
+def test_halves_take_half_the_room_and_compute_nearly_the_same(graph: Path, tmp_path: Path) -> None:
+    halved = tmp_path / "model.onnx"
+    shutil.copy(graph, halved)
+    store_halves(halved)
+    assert halved.stat().st_size < 0.55 * graph.stat().st_size
+    image = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64), dtype=np.uint8)
+    masks, expected = (
+        open_session(path).run([OUTPUT_NAMES[1]], {INPUT_NAME: image})[0]
+        for path in (halved, graph)
+    )
+    difference = np.abs(masks - expected)[:, :NUM_PARTS].max()
+    assert 0 < difference < 0.02
 
 
 def test_verification_notices_other_weights(parser: QueryParser, graph: Path) -> None:
