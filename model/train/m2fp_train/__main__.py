@@ -11,8 +11,8 @@ from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.checkpoint import load_network
 from m2fp_train.classes import CLASS_NAMES
 from m2fp_train.evaluate import (
-    EMPTY,
     Predictor,
+    count_ghosts,
     evaluate,
     evaluate_crowds,
     onnx_predictor,
@@ -47,7 +47,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     data = _ccp(arguments)
     numbers = data.validation[: arguments.photos]
     rule = replace(NANO_SIZE, min_side=arguments.min_side, max_side=arguments.max_side)
-    scores = evaluate(_predictor(arguments.model), rule, map(data.load, numbers))
+    predict = _predictor(arguments.model)
+    scores = evaluate(predict, rule, map(data.load, numbers))
     print(
         f"{len(numbers)} photos, short side {rule.min_side}: "
         f"mIoU {scores.mean_iou:.4f}, person IoU {scores.person_iou:.4f}"
@@ -55,13 +56,12 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     for name, iou in zip(CLASS_NAMES, scores.iou, strict=True):
         print(f"{name:14} {iou:.3f}")
     people = [data.load(number) for number in data.validation]
-    told_apart, ghosts = evaluate_crowds(
-        _predictor(arguments.model), NANO_SIZE, people, arguments.scenes
-    )
+    told_apart = evaluate_crowds(predict, NANO_SIZE, people, arguments.scenes)
+    ghosts = count_ghosts(predict, NANO_SIZE, people, arguments.scenes)
     print(
         f"{arguments.scenes} composed scenes, {told_apart.people} people: "
         f"AP50 {told_apart.ap50:.3f}, AP {told_apart.ap:.3f}; "
-        f"{ghosts} people seen in {arguments.scenes // EMPTY} scenes of nobody"
+        f"{ghosts} people seen in as many scenes of nobody"
     )
 
 
@@ -101,7 +101,7 @@ def _arguments() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=Recipe.seed, help="seed of every choice")
     train.add_argument("--batch", type=int, default=Recipe.batch, help="crops per step")
     train.add_argument("--crop", type=int, default=Recipe.crop, help="side of a square crop")
-    train.add_argument("--save-every", type=int, default=100, help="steps between checkpoints")
+    train.add_argument("--save-every", type=int, default=200, help="steps between checkpoints")
     train.add_argument("--workers", type=int, default=1, help="processes that make crops")
 
     judge = commands.add_parser("evaluate", help="measure on validation photos", **with_defaults)

@@ -24,8 +24,7 @@ from m2fp_train.scene import Scene
 CROWD_SHAPE = (384, 683)
 """Height and width of composed scenes: what a photo of 1920 x 1080 is shown at."""
 CROWD_PEOPLE = (2, 3, 4)
-EMPTY = 10
-"""One composed scene in so many shows nobody."""
+CROWD_SEED, GHOST_SEED = 0, 1
 
 Predictor = Callable[[np.ndarray], tuple[Tensor, Tensor]]
 """uint8 [1, 3, H, W] -> class logits [1, Q, 22] and mask logits [1, Q, h, w] at stride 4."""
@@ -95,20 +94,24 @@ def evaluate(predict: Predictor, rule: SizeRule, scenes: Iterable[Scene]) -> Sco
 
 
 def evaluate_crowds(
-    predict: Predictor, rule: SizeRule, people: Sequence[Scene], count: int, seed: int = 0
-) -> tuple[InstanceScores, int]:
-    """How well people are told apart in `count` composed scenes, and how many are seen in as many
-    tenths of them that show nobody.
-    """
-    scores, ghosts = InstanceScores(), 0
+    predict: Predictor, rule: SizeRule, people: Sequence[Scene], count: int
+) -> InstanceScores:
+    """How well people are told apart in `count` scenes composed of `people`."""
+    scores = InstanceScores()
     for index in range(count):
-        rng = np.random.default_rng((seed, index))
+        rng = np.random.default_rng((CROWD_SEED, index))
         scene = crowd_scene(rng, people, CROWD_SHAPE, int(rng.choice(CROWD_PEOPLE)))
         scores.add(parse(predict, rule, scene.image)[1], scene.numbers)
-    for index in range(count, count + count // EMPTY):
-        scene = crowd_scene(np.random.default_rng((seed, index)), people, CROWD_SHAPE, 0)
+    return scores
+
+
+def count_ghosts(predict: Predictor, rule: SizeRule, people: Sequence[Scene], count: int) -> int:
+    """How many persons are seen in `count` scenes of nobody."""
+    ghosts = 0
+    for index in range(count):
+        scene = crowd_scene(np.random.default_rng((GHOST_SEED, index)), people, CROWD_SHAPE, 0)
         ghosts += len(parse(predict, rule, scene.image)[1])
-    return scores, ghosts
+    return ghosts
 
 
 def parse(

@@ -7,6 +7,7 @@ from m2fp_train.evaluate import (
     Predictor,
     Scores,
     anywhere,
+    count_ghosts,
     evaluate,
     evaluate_crowds,
     parse,
@@ -74,6 +75,16 @@ def test_a_model_that_sees_nobody_finds_nobody(scene: Scene) -> None:
         height, width = (length // 4 for length in image.shape[2:])
         return torch.zeros(1, 1, NUM_CLASSES + 1), torch.full((1, 1, height, width), -9.0)
 
-    scores, ghosts = evaluate_crowds(blind, NANO_SIZE, [scene], count=10)
-    assert scores.count == 10 and scores.people >= 15
-    assert scores.ap50 == 0 and ghosts == 0
+    scores = evaluate_crowds(blind, NANO_SIZE, [scene], count=10)
+    assert scores.count == 10 and scores.people >= 15 and scores.ap50 == 0
+    assert count_ghosts(blind, NANO_SIZE, [scene], count=3) == 0
+
+
+def test_a_model_that_sees_somebody_everywhere_sees_ghosts(scene: Scene) -> None:
+    def seer(image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        height, width = (length // 4 for length in image.shape[2:])
+        return F.one_hot(torch.tensor([[PERSON_ID]]), NUM_CLASSES + 1) * 9.0, torch.full(
+            (1, 1, height, width), 9.0
+        )
+
+    assert count_ghosts(seer, NANO_SIZE, [scene], count=3) == 3
