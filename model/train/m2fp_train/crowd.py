@@ -22,7 +22,7 @@ PERSON_HEIGHT = (30, 800)
 GROUP_SPREAD = (0.75, 1.3)
 """Heights in a group, relative to each other."""
 PASTED_IN_PHOTO = (0.3, 0.3, 0.2, 0.1, 0.1)
-PASTED_ON_BACKDROP = (0.15, 0.2, 0.2, 0.2, 0.15, 0.1)
+PASTED_ON_BACKDROP = (0.15, 0.2, 0.2, 0.15, 0.1, 0.08, 0.05, 0.04, 0.03)
 """Chance of pasting 0, 1, … people."""
 HEAD_INSIDE_CHANCE = 0.85
 BLUR_CHANCE = 0.25

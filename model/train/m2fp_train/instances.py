@@ -16,6 +16,10 @@ from m2fp_train.manifest import THRESHOLDS
 COCO_THRESHOLDS = tuple(threshold / 100 for threshold in range(50, 100, 5))
 """IoU from which a person counts as found."""
 
+NEWTON_STEPS = 20
+RIDGE = 1.0
+"""Pull of the scores towards what they were, in people found: few cannot turn them over."""
+
 
 @dataclass(frozen=True)
 class FoundPerson:
@@ -25,11 +29,16 @@ class FoundPerson:
     mask: np.ndarray
 
 
-def find_persons(class_logits: Tensor, masks: Tensor) -> list[FoundPerson]:
-    """People, best first, after mask-NMS. class_logits [Q, 22], masks [Q, H, W] at photo size."""
+def find_persons(
+    class_logits: Tensor, masks: Tensor, least: float = THRESHOLDS["person_score"]
+) -> list[FoundPerson]:
+    """People of a score above `least`, best first, after mask-NMS.
+
+    class_logits [Q, 22], masks [Q, H, W] at photo size.
+    """
     probability = class_logits.softmax(-1)[:, PERSON_ID]
     found = []
-    for query in (probability > THRESHOLDS["person_score"]).nonzero()[:, 0]:
+    for query in (probability > least).nonzero()[:, 0]:
         inside = masks[query] > 0
         share = masks[query].sigmoid()[inside].sum() / (inside.sum() + 1e-6)
         found.append(FoundPerson(float(probability[query] * share), inside.numpy()))
@@ -37,7 +46,7 @@ def find_persons(class_logits: Tensor, masks: Tensor) -> list[FoundPerson]:
     kept: list[FoundPerson] = []
     for person in found:
         apart = all(iou(person.mask, other.mask) <= THRESHOLDS["nms_iou"] for other in kept)
-        if person.score > THRESHOLDS["person_score"] and apart:
+        if person.score > least and apart:
             kept.append(person)
     return kept
 
@@ -76,13 +85,11 @@ class InstanceScores:
         self.people += len(true)
         self.count += 1
 
-    def average_precision(self, threshold: float) -> float:
-        """Area under precision, made monotonous, over recall. NaN where there is nobody to find."""
-        if not self.people:
-            return float("nan")
+    def hits(self, threshold: float) -> np.ndarray:
+        """bool [found], best first: whether it is a person whom no better one was, at this IoU."""
         taken: set[tuple[int, int]] = set()
         hits = []
-        for index in np.argsort(-np.array(self.scores), kind="stable"):
+        for index in self._order():
             free = [
                 (value, person)
                 for person, value in enumerate(self.ious[index])
@@ -91,10 +98,35 @@ class InstanceScores:
             hits.append(bool(free))
             if free:
                 taken.add((self.scenes[index], max(free)[1]))
-        true_positives = np.cumsum(hits)
-        precision = true_positives / np.arange(1, len(hits) + 1)
+        return np.array(hits, bool)
+
+    def average_precision(self, threshold: float) -> float:
+        """Area under precision, made monotonous, over recall. NaN where there is nobody to find."""
+        if not self.people:
+            return float("nan")
+        hits = self.hits(threshold)
+        precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
         precision = np.maximum.accumulate(precision[::-1])[::-1]
-        return float(precision[np.array(hits, bool)].sum() / self.people)
+        return float(precision[hits].sum() / self.people)
+
+    def confidence(self) -> tuple[float, float]:
+        """Scale and shift of a score's logit that make it the chance of a hit at IoU 0.5.
+
+        Platt's scaling, by Newton's method.
+        """
+        scores = np.clip(np.array(self.scores)[self._order()], 1e-6, 1 - 1e-6)
+        inputs = np.stack([np.log(scores / (1 - scores)), np.ones_like(scores)], 1)
+        hits = self.hits(COCO_THRESHOLDS[0])
+        fitted = np.array([1.0, 0.0])
+        for _ in range(NEWTON_STEPS):
+            chance = 1 / (1 + np.exp(-inputs @ fitted))
+            slope = inputs.T @ (chance - hits) + RIDGE * (fitted - (1, 0))
+            curve = (inputs * (chance * (1 - chance))[:, None]).T @ inputs + RIDGE * np.eye(2)
+            fitted = fitted - np.linalg.solve(curve, slope)
+        return float(fitted[0]), float(fitted[1])
+
+    def _order(self) -> np.ndarray:
+        return np.argsort(-np.array(self.scores), kind="stable")
 
     @property
     def ap50(self) -> float:

@@ -29,8 +29,8 @@ class QueryParser(nn.Module):
     """uint8 RGB [1, 3, H, W] of any size -> class logits [1, 44, 22], mask logits [1, 44, h, w].
 
     One fixed query per part, then one for each of the best places for a person's centre, best
-    first. h and w are a quarter of H and W, these padded to multiples of `divisor`. A part's mask
-    logit is the logit of its softmax probability.
+    first; `confidence` is scale and shift of their logits. h and w are a quarter of H and W, these
+    padded to multiples of `divisor`. A part's mask logit is the logit of its softmax probability.
     """
 
     def __init__(self, network: NanoParser, divisor: int) -> None:
@@ -42,6 +42,7 @@ class QueryParser(nn.Module):
         self.register_buffer("no_part", torch.full((1, PERSON_QUERIES, NUM_PARTS), -NEVER))
         self.register_buffer("stand_ins", torch.full((1, PERSON_QUERIES), -NEVER))
         self.register_buffer("no_object", torch.zeros(1, PERSON_QUERIES, 1))
+        self.register_buffer("confidence", torch.tensor([1.0, 0.0]))
         others = 1 - torch.eye(NUM_PARTS)
         self.register_buffer("sum_of_others", others[:, :, None, None])
 
@@ -62,7 +63,8 @@ class QueryParser(nn.Module):
         cells = cells.clamp(max=last).masked_fill(scores <= -NEVER, last)
         positions = pixel_positions(answer.centres, CENTRE_STRIDE)
         kernels, places = at_cells(answer.kernels, cells), at_cells(positions, cells)
-        classes = torch.cat([self.no_part, scores[..., None], self.no_object], 2)
+        human = scores * self.confidence[0] + self.confidence[1]
+        classes = torch.cat([self.no_part, human[..., None], self.no_object], 2)
         return classes, person_masks(answer.features, kernels, places, STRIDE)
 
     def _softmax_logits(self, parts: Tensor) -> Tensor:

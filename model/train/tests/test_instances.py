@@ -53,3 +53,14 @@ def test_persons_are_found_as_the_function_finds_them() -> None:
     expected = [float(torch.tensor(logit).sigmoid() * inside) for logit in (2.0, 0.0)]
     assert [person.score for person in found] == pytest.approx(expected)
     assert [np.count_nonzero(person.mask) for person in found] == [4, 5]
+
+
+def test_confidence_is_how_often_such_a_score_is_right() -> None:
+    scores = InstanceScores()
+    for index in range(400):  # scores of 0.2 are right half the time, of 0.8 always but once in 20
+        right = index % 2 == 0 if index < 200 else index % 20 > 0
+        found = person(0.2 if index < 200 else 0.8, *((0, 1, 2, 3) if right else (4,)))
+        scores.add([found], NUMBERS)
+    scale, shift = scores.confidence()
+    chances = [1 / (1 + np.exp(-(np.log(s / (1 - s)) * scale + shift))) for s in (0.2, 0.8)]
+    assert chances == pytest.approx([0.5, 0.95], abs=0.02)
