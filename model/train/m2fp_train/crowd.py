@@ -16,7 +16,7 @@ from m2fp_train.scene import Scene
 
 PHOTO_CHANCE = 0.5
 """How often a training scene is a photo as it was taken, before anybody is pasted."""
-PHOTO_PERSON_HEIGHT = (120, 800)
+PHOTO_PERSON_HEIGHT = (180, 800)
 PERSON_HEIGHT = (30, 800)
 """Least and greatest height of a whole person in pixels, most of whom may be outside."""
 GROUP_SPREAD = (0.75, 1.3)
