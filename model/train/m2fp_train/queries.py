@@ -14,6 +14,8 @@ PERSON_QUERIES = 24
 NUM_QUERIES = NUM_PARTS + PERSON_QUERIES
 NEVER = 20.0
 """The negative of the logit of a class that a query never has, and of a place that is no peak."""
+FAINTEST = -4.0
+"""Logit of a centre under which a peak is nobody's."""
 OWN_CLASS_LOGIT = 8.0
 """Logit of a part query's own class; every other class, and "no object", has its negative."""
 SMALLEST_ODDS_AGAINST = 1e-12
@@ -55,9 +57,10 @@ class QueryParser(nn.Module):
     def _persons(self, answer: Answer) -> tuple[Tensor, Tensor]:
         """Class logits and masks of the best peaks among the centres."""
         is_peak = answer.centres == F.max_pool2d(answer.centres, 3, stride=1, padding=1)
-        # The last place stands in where there are fewer peaks than queries: which of those that are
-        # no peak come first is nothing that two runtimes need agree on.
-        peaks = answer.centres.masked_fill(~is_peak, -NEVER).clamp(min=-NEVER).flatten(1)
+        is_person = is_peak & (answer.centres > FAINTEST)
+        # The last place stands in where there are fewer people than queries: in what order faint
+        # peaks come, and what is one on a plain, is nothing that two runtimes need agree on.
+        peaks = answer.centres.masked_fill(~is_person, -NEVER).flatten(1)
         scores, cells = torch.cat([peaks, self.stand_ins], 1).topk(PERSON_QUERIES)
         last = answer.centres.shape[2] * answer.centres.shape[3] - 1
         cells = cells.clamp(max=last).masked_fill(scores <= -NEVER, last)
