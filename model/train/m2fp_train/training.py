@@ -36,7 +36,7 @@ LOSSES = ("parts", "centres", "masks")
 WARM_UP_STEPS = 100
 FINAL_RATE = 0.01
 """Learning rate at the end, as a fraction of the one at the start."""
-WEIGHT_DECAY = 1e-4
+WEIGHT_DECAY = 1e-2
 GRADIENT_NORM = 5.0
 AVERAGE_DECAY = 0.998
 
