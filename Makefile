@@ -12,7 +12,7 @@ CARGO ?= cargo
 VENV := .venv
 # pip and python of the tools' own environment; tests find `.venv` themselves.
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
-# PyTorch and the exporter, for `export` and `test-model` only.
+# PyTorch, the trainer and the exporter, for `train`, `export` and `test-model` only.
 MODEL_VENV := .venv-model
 
 # Where cargo builds, whoever chose it.
@@ -154,19 +154,35 @@ $(MODEL_VENV)/bin/python:
 		$(PYTHON) -m venv $(MODEL_VENV); \
 	fi || { rm -rf $(MODEL_VENV); echo "Python's venv module is missing: install it (Debian, Ubuntu: python3-venv) and run make again." >&2; exit 1; }
 
-$(MODEL_VENV)/exporter: model/export/pyproject.toml model/export/tests/requirements-judge.txt | $(MODEL_VENV)/bin/python
-	$(say) "installing the exporter (a minute; without Debian's python3-torch, PyPI's takes several)"
+$(MODEL_VENV)/packages: model/train/pyproject.toml model/export/pyproject.toml model/export/tests/requirements-judge.txt | $(MODEL_VENV)/bin/python
+	$(say) "installing the trainer and the exporter (a minute; without Debian's python3-torch, PyPI's takes several)"
 	@pip='$(MODEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet'; \
 	$(MODEL_VENV)/bin/python -c 'import torch' 2>/dev/null || $$pip install torch==2.8.0; \
-	$$pip install --editable 'model/export[dev]'; \
+	$$pip install --editable 'model/export[dev]' --editable 'model/train[dev]'; \
 	$$pip install --no-deps --requirement model/export/tests/requirements-judge.txt
 	@touch $@
+
+DATA ?= ../shared/data
+MINUTES ?= 110
+RUN ?= runs/nano
+
+.PHONY: train
+# Large tensors stay with the process, which else gives them back and fetches them anew at every step; and threads
+# that wait for each other busily take the cores from the process that makes the crops.
+train: build $(MODEL_VENV)/packages ## the packaged model from the data in DATA (MINUTES=110 RUN=runs/nano; stopped, it goes on)
+	$(say) "training for $(MINUTES) minutes in $(RUN)"
+	@MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456 OMP_WAIT_POLICY=passive \
+		$(MODEL_VENV)/bin/python -m m2fp_train train --data '$(DATA)' --out '$(RUN)' --minutes $(MINUTES) $(ARGS)
+	$(say) "exporting to model/nano, and measuring what it can and what it takes"
+	@$(MODEL_VENV)/bin/python -m m2fp_train export --data '$(DATA)' --m2fp $(M2FP) \
+		--checkpoint '$(RUN)/checkpoint.pt' --out model/nano
+	@$(M2FP) calibrate model/nano
 
 # `make export` never replaces the packaged model unless told to.
 EXPORTED := $(if $(filter file,$(origin MODEL)),model/m2fp-r101,$(MODEL))
 
 .PHONY: export checkpoint-named
-export: checkpoint-named build $(MODEL_VENV)/exporter ## a model folder of M2FP's weights (CHECKPOINT=DIR MODEL=model/m2fp-r101 ARGS='--portable')
+export: checkpoint-named build $(MODEL_VENV)/packages ## a model folder of M2FP's weights (CHECKPOINT=DIR MODEL=model/m2fp-r101 ARGS='--portable')
 	$(say) "exporting $(CHECKPOINT) to $(EXPORTED)"
 	@$(MODEL_VENV)/bin/python -m m2fp_export export --checkpoint '$(CHECKPOINT)' --out '$(EXPORTED)' $(ARGS)
 	@# A float graph loads fast enough, and stays as `m2fp_export verify` knows it.
@@ -191,9 +207,12 @@ test-python: runtime tools ## tests of the template, the scripts and the packagi
 	@$(VENV)/bin/python -m pytest -q
 
 # Spinning threads of OpenMP would take the cores from ONNX Runtime's.
-test-model: runtime $(MODEL_VENV)/exporter ## tests of the exporter, exactness against ModelScope's code included
-	$(say) "checking the exporter's code"
-	@cd model/export && $(abspath $(MODEL_VENV))/bin/ruff check --quiet && $(abspath $(MODEL_VENV))/bin/ruff format --quiet --check
+test-model: build $(MODEL_VENV)/packages ## tests of the trainer and the exporter, exactness against ModelScope's code included
+	$(say) "checking the trainer's and the exporter's code"
+	@for package in train export; do (cd model/$$package && \
+		$(abspath $(MODEL_VENV))/bin/ruff check --quiet && $(abspath $(MODEL_VENV))/bin/ruff format --quiet --check); done
+	$(say) "running the trainer's tests (a minute)"
+	@cd model/train && M2FP=$(abspath $(M2FP)) OMP_WAIT_POLICY=passive $(abspath $(MODEL_VENV))/bin/python -m pytest -q
 	$(say) "building the judges' window (release; about five minutes the first time)"
 	@$(CARGO) build --release --locked --example raw_queries
 	$(say) "running the exporter's tests (about six minutes)"

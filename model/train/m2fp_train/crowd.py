@@ -14,6 +14,8 @@ from m2fp_train.backdrop import Shape, backdrop
 from m2fp_train.classes import BACKGROUND_ID, IGNORE, NUM_PARTS
 from m2fp_train.scene import Scene
 
+CROWD_SHAPE = (384, 683)
+"""Height and width of scenes to judge by: what a photo of 1920 x 1080 is shown at."""
 PHOTO_CHANCE = 0.5
 """How often a training scene is a photo as it was taken, before anybody is pasted."""
 PHOTO_PERSON_HEIGHT = (180, 800)

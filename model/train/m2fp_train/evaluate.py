@@ -1,71 +1,46 @@
-"""Measures a model on labelled photos, from photo to label map at the photo's own size.
+"""Measures a model folder by what `m2fp parse` makes of labelled photos and composed scenes.
 
-The steps after the network are those of the Lambda function's `semantic` label map.
+Parts and persons on the validation photos, at their own size. People told apart, and each one's
+parts, in scenes composed of those people. What is seen where nobody is.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
-from torch.nn import functional as F
 
-from m2fp_train.classes import IGNORE, NUM_CLASSES, NUM_PARTS, PERSON_ID
-from m2fp_train.crowd import crowd_scene
-from m2fp_train.geometry import STRIDE, SizeRule
-from m2fp_train.instances import FoundPerson, InstanceScores, find_persons
-from m2fp_train.manifest import THRESHOLDS
-from m2fp_train.onnx_graph import INPUT_NAME, OUTPUT_NAMES, open_session
-from m2fp_train.queries import QueryParser
+from m2fp_train.ccp import ClothingCoParsing
+from m2fp_train.classes import BACKGROUND_ID, CLASS_NAMES, IGNORE, NUM_CLASSES, NUM_PARTS, PERSON_ID
+from m2fp_train.crowd import CROWD_SHAPE, crowd_scene
+from m2fp_train.instances import LEAST_SCORE, FoundPerson, InstanceScores
+from m2fp_train.program import Parsed, Program
 from m2fp_train.scene import Scene
 
-CROWD_SHAPE = (384, 683)
-"""Height and width of composed scenes: what a photo of 1920 x 1080 is shown at."""
-CROWD_PEOPLE = (2, 3, 4)
-CROWD_SEED, GHOST_SEED, CONFIDENCE_SEED = 0, 1, 2
-LEAST_SCORE = 0.02
-"""Persons of a score above this count in average precision: a curve needs those on its tail."""
-
-Predictor = Callable[[np.ndarray], tuple[Tensor, Tensor]]
-"""uint8 [1, 3, H, W] -> class logits [1, Q, 22] and mask logits [1, Q, h, w] at stride 4."""
-
-
-def torch_predictor(parser: QueryParser) -> Predictor:
-    def predict(image: np.ndarray) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            return parser(torch.from_numpy(image))
-
-    return predict
-
-
-def onnx_predictor(path: Path) -> Predictor:
-    session = open_session(path)
-
-    def predict(image: np.ndarray) -> tuple[Tensor, Tensor]:
-        class_logits, mask_logits = session.run(list(OUTPUT_NAMES), {INPUT_NAME: image})
-        return torch.from_numpy(class_logits), torch.from_numpy(mask_logits)
-
-    return predict
+GROUPS = ((2, 3, 4), (5, 6))
+"""People in a scene, in the two kinds of scenes that are judged apart."""
+CROWD_SEED, NOBODY_SEED = 0, 1
 
 
 @dataclass
-class Scores:
+class PixelScores:
     """Pixels counted over photos: per class 0..20, where Human is judged by all persons' masks."""
 
-    intersection: np.ndarray
-    union: np.ndarray
+    intersection: np.ndarray = field(default_factory=lambda: np.zeros(NUM_CLASSES, np.int64))
+    union: np.ndarray = field(default_factory=lambda: np.zeros(NUM_CLASSES, np.int64))
 
-    @classmethod
-    def empty(cls) -> "Scores":
-        return cls(np.zeros(NUM_CLASSES, np.int64), np.zeros(NUM_CLASSES, np.int64))
+    def add(self, parsed: Parsed, scene: Scene) -> None:
+        """Count a photo; pixels that nobody labelled are left out."""
+        known = scene.parts != IGNORE
+        for class_id in range(NUM_PARTS):
+            found, true = parsed.labels[known] == class_id, scene.parts[known] == class_id
+            self._count(class_id, found, true)
+        known = scene.person != IGNORE
+        self._count(PERSON_ID, anywhere(parsed)[known], scene.person[known] == 1)
 
-    def add(self, class_id: int, predicted: np.ndarray, true: np.ndarray) -> None:
-        """Count one class in one photo; both are bool [pixels], ignored pixels left out."""
-        self.intersection[class_id] += np.count_nonzero(predicted & true)
-        self.union[class_id] += np.count_nonzero(predicted | true)
+    def _count(self, class_id: int, found: np.ndarray, true: np.ndarray) -> None:
+        self.intersection[class_id] += np.count_nonzero(found & true)
+        self.union[class_id] += np.count_nonzero(found | true)
 
     @property
     def iou(self) -> np.ndarray:
@@ -83,75 +58,146 @@ class Scores:
         return float(self.iou[PERSON_ID])
 
 
-def evaluate(predict: Predictor, rule: SizeRule, scenes: Iterable[Scene]) -> Scores:
-    scores = Scores.empty()
-    for scene in scenes:
-        label_map, persons = parse(predict, rule, scene.image)
-        human = anywhere(persons, label_map.shape)
-        known = scene.parts != IGNORE
+@dataclass
+class PartScores:
+    """One person's one part, told apart from everybody else's, counted over scenes.
+
+    The AP^r of instance-level human parsing (Li, Arnab, Torr, "Holistic, Instance-Level Human
+    Parsing", BMVC 2017): a part found has its person's score, and is the label map inside of what
+    is this person's.
+    """
+
+    classes: list[InstanceScores] = field(
+        default_factory=lambda: [InstanceScores() for _ in range(NUM_PARTS)]
+    )
+
+    def add(self, parsed: Parsed, scene: Scene) -> None:
         for class_id in range(NUM_PARTS):
-            scores.add(class_id, label_map[known] == class_id, scene.parts[known] == class_id)
-        known = scene.person != IGNORE
-        scores.add(PERSON_ID, human[known], scene.person[known] == 1)
-    return scores
+            if class_id == BACKGROUND_ID:
+                continue
+            here = parsed.labels == class_id
+            found = (
+                FoundPerson(person.score, here & (parsed.owners == number))
+                for number, person in enumerate(parsed.persons, start=1)
+            )
+            true = np.where(scene.parts == class_id, scene.numbers, 0)
+            true[(scene.parts == IGNORE) | (scene.numbers == IGNORE)] = IGNORE
+            self.classes[class_id].add([part for part in found if part.mask.any()], true)
+
+    def precision(self, threshold: float) -> np.ndarray:
+        """AP^r [20] at an IoU; NaN for Background and for a part that nobody has."""
+        return np.array([scores.average_precision(threshold) for scores in self.classes])
+
+    @property
+    def ap50(self) -> float:
+        """Mean over the parts that somebody has, at IoU 0.5."""
+        return float(np.nanmean(self.precision(0.5)))
 
 
-def evaluate_crowds(
-    predict: Predictor, rule: SizeRule, people: Sequence[Scene], count: int, seed: int = CROWD_SEED
-) -> InstanceScores:
-    """How well people are told apart in `count` scenes composed of `people`."""
-    scores = InstanceScores()
+@dataclass
+class Nobody:
+    """What is seen in pictures of nobody. false_area: share of all pixels with a part's label."""
+
+    pictures: int
+    persons: int
+    false_area: float
+
+
+@dataclass
+class Evaluation:
+    """The figures of one model. told_apart and parts: by the scenes of `GROUPS`."""
+
+    photos: int
+    pixels: PixelScores
+    scenes: int
+    told_apart: list[InstanceScores]
+    parts: list[PartScores]
+    nobody: Nobody
+
+    def accuracy(self) -> dict[str, Any]:
+        """The manifest's `accuracy`."""
+        return {
+            "miou": round(self.pixels.mean_iou, 3),
+            "person_iou": round(self.pixels.person_iou, 3),
+            "person_ap50": round(self.told_apart[0].ap50, 3),
+            "person_ap": round(self.told_apart[0].ap, 3),
+            "part_ap50": round(self.parts[0].ap50, 3),
+            "false_area": round(self.nobody.false_area, 4),
+            "measured_on": f"{self.photos} Clothing Co-Parsing photos (numbers ending in 3) that "
+            f"were not trained on, at their size; AP in {self.scenes} scenes of "
+            f"{_several(GROUPS[0])} people composed of them; false_area in {self.nobody.pictures} "
+            "such scenes of nobody",
+        }
+
+    def tables(self) -> str:
+        """Markdown for the model card."""
+        rows = ["| class | IoU | AP^r, " + " | AP^r, ".join(map(_several, GROUPS)) + " people |"]
+        rows.append("|---|---|" + "---|" * len(GROUPS))
+        precision = [parts.precision(0.5) for parts in self.parts]
+        for class_id, name in enumerate(CLASS_NAMES):
+            cells = [self.pixels.iou[class_id]]
+            if class_id == PERSON_ID:
+                cells += [scores.ap50 for scores in self.told_apart]
+            else:
+                cells += [values[class_id] for values in precision]
+            rows.append(f"| {name} | " + " | ".join(map(_figure, cells)) + " |")
+        means = [self.pixels.mean_iou, *(parts.ap50 for parts in self.parts)]
+        rows.append("| **mean of the parts** | " + " | ".join(f"**{x:.3f}**" for x in means) + " |")
+        groups = "; ".join(
+            f"scenes of {_several(people)}: AP50 {scores.ap50:.3f}, AP {scores.ap:.3f} of "
+            f"{scores.people} people"
+            for people, scores in zip(GROUPS, self.told_apart, strict=True)
+        )
+        nobody = (
+            f"{self.nobody.pictures} scenes of nobody: {self.nobody.persons} persons seen, "
+            f"{self.nobody.false_area:.2%} of the pixels labelled"
+        )
+        return "\n".join([*rows, "", f"People told apart, {groups}. {nobody}."])
+
+
+def evaluate(program: Program, data: ClothingCoParsing, scenes: int) -> Evaluation:
+    """Judge on all validation photos, and on `scenes` scenes of each kind composed of them."""
+    people = [data.load(number) for number in data.validation]
+    pixels = PixelScores()
+    for parsed, scene in zip(program.parse(scene.image for scene in people), people, strict=True):
+        pixels.add(parsed, scene)
+
+    told_apart, parts = [], []
+    for group in GROUPS:
+        told_apart.append(InstanceScores())
+        parts.append(PartScores())
+        crowds = list(_crowds(people, group, scenes))
+        answers = program.parse((scene.image for scene in crowds), "--score", str(LEAST_SCORE))
+        for parsed, scene in zip(answers, crowds, strict=True):
+            told_apart[-1].add(parsed.persons, scene.numbers)
+            parts[-1].add(parsed, scene)
+
+    empty = list(
+        program.parse(
+            crowd_scene(np.random.default_rng((NOBODY_SEED, index)), people, CROWD_SHAPE, 0).image
+            for index in range(scenes)
+        )
+    )
+    false_area = np.mean([np.mean(parsed.labels != BACKGROUND_ID) for parsed in empty])
+    nobody = Nobody(scenes, sum(len(parsed.persons) for parsed in empty), float(false_area))
+    return Evaluation(len(people), pixels, scenes, told_apart, parts, nobody)
+
+
+def anywhere(parsed: Parsed) -> np.ndarray:
+    """bool [H, W]: where any of the persons is."""
+    masks = [person.mask for person in parsed.persons]
+    return np.logical_or.reduce(masks) if masks else np.zeros(parsed.labels.shape, bool)
+
+
+def _crowds(people: Sequence[Scene], group: Sequence[int], count: int) -> Iterator[Scene]:
     for index in range(count):
-        rng = np.random.default_rng((seed, index))
-        scene = crowd_scene(rng, people, CROWD_SHAPE, int(rng.choice(CROWD_PEOPLE)))
-        _, persons = parse(predict, rule, scene.image, LEAST_SCORE)
-        scores.add(persons, scene.numbers)
-    return scores
+        rng = np.random.default_rng((CROWD_SEED, index))
+        yield crowd_scene(rng, people, CROWD_SHAPE, int(rng.choice(group)))
 
 
-def count_ghosts(predict: Predictor, rule: SizeRule, people: Sequence[Scene], count: int) -> int:
-    """How many persons are seen in `count` scenes of nobody."""
-    ghosts = 0
-    for index in range(count):
-        scene = crowd_scene(np.random.default_rng((GHOST_SEED, index)), people, CROWD_SHAPE, 0)
-        ghosts += len(parse(predict, rule, scene.image)[1])
-    return ghosts
+def _several(group: Sequence[int]) -> str:
+    return f"{group[0]}–{group[-1]}"
 
 
-def parse(
-    predict: Predictor,
-    rule: SizeRule,
-    photo: np.ndarray,
-    least: float = THRESHOLDS["person_score"],
-) -> tuple[np.ndarray, list[FoundPerson]]:
-    """Label map (class id 0..19) and persons of a photo uint8 [H, W, 3], at its size.
-
-    Persons have a score above `least`.
-    """
-    height, width = photo.shape[:2]
-    working = rule.working_size(width, height)
-    resized = Image.fromarray(photo).resize(working, Image.Resampling.BILINEAR)
-    image = np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1)[None])
-    class_logits, mask_logits = predict(image)
-    masks = to_photo_size(mask_logits, working, (width, height))[0]
-    # Part classes only: Human overlaps all of them, and the last logit is "no object".
-    probability = class_logits[0].softmax(-1)[:, :NUM_PARTS]
-    semantic = torch.einsum("qc,qhw->chw", probability, masks.sigmoid())
-    label_map = semantic.argmax(0).numpy().astype(np.uint8)
-    return label_map, find_persons(class_logits[0], masks, least)
-
-
-def anywhere(persons: Sequence[FoundPerson], shape: tuple[int, ...]) -> np.ndarray:
-    """bool `shape`: where any of the persons is."""
-    masks = [person.mask for person in persons]
-    return np.logical_or.reduce(masks) if masks else np.zeros(shape, bool)
-
-
-def to_photo_size(mask_logits: Tensor, working: tuple[int, int], photo: tuple[int, int]) -> Tensor:
-    """Mask logits [1, Q, h, w] upsampled to the padded size, cropped, resampled to the photo.
-
-    Sizes are (width, height). Both steps are bilinear, half-pixel centres, no antialiasing.
-    """
-    padded = F.interpolate(mask_logits, scale_factor=STRIDE, mode="bilinear", align_corners=False)
-    cropped = padded[:, :, : working[1], : working[0]]
-    return F.interpolate(cropped, size=photo[::-1], mode="bilinear", align_corners=False)
+def _figure(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.3f}"

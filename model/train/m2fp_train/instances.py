@@ -16,6 +16,9 @@ from m2fp_train.manifest import THRESHOLDS
 COCO_THRESHOLDS = tuple(threshold / 100 for threshold in range(50, 100, 5))
 """IoU from which a person counts as found."""
 
+LEAST_SCORE = 0.02
+"""Persons of a score above this count in average precision: a curve needs those on its tail."""
+
 NEWTON_STEPS = 20
 RIDGE = 1.0
 """Pull of the scores towards what they were, in people found: few cannot turn them over."""
@@ -29,9 +32,7 @@ class FoundPerson:
     mask: np.ndarray
 
 
-def find_persons(
-    class_logits: Tensor, masks: Tensor, least: float = THRESHOLDS["person_score"]
-) -> list[FoundPerson]:
+def find_persons(class_logits: Tensor, masks: Tensor, least: float) -> list[FoundPerson]:
     """People of a score above `least`, best first, after mask-NMS.
 
     class_logits [Q, 22], masks [Q, H, W] at photo size.

@@ -34,25 +34,20 @@ TIME = {
 
 @dataclass(frozen=True)
 class About:
-    """What a person decides about a model: its name and where it comes from.
-
-    accuracy: given only where the validation photos cannot judge the model, since it was trained on
-    them; then the figures that can.
-    """
+    """What a person decides about a model: its name and where it comes from."""
 
     name: str
     version: str
     description: str
     licence: str
     provenance: dict[str, str]
-    accuracy: dict[str, Any] | None = None
 
     @classmethod
     def read(cls, path: Path) -> "About":
         return cls(**json.loads(path.read_text()))
 
 
-def build(graph: Path, about: About, accuracy: dict[str, Any]) -> dict[str, Any]:
+def build(graph: Path, about: About) -> dict[str, Any]:
     """The manifest of the model whose only file is `graph`."""
     data = graph.read_bytes()
     return {
@@ -86,8 +81,14 @@ def build(graph: Path, about: About, accuracy: dict[str, Any]) -> dict[str, Any]
         "memory": MEMORY,
         "time": TIME,
         "provenance": about.provenance,
-        "accuracy": accuracy,
+        "accuracy": None,
     }
+
+
+def write_accuracy(accuracy: dict[str, Any], folder: Path) -> None:
+    """Put measured figures into the manifest of a model folder."""
+    manifest = json.loads((folder / MANIFEST_NAME).read_text())
+    write(manifest | {"accuracy": accuracy}, folder)
 
 
 def write(manifest: dict[str, Any], folder: Path) -> None:

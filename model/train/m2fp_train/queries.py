@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from m2fp_train.classes import NUM_CLASSES, NUM_PARTS
+from m2fp_train.classes import BACKGROUND_ID, NUM_CLASSES, NUM_PARTS
 from m2fp_train.geometry import STRIDE
 from m2fp_train.network import Answer, NanoParser
 from m2fp_train.persons import CENTRE_STRIDE, at_cells, person_masks, pixel_positions
@@ -16,6 +16,8 @@ NEVER = 20.0
 """The negative of the logit of a class that a query never has, and of a place that is no peak."""
 FAINTEST = -4.0
 """Logit of a centre under which a peak is nobody's."""
+SURE = (1e-8, 1 - 1e-6)
+"""Least and greatest probability of a person, so that its logit is finite."""
 OWN_CLASS_LOGIT = 8.0
 """Logit of a part query's own class; every other class, and "no object", has its negative."""
 SMALLEST_ODDS_AGAINST = 1e-12
@@ -30,9 +32,11 @@ def normalise(image: Tensor) -> Tensor:
 class QueryParser(nn.Module):
     """uint8 RGB [1, 3, H, W] of any size -> class logits [1, 44, 22], mask logits [1, 44, h, w].
 
-    One fixed query per part, then one for each of the best places for a person's centre, best
-    first; `confidence` is scale and shift of their logits. h and w are a quarter of H and W, these
-    padded to multiples of `divisor`. A part's mask logit is the logit of its softmax probability.
+    One fixed query per part, then one for each of the best places for a person's centre. h and w
+    are a quarter of H and W, these padded to multiples of `divisor`. A part's mask logit is the
+    logit of its softmax probability. A person's class logit is that of the centre's probability
+    times the share of its mask that the parts call anything but background, scaled and shifted by
+    `confidence`.
     """
 
     def __init__(self, network: NanoParser, divisor: int) -> None:
@@ -51,11 +55,14 @@ class QueryParser(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         answer = self.network(self._pad(normalise(image)))
         parts = self._softmax_logits(answer.logits[:, :NUM_PARTS])
-        person_classes, masks = self._persons(answer)
+        person_classes, masks = self._persons(answer, (-parts[:, BACKGROUND_ID]).sigmoid())
         return torch.cat([self.part_classes, person_classes], 1), torch.cat([parts, masks], 1)
 
-    def _persons(self, answer: Answer) -> tuple[Tensor, Tensor]:
-        """Class logits and masks of the best peaks among the centres."""
+    def _persons(self, answer: Answer, somebody: Tensor) -> tuple[Tensor, Tensor]:
+        """Class logits and masks of the best peaks among the centres.
+
+        somebody: probability [1, h, w] that a pixel is no background.
+        """
         is_peak = answer.centres == F.max_pool2d(answer.centres, 3, stride=1, padding=1)
         is_person = is_peak & (answer.centres > FAINTEST)
         # The last place stands in where there are fewer people than queries: in what order faint
@@ -66,9 +73,13 @@ class QueryParser(nn.Module):
         cells = cells.clamp(max=last).masked_fill(scores <= -NEVER, last)
         positions = pixel_positions(answer.centres, CENTRE_STRIDE)
         kernels, places = at_cells(answer.kernels, cells), at_cells(positions, cells)
-        human = scores * self.confidence[0] + self.confidence[1]
-        classes = torch.cat([self.no_part, human[..., None], self.no_object], 2)
-        return classes, person_masks(answer.features, kernels, places, STRIDE)
+        masks = person_masks(answer.features, kernels, places, STRIDE)
+        # Squared, so that the faint rest of a photo does not outweigh a small person.
+        weights = masks.flatten(2).sigmoid() ** 2
+        agreed = weights @ somebody.flatten(1)[..., None] / weights.sum(2, keepdim=True)
+        chance = (scores.sigmoid() * agreed[..., 0]).clamp(*SURE)
+        human = (chance / (1 - chance)).log() * self.confidence[0] + self.confidence[1]
+        return torch.cat([self.no_part, human[..., None], self.no_object], 2), masks
 
     def _softmax_logits(self, parts: Tensor) -> Tensor:
         """log(p / (1 - p)) of p = softmax(parts); 1 - p is a sum, for a difference would cancel."""

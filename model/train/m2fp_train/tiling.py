@@ -8,7 +8,6 @@ what the seams cost.
 
 import argparse
 import json
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +20,7 @@ from m2fp_train.augment import Rng
 from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.classes import BACKGROUND_ID, IGNORE, NUM_PARTS
 from m2fp_train.compose import ComposedScene, compose, random_background
+from m2fp_train.program import Program
 from m2fp_train.scene import Box
 
 BUCKETS = (60, 120, 240, 480, 960, 1500)
@@ -96,16 +96,6 @@ def _around(box: Box, margin: int, shape: tuple[int, ...]) -> tuple[slice, slice
     return rows, slice(max(0, left - margin), min(shape[1], right + margin))
 
 
-def parse(m2fp: Path, photo: Path, model: Path, *options: str) -> tuple[np.ndarray, dict]:
-    """Label map and report of a photo."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [m2fp, "parse", photo, "-o", folder, "--model", model, "--output", "mask,json"]
-        subprocess.run([*command, *options], check=True, capture_output=True)
-        report = json.loads((Path(folder) / f"{photo.name}.json").read_text())
-        with Image.open(Path(folder) / f"{photo.name}.mask.png") as mask:
-            return np.asarray(mask), report
-
-
 def twice_the_size(model: Path, folder: Path) -> Path:
     """A copy of a model folder that sees photos whole at twice the native size."""
     manifest = json.loads((model / "model.json").read_text())
@@ -125,7 +115,6 @@ def main() -> None:
     parser.add_argument("--nobody", default="34501842524_3c858b3080_k.jpg", help="background")
     parser.add_argument("--scenes", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, help="folder to leave the scenes in")
     arguments = parser.parse_args()
     data = ClothingCoParsing(arguments.data / "ccp")
     people = [data.load(number) for number in data.validation]
@@ -135,24 +124,23 @@ def main() -> None:
     runs = {"auto": [], "tiled": [], "whole at the tiles' size": []}
     tallies = {run: [Tally.empty() for _ in BUCKETS[1:]] for run in runs}
     agreements: list[float] = []
-    with tempfile.TemporaryDirectory() as work, tempfile.TemporaryDirectory() as twice:
-        large = twice_the_size(arguments.model, Path(twice))
+    with tempfile.TemporaryDirectory() as twice:
+        own = Program(arguments.m2fp, arguments.model)
+        large = Program(arguments.m2fp, twice_the_size(arguments.model, Path(twice)))
         for index in range(arguments.scenes):
             rng = np.random.default_rng((arguments.seed, index))
             scene = compose(
                 rng, random_background(rng, background, SCENE_SIZE), people, scene_heights(rng)
             )
-            file = (arguments.keep or Path(work)) / f"scene{index}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(scene.scene.image).save(file, compress_level=1)
             labels = {}
-            for run, (model, mode) in {
-                "auto": (arguments.model, "auto"),
-                "tiled": (arguments.model, "tiled"),
+            for run, (program, mode) in {
+                "auto": (own, "auto"),
+                "tiled": (own, "tiled"),
                 "whole at the tiles' size": (large, "auto"),
             }.items():
-                labels[run], report = parse(arguments.m2fp, file, model, "--mode", mode)
-                runs[run].append(report)
+                (parsed,) = program.parse([scene.scene.image], "--mode", mode)
+                labels[run] = parsed.labels
+                runs[run].append(parsed.report)
                 count_people(tallies[run], scene, labels[run])
             agreements.append(float((labels["tiled"] == labels["whole at the tiles' size"]).mean()))
 

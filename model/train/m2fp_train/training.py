@@ -26,6 +26,7 @@ from m2fp_train.queries import normalise
 from m2fp_train.scene import Scene
 from m2fp_train.targets import PersonTargets
 
+CPU = torch.device("cpu")
 CHECKPOINT_NAME = "checkpoint.pt"
 CROP_SHAPES = ((1, 1), (3 / 2, 2 / 3), (4 / 3, 3 / 4), (3 / 4, 4 / 3))
 """Height and width of crops in sides of the square crop: batches take turns, all of one area."""
@@ -108,9 +109,14 @@ class TrainingScenes(Dataset):
 
 
 class Run:
-    """A training run that keeps its state in one folder and goes on where it was stopped."""
+    """A training run that keeps its state in one folder and goes on where it was stopped.
 
-    def __init__(self, folder: Path, recipe: Recipe, bodypix: Path) -> None:
+    device: where the network is; a run may go on on another.
+    """
+
+    def __init__(
+        self, folder: Path, recipe: Recipe, bodypix: Path, device: torch.device = CPU
+    ) -> None:
         torch.manual_seed(recipe.seed)
         # Subnormal activations make convolutions many times slower.
         torch.set_flush_denormal(True)
@@ -119,7 +125,8 @@ class Run:
         self.step = 0
         self.elapsed_s = 0.0
         # A step takes a quarter less time with channels last.
-        self.network = NanoParser().to(memory_format=torch.channels_last)
+        self.device = device
+        self.network = NanoParser().to(device, memory_format=torch.channels_last)
         self.network.backbone.freeze_first_blocks()
         self.optimizer = self._new_optimizer()
         if self.path.exists():
@@ -138,7 +145,8 @@ class Run:
         clock = time.monotonic() - self.elapsed_s
         losses: list[Tensor] = []
         while (progress := budget.progress(self.step, self.elapsed_s)) < 1:
-            losses.append(self._step(next(batches), progress))
+            batch = [tensor.to(self.device) for tensor in next(batches)]
+            losses.append(self._step(batch, progress))
             self.elapsed_s = time.monotonic() - clock
             if self.step % 10 == 0:
                 means = torch.stack(losses).mean(0).tolist()
@@ -234,7 +242,7 @@ class Run:
         self.step = checkpoint.step
         self.elapsed_s = checkpoint.elapsed_s
         self.network.load_state_dict(checkpoint.network)
-        self.average = checkpoint.average
+        self.average = {name: value.to(self.device) for name, value in checkpoint.average.items()}
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": checkpoint.optimizer, "param_groups": groups})
 

@@ -1,90 +1,106 @@
-import numpy as np
-import torch
-from torch.nn import functional as F
+from collections.abc import Iterable, Iterator
 
-from m2fp_train.classes import IGNORE, NUM_CLASSES, NUM_PARTS, PERSON_ID
-from m2fp_train.evaluate import (
-    Predictor,
-    Scores,
-    anywhere,
-    count_ghosts,
-    evaluate,
-    evaluate_crowds,
-    parse,
-    to_photo_size,
-)
-from m2fp_train.geometry import NANO_SIZE, SizeRule
+import numpy as np
+import pytest
+
+from m2fp_train.ccp import ClothingCoParsing
+from m2fp_train.classes import BACKGROUND_ID, IGNORE, PERSON_ID
+from m2fp_train.evaluate import PartScores, PixelScores, anywhere, evaluate
+from m2fp_train.instances import FoundPerson
+from m2fp_train.program import Parsed
 from m2fp_train.scene import Scene
 from synthetic import class_id
 
-# The scene's own size, 48 x 64, which is padded to 64 x 64.
-RULE = SizeRule(min_side=48, max_side=64, divisor=32, smallest_side=8)
+
+def answer(labels: np.ndarray, owners: np.ndarray, scores: Iterable[float] | None = None) -> Parsed:
+    """An answer in which nobody overlaps; scores by number, 1 where none are given."""
+    labels, owners = (np.where(array == IGNORE, 0, array) for array in (labels, owners))
+    people = owners.max()
+    scores = [1.0] * people if scores is None else list(scores)
+    persons = [FoundPerson(scores[n - 1], owners == n) for n in range(1, people + 1)]
+    return Parsed(labels.astype(np.uint8), owners.astype(np.uint8), persons, {})
 
 
-def oracle(parts: np.ndarray, person: np.ndarray) -> Predictor:
-    """A model that knows the answer, as well as a mask of a quarter of the size can say it."""
-
-    def predict(image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        assert image.shape == (1, 3, 64, 48) and image.dtype == np.uint8
-        truth = torch.zeros(NUM_CLASSES, 64, 64)
-        labels = torch.from_numpy(np.where(parts == IGNORE, 0, parts).astype(np.int64))
-        truth[:NUM_PARTS, :, :48] = F.one_hot(labels, NUM_PARTS).permute(2, 0, 1)
-        truth[PERSON_ID, :, :48] = torch.from_numpy((person == 1).astype(np.float32))
-        masks = F.avg_pool2d(truth[None], 4) * 20 - 10
-        return (torch.eye(NUM_CLASSES, NUM_CLASSES + 1) * 16 - 8)[None], masks
-
-    return predict
+def two_people(scene: Scene) -> Scene:
+    beside = Scene(scene.image, scene.parts, np.where(scene.numbers == 1, 2, scene.numbers))
+    return Scene(
+        *(
+            np.concatenate(pair, 1)
+            for pair in zip(vars(scene).values(), vars(beside).values(), strict=True)
+        )
+    )
 
 
-def test_a_model_that_knows_scores_well(scene: Scene) -> None:
-    scores = evaluate(oracle(scene.parts, scene.person), RULE, [scene])
-    assert scores.mean_iou > 0.6 and scores.person_iou > 0.8
+def test_who_knows_the_answer_scores_one(scene: Scene) -> None:
+    scores = PixelScores()
+    scores.add(answer(scene.parts, scene.numbers), scene)
+    assert scores.mean_iou == 1 and scores.person_iou == 1
     assert np.isnan(scores.iou[class_id("Hat")]), "a class that is nowhere has no figure"
 
 
 def test_a_wrong_answer_scores_nothing(scene: Scene) -> None:
+    scores = PixelScores()
     wrong = np.full_like(scene.parts, class_id("Dress"))
-    scores = evaluate(oracle(wrong, 1 - scene.person), RULE, [scene])
-    assert scores.mean_iou < 0.01 and scores.person_iou < 0.2
+    scores.add(answer(wrong, np.where(scene.person == 1, 0, 1)), scene)
+    assert scores.mean_iou == 0 and scores.person_iou == 0
 
 
-def test_the_label_map_never_says_human(scene: Scene) -> None:
-    label_map, persons = parse(oracle(scene.parts, scene.person), RULE, scene.image)
-    assert label_map.shape == (64, 48) and label_map.max() < NUM_PARTS
-    assert len(persons) == 1 and anywhere(persons, (64, 48)).any()
+def test_figures_add_up_over_photos(scene: Scene) -> None:
+    scores = PixelScores()
+    scores.add(answer(scene.parts, scene.numbers), scene)
+    scores.add(answer(scene.parts, np.zeros_like(scene.numbers)), scene)
+    assert scores.iou[PERSON_ID] == 1 / 2
 
 
-def test_figures_add_up_over_photos() -> None:
-    scores = Scores.empty()
-    yes, no = np.array([True, True]), np.array([True, False])
-    scores.add(PERSON_ID, yes, no)
-    scores.add(PERSON_ID, yes, yes)
-    assert scores.person_iou == 3 / 4
+def test_parts_of_the_wrong_person_are_wrong(scene: Scene) -> None:
+    pair = two_people(scene)
+    right, merged = PartScores(), PartScores()
+    right.add(answer(pair.parts, pair.numbers), pair)
+    merged.add(answer(pair.parts, (pair.person == 1).astype(int)), pair)
+    assert right.ap50 == 1 and np.isnan(right.precision(0.5)[BACKGROUND_ID])
+    assert merged.ap50 == pytest.approx(0.5), "one of two is found, at an IoU of just a half"
+    assert np.nanmax(merged.precision(0.6)) == 0
 
 
-def test_masks_are_cropped_between_the_two_resamplings() -> None:
-    masks = torch.arange(16.0).reshape(1, 1, 1, 16)  # 64 x 4 padded, of which 40 are photo
-    resampled = to_photo_size(masks, (40, 4), (20, 2))
-    assert resampled.shape == (1, 1, 2, 20)
-    # The centre of photo pixel x is 2x + 1 in working pixels, (2x + 1) / 4 - 0.5 in mask pixels.
-    torch.testing.assert_close(resampled[0, 0, 0, 1:], torch.arange(1, 20) / 2 - 0.25)
+def test_a_part_nobody_owns_is_not_found(scene: Scene) -> None:
+    scores = PartScores()
+    scores.add(answer(scene.parts, np.zeros_like(scene.numbers)), scene)
+    assert scores.ap50 == 0
 
 
-def test_a_model_that_sees_nobody_finds_nobody(scene: Scene) -> None:
-    def blind(image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        height, width = (length // 4 for length in image.shape[2:])
-        return torch.zeros(1, 1, NUM_CLASSES + 1), torch.full((1, 1, height, width), -9.0)
+class Stub:
+    """A program that says the same of every picture, and keeps what it was asked."""
 
-    scores = evaluate_crowds(blind, NANO_SIZE, [scene], count=10)
-    assert scores.count == 10 and scores.people >= 15 and scores.ap50 == 0
-    assert count_ghosts(blind, NANO_SIZE, [scene], count=3) == 0
+    def __init__(self, label: int, people: int) -> None:
+        self.label, self.people = label, people
+        self.options: list[tuple[str, ...]] = []
+
+    def parse(self, pictures: Iterable[np.ndarray], *options: str) -> Iterator[Parsed]:
+        self.options.append(options)
+        for picture in pictures:
+            everywhere = np.ones(picture.shape[:2], np.uint8)
+            yield answer(everywhere * self.label, everywhere * self.people)
 
 
-def test_a_model_that_sees_somebody_everywhere_sees_ghosts(scene: Scene) -> None:
-    def seer(image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        height, width = (length // 4 for length in image.shape[2:])
-        return F.one_hot(torch.tensor([[PERSON_ID]]), NUM_CLASSES + 1) * 9.0, torch.full(
-            (1, 1, height, width), 9.0
-        )
+def test_who_sees_nobody_finds_nobody(ccp: ClothingCoParsing) -> None:
+    seen = evaluate(Stub(BACKGROUND_ID, 0), ccp, 3)
+    assert seen.pixels.person_iou == 0 and seen.nobody.persons == 0 and seen.nobody.false_area == 0
+    assert [scores.ap50 for scores in seen.told_apart] == [0, 0]
+    assert 6 <= seen.told_apart[0].people <= 12 and 12 < seen.told_apart[1].people <= 18
 
-    assert count_ghosts(seer, NANO_SIZE, [scene], count=3) == 3
+
+def test_who_sees_somebody_everywhere_sees_them_where_nobody_is(ccp: ClothingCoParsing) -> None:
+    stub = Stub(class_id("Dress"), 1)
+    seen = evaluate(stub, ccp, 3)
+    assert seen.nobody.persons == 3 and seen.nobody.false_area == 1
+    assert seen.accuracy()["false_area"] == 1 and "2–4 people" in seen.accuracy()["measured_on"]
+    assert "| Human |" in seen.tables() and "3 persons seen, 100.00%" in seen.tables()
+    # Faint persons count in a curve, and in nothing else.
+    assert stub.options == [(), ("--score", "0.02"), ("--score", "0.02"), ()]
+
+
+def test_overlapping_persons_are_everywhere_either_is() -> None:
+    masks = np.array([[[True, True, False]], [[False, True, False]]])
+    persons = [FoundPerson(0.9, mask) for mask in masks]
+    parsed = Parsed(np.zeros((1, 3), np.uint8), np.array([[1, 2, 0]], np.uint8), persons, {})
+    assert anywhere(parsed).tolist() == [[True, True, False]]

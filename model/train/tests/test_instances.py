@@ -48,7 +48,7 @@ def test_persons_are_found_as_the_function_finds_them() -> None:
     classes[:, PERSON_ID] = torch.tensor([1.0, 2.0, 0.0, -5.0])
     masks = torch.full((4, 1, 10), -3.0)
     masks[0, 0, :4], masks[1, 0, :4], masks[2, 0, 5:], masks[3, 0, 9:] = 3, 3, 3, 3
-    found = find_persons(classes, masks)
+    found = find_persons(classes, masks, 0.1)
     inside = torch.tensor(3.0).sigmoid()
     expected = [float(torch.tensor(logit).sigmoid() * inside) for logit in (2.0, 0.0)]
     assert [person.score for person in found] == pytest.approx(expected)

@@ -22,8 +22,7 @@ KEYS = [
 def test_what_is_built_is_what_is_written(tmp_path: Path) -> None:
     graph = tmp_path / "model.onnx"
     graph.write_bytes(b"graph")
-    accuracy = {"miou": 0.5, "person_iou": 0.5, "measured_on": "nothing"}
-    built = manifest.build(graph, manifest.About.read(ABOUT_NANO), accuracy)
+    built = manifest.build(graph, manifest.About.read(ABOUT_NANO))
     manifest.write(built, tmp_path)
     text = (tmp_path / "model.json").read_text()
     assert json.loads(text) == built
@@ -44,7 +43,10 @@ def test_packaged_keys(packaged: dict) -> None:
     assert {key: sorted(packaged[key]) for key in ("memory", "time", "accuracy", "provenance")} == {
         "memory": ["base_mb", "bytes_per_pixel", "load_mb"],
         "time": ["base_ms", "load_ms", "ns_per_pixel", "post_ns_per_pixel", "threads"],
-        "accuracy": ["measured_on", "miou", "person_iou"],
+        "accuracy": [
+            *("false_area", "measured_on", "miou"),
+            *("part_ap50", "person_ap", "person_ap50", "person_iou"),
+        ],
         "provenance": ["code", "notes", "trained_on"],
     }
 
@@ -76,5 +78,5 @@ def test_packaged_graph_has_the_shapes_that_the_manifest_says(packaged: dict) ->
 
 def test_the_model_card_gives_the_accuracy_of_the_manifest(packaged: dict) -> None:
     card = (PACKAGED / "MODEL_CARD.md").read_text()
-    assert f"mIoU {packaged['accuracy']['miou']:.2f}" in card
-    assert f"person IoU {packaged['accuracy']['person_iou']:.2f}" in card
+    for name, key in (("mIoU", "miou"), ("person IoU", "person_iou"), ("AP50", "person_ap50")):
+        assert f"{name} {packaged['accuracy'][key]:.2f}" in card
