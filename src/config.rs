@@ -231,10 +231,8 @@ impl Raw {
 
     fn prefix(&mut self) -> String {
         let prefix = self.text("OUTPUT_PREFIX").unwrap_or_else(|| "masks/".to_owned());
-        if prefix.starts_with('/') || prefix.len() > 512 || prefix.chars().any(char::is_control) {
-            self.faults.push(format!(
-                "{PREFIX}OUTPUT_PREFIX must not start with `/`, hold control characters or exceed 512 bytes"
-            ));
+        if let Some(fault) = prefix_fault(&prefix) {
+            self.faults.push(format!("{PREFIX}OUTPUT_PREFIX {fault}"));
         }
         prefix
     }
@@ -282,6 +280,13 @@ impl Raw {
         };
         if self.faults.is_empty() { Ok(config) } else { Err(ConfigError { faults: self.faults }) }
     }
+}
+
+/// What keeps a text from being the prefix of written keys.
+#[must_use]
+pub fn prefix_fault(prefix: &str) -> Option<&'static str> {
+    let is_bad = prefix.starts_with('/') || prefix.len() > 512 || prefix.chars().any(char::is_control);
+    is_bad.then_some("must not start with `/`, hold control characters or exceed 512 bytes")
 }
 
 /// The model that came with this build: `model/` beside the executable (the Lambda package), or `model/nano` in the

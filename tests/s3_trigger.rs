@@ -111,7 +111,7 @@ async fn what_is_gone_ends_quietly() {
     let server = FileServer::start(&[BUCKET]).await;
     for (bucket, key) in [(BUCKET, "gone.jpg"), ("no-such-bucket", "a.jpg")] {
         let answer = invoke(&over(server.store()), &notification(bucket, key)).await.unwrap();
-        assert_eq!(answer["records"][0]["result"], "overtaken");
+        assert_eq!(answer["records"][0]["result"], "gone");
     }
 }
 

@@ -120,6 +120,24 @@ pub fn parse_invocation(body: &[u8], config: &Config) -> Result<Asked> {
     parse_json_from(Sender::Invoker, body, config)
 }
 
+/// Checks a bucket that a trusted invocation wants its outputs in: its name, and that it is allowed.
+///
+/// # Errors
+/// `BadRequest` that names `field`; `Forbidden`.
+pub fn check_output_bucket(field: &str, bucket: &str, config: &Config) -> Result<()> {
+    check_bucket(field, bucket)?;
+    Sender::Invoker.check_write(bucket, config)
+}
+
+/// Checks the bucket and key that an event names.
+///
+/// # Errors
+/// `BadRequest`.
+pub fn check_object(bucket: &str, key: &str) -> Result<()> {
+    check_bucket("bucket", bucket)?;
+    check_key("key", key)
+}
+
 /// Who sent a body, and so which buckets it may name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sender {
@@ -212,7 +230,7 @@ fn parse_json_from(sender: Sender, body: &[u8], config: &Config) -> Result<Asked
     let source = match (parsed.image, parsed.s3) {
         (Some(Text(text)), None) => Source::Bytes(decode_image(&text, config)?),
         (None, Some(object)) => {
-            check_object(&object)?;
+            check_source(&object)?;
             sender.check_read(&object.bucket, config)?;
             Source::Object(object)
         }
@@ -339,7 +357,7 @@ fn printable(text: &str) -> String {
     text.chars().take(80).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-fn check_object(object: &ObjectRef) -> Result<()> {
+fn check_source(object: &ObjectRef) -> Result<()> {
     check_bucket("s3.bucket", &object.bucket)?;
     check_key("s3.key", &object.key)?;
     let version = object.version_id.as_deref();

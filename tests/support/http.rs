@@ -124,14 +124,18 @@ pub struct MemoryStore {
 impl MemoryStore {
     pub fn with(bucket: &str, key: &str, body: Bytes) -> Arc<Self> {
         let store = Self::default();
+        store.add(bucket, key, body);
+        Arc::new(store)
+    }
+
+    pub fn add(&self, bucket: &str, key: &str, body: Bytes) {
         let meta = ObjectMeta {
             bytes: body.len() as u64,
             etag: Some("\"e\"".to_owned()),
             version_id: None,
             metadata: BTreeMap::new(),
         };
-        store.objects.lock().unwrap().insert((bucket.to_owned(), key.to_owned()), (body, meta));
-        Arc::new(store)
+        self.objects.lock().unwrap().insert((bucket.to_owned(), key.to_owned()), (body, meta));
     }
 
     pub fn body(&self, bucket: &str, key: &str) -> Option<Bytes> {
