@@ -162,14 +162,15 @@ fn check_allowed(bucket: &str, config: &Config) -> Result<()> {
     Err(Error::Forbidden { detail: format!("M2FP_ALLOWED_BUCKETS does not name the bucket `{bucket}`") })
 }
 
-/// Whether a key says that it is not a photo for us: a folder's marker, one of our outputs by its name, or anything
-/// under the output prefix of the bucket that we write to. Without this an output would be taken for an upload, its
+/// Whether a key says that it is not a photo for us: a folder's marker, an upload that its owner sends to `/parse`
+/// himself, one of our outputs by its name, or anything under the output prefix of the bucket that we write to. Without this an output would be taken for an upload, its
 /// output again, and so on.
 fn is_passed(object: &ObjectRef, config: &Config) -> bool {
     let is_output_bucket = config.output_bucket.as_ref().is_none_or(|bucket| *bucket == object.bucket);
     let prefix = config.output_prefix.as_str();
     let is_under_prefix = is_output_bucket && !prefix.is_empty() && object.key.starts_with(prefix);
-    object.key.ends_with('/') || record::is_output_key(&object.key) || is_under_prefix
+    let is_upload = config.is_upload(&object.bucket, &object.key);
+    object.key.ends_with('/') || is_upload || record::is_output_key(&object.key) || is_under_prefix
 }
 
 /// One uploaded object on its way to its outputs.
