@@ -53,6 +53,21 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "buckets, separated by commas, that requests may read from and write to",
     },
     Setting {
+        name: "UPLOAD_BUCKET",
+        default: "none",
+        meaning: "bucket that `POST /uploads` lets clients put photos into, for `/parse` to read",
+    },
+    Setting {
+        name: "UPLOAD_PREFIX",
+        default: "uploads/",
+        meaning: "what the keys of those photos start with; S3 events pass over them",
+    },
+    Setting {
+        name: "UPLOAD_EXPIRES_S",
+        default: "900",
+        meaning: "how long a signed upload may be begun, seconds; less where the function's credentials end sooner",
+    },
+    Setting {
         name: "BEARER_TOKEN",
         default: "none",
         meaning: "token that HTTP requests must send as `Authorization: Bearer …`",
@@ -83,6 +98,11 @@ pub struct Secret(String);
 
 impl Secret {
     #[must_use]
+    pub fn new(value: String) -> Self {
+        Self(value)
+    }
+
+    #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -111,6 +131,11 @@ pub struct Config {
     /// Always contains `Json`.
     pub outputs: Vec<OutputKind>,
     pub allowed_buckets: Vec<String>,
+    /// `None`: `POST /uploads` is not served.
+    pub upload_bucket: Option<String>,
+    /// Ends with `/`.
+    pub upload_prefix: String,
+    pub upload_expires: Duration,
     pub bearer_token: Option<Secret>,
     pub cors_origin: Option<String>,
     pub threads: usize,
@@ -157,6 +182,12 @@ impl Config {
             }
         }
         raw.check()
+    }
+
+    /// Whether an object is one that `POST /uploads` gave out a key for.
+    #[must_use]
+    pub fn is_upload(&self, bucket: &str, key: &str) -> bool {
+        self.upload_bucket.as_deref() == Some(bucket) && key.starts_with(&self.upload_prefix)
     }
 
     /// The memory limit in force, bytes.
@@ -229,10 +260,26 @@ impl Raw {
         kinds
     }
 
-    fn prefix(&mut self) -> String {
-        let prefix = self.text("OUTPUT_PREFIX").unwrap_or_else(|| "masks/".to_owned());
+    fn prefix(&mut self, name: &str, default: &str) -> String {
+        let prefix = self.text(name).unwrap_or_else(|| default.to_owned());
         if let Some(fault) = prefix_fault(&prefix) {
-            self.faults.push(format!("{PREFIX}OUTPUT_PREFIX {fault}"));
+            self.faults.push(format!("{PREFIX}{name} {fault}"));
+        }
+        prefix
+    }
+
+    /// A folder of its own: what lies in it is no photo for S3 events, and no output.
+    fn upload_prefix(&mut self, output_prefix: &str) -> String {
+        let prefix = self.prefix("UPLOAD_PREFIX", "uploads/");
+        if !prefix.ends_with('/') || prefix.split('/').any(|segment| matches!(segment, "." | "..")) {
+            self.faults.push(format!("{PREFIX}UPLOAD_PREFIX must end with `/` and have no segment `.` or `..`"));
+        }
+        let shares_bucket =
+            self.text("UPLOAD_BUCKET").is_some_and(|bucket| self.text("OUTPUT_BUCKET").is_none_or(|b| b == bucket));
+        if shares_bucket && (prefix.starts_with(output_prefix) || output_prefix.starts_with(&prefix)) {
+            self.faults.push(format!(
+                "{PREFIX}UPLOAD_PREFIX `{prefix}` and {PREFIX}OUTPUT_PREFIX `{output_prefix}` must not lie in each other"
+            ));
         }
         prefix
     }
@@ -255,6 +302,7 @@ impl Raw {
 
     fn check(mut self) -> Result<Config, ConfigError> {
         let lambda_memory_mb = self.lambda_memory.as_deref().and_then(|text| text.parse().ok());
+        let output_prefix = self.prefix("OUTPUT_PREFIX", "masks/");
         let config = Config {
             model_dir: self.text("MODEL_DIR").map_or_else(packaged_model, PathBuf::from),
             memory_mb: self.number("MEMORY_MB", 64, 1 << 20),
@@ -264,7 +312,10 @@ impl Raw {
             max_object_bytes: self.number("MAX_OBJECT_BYTES", 1, 1 << 40).unwrap_or(400_000_000),
             tile_above_px: self.pixels_or_off("TILE_ABOVE_PX"),
             output_bucket: self.text("OUTPUT_BUCKET"),
-            output_prefix: self.prefix(),
+            upload_bucket: self.text("UPLOAD_BUCKET"),
+            upload_prefix: self.upload_prefix(&output_prefix),
+            upload_expires: Duration::from_secs(self.number("UPLOAD_EXPIRES_S", 60, 86_400).unwrap_or(900)),
+            output_prefix,
             outputs: self.outputs(),
             allowed_buckets: self.list("ALLOWED_BUCKETS"),
             bearer_token: self.text("BEARER_TOKEN").map(Secret),
@@ -319,6 +370,8 @@ mod tests {
         assert_eq!(config.max_object_bytes.to_string(), documented("MAX_OBJECT_BYTES"));
         assert_eq!(config.max_wait.as_millis().to_string(), documented("MAX_WAIT_MS"));
         assert_eq!(config.output_prefix, documented("OUTPUT_PREFIX"));
+        assert_eq!(config.upload_prefix, documented("UPLOAD_PREFIX"));
+        assert_eq!(config.upload_expires.as_secs().to_string(), documented("UPLOAD_EXPIRES_S"));
         assert_eq!(config.log, None);
         let names: Vec<_> = config.outputs.iter().map(|k| k.name()).collect();
         assert_eq!(names.join(","), documented("OUTPUTS"));
@@ -345,6 +398,31 @@ mod tests {
         .unwrap_err()
         .faults;
         assert_eq!(faults.len(), 5, "{faults:?}");
+    }
+
+    #[test]
+    fn uploads_have_a_folder_of_their_own() {
+        for (prefix, output_bucket, output_prefix) in [
+            ("uploads", "out", "masks/"),
+            ("../uploads/", "out", "masks/"),
+            ("/", "out", "masks/"),
+            ("masks/", "up", "masks/"),
+            ("masks/new/", "up", "masks/"),
+            ("all/", "up", "all/masks/"),
+            ("masks/", "", "masks/"),
+        ] {
+            let vars = [
+                ("M2FP_UPLOAD_BUCKET", "up"),
+                ("M2FP_UPLOAD_PREFIX", prefix),
+                ("M2FP_OUTPUT_BUCKET", output_bucket),
+                ("M2FP_OUTPUT_PREFIX", output_prefix),
+            ];
+            assert!(read(&vars).is_err(), "{prefix} beside {output_bucket}/{output_prefix}");
+        }
+        let config = read(&[("M2FP_UPLOAD_BUCKET", "up"), ("M2FP_OUTPUT_BUCKET", "up")]).unwrap();
+        assert!(config.is_upload("up", "uploads/a"));
+        assert!(!config.is_upload("up", "masks/a") && !config.is_upload("out", "uploads/a"));
+        assert!(!read(&[]).unwrap().is_upload("up", "uploads/a"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::blob::Blob;
+use crate::config::Secret;
 use crate::error::Result;
 
 /// Where an object is. `version_id` and `etag` pin a read to one version.
@@ -55,6 +56,26 @@ pub struct NewObject {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// An object that somebody without credentials shall write, and nothing but this one.
+#[derive(Debug, Clone, Copy)]
+pub struct Upload<'a> {
+    pub bucket: &'a str,
+    pub key: &'a str,
+    pub content_type: &'a str,
+    /// Its exact length.
+    pub bytes: u64,
+}
+
+/// A request that whoever holds it may send, without credentials, until it expires.
+#[derive(Debug)]
+pub struct SignedRequest {
+    pub method: &'static str,
+    /// Carries the signature, so it is as good as a password.
+    pub url: Secret,
+    /// What must be sent with it, names in lower case; `host` is the URL's and not among them.
+    pub headers: BTreeMap<String, String>,
+}
+
 /// The object store.
 ///
 /// Errors of every method: `NoObject` (no such bucket, key or version), `Forbidden` (permission), `Overtaken` (the
@@ -76,4 +97,8 @@ pub trait ObjectStore: Send + Sync {
 
     /// A link that reads the object without credentials for `expires`.
     async fn presign_get(&self, bucket: &str, key: &str, expires: Duration) -> Result<String>;
+
+    /// A request that writes `upload` without credentials when it begins within `expires`; another type, length, key or
+    /// method is not what was signed. The store is not asked: whether the bucket exists shows when it is sent.
+    async fn presign_put(&self, upload: Upload<'_>, expires: Duration) -> Result<SignedRequest>;
 }

@@ -103,7 +103,8 @@ impl Form {
 /// Reads the JSON form of an HTTP request: `{"image": base64 or data URL}` or `{"s3": {bucket, key, version_id?}}`, with
 /// optional `"options"` and `"store"`.
 ///
-/// Only buckets of `M2FP_ALLOWED_BUCKETS` may be read; those and the output bucket may be written.
+/// Only buckets of `M2FP_ALLOWED_BUCKETS` and what `/uploads` gave out may be read; those buckets and the output bucket
+/// may be written.
 ///
 /// # Errors
 /// As [`parse`].
@@ -148,9 +149,9 @@ enum Sender {
 }
 
 impl Sender {
-    fn check_read(self, bucket: &str, config: &Config) -> Result<()> {
-        let allowed = &config.allowed_buckets;
-        if self.is_free(config) || allowed.iter().any(|b| b == bucket) {
+    fn check_read(self, object: &ObjectRef, config: &Config) -> Result<()> {
+        let (bucket, allowed) = (&object.bucket, &config.allowed_buckets);
+        if self.is_free(config) || config.is_upload(bucket, &object.key) || allowed.contains(bucket) {
             return Ok(());
         }
         Err(Error::Forbidden {
@@ -231,7 +232,7 @@ fn parse_json_from(sender: Sender, body: &[u8], config: &Config) -> Result<Asked
         (Some(Text(text)), None) => Source::Bytes(decode_image(&text, config)?),
         (None, Some(object)) => {
             check_source(&object)?;
-            sender.check_read(&object.bucket, config)?;
+            sender.check_read(&object, config)?;
             Source::Object(object)
         }
         _ => return Err(Error::bad_request("the JSON body needs one of `image` and `s3`")),
@@ -554,6 +555,20 @@ mod tests {
         let allowed = config(&[("M2FP_ALLOWED_BUCKETS", "photos,masks")]);
         assert!(parse_json(read.as_bytes(), &allowed).is_ok());
         assert!(parse_json(write.as_bytes(), &allowed).is_ok());
+    }
+
+    #[test]
+    fn of_the_upload_bucket_only_uploads_are_read() {
+        let config = config(&[("M2FP_UPLOAD_BUCKET", "photos"), ("M2FP_ALLOWED_BUCKETS", "others")]);
+        let read = |key: &str| format!(r#"{{"s3": {{"bucket": "photos", "key": "{key}"}}}}"#).into_bytes();
+        let write = br#"{"image": "AAAA", "store": {"bucket": "photos", "key_prefix": "uploads/a"}}"#;
+        assert!(parse_json(&read("uploads/a"), &config).is_ok());
+        assert!(parse_invocation(&read("uploads/a"), &config).is_ok());
+        for refused in
+            [parse_json(&read("a"), &config), parse_invocation(&read("a"), &config), parse_json(write, &config)]
+        {
+            assert!(matches!(refused, Err(Error::Forbidden { .. })));
+        }
     }
 
     #[test]

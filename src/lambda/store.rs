@@ -18,8 +18,9 @@ use aws_sdk_s3::types::ChecksumAlgorithm;
 use tokio::sync::OnceCell;
 
 use crate::blob::{Blob, Writer};
+use crate::config::Secret;
 use crate::error::{Error, Limit, Result};
-use crate::store::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore};
+use crate::store::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore, SignedRequest, Upload};
 
 /// To a connection. Default of the SDK: 3.1 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -135,6 +136,18 @@ impl ObjectStore for S3Store {
         let request = self.client().await.get_object().bucket(bucket).key(key);
         let link = request.presigned(config).await.map_err(|e| classify(e, "sign a link to", &at))?;
         Ok(link.uri().to_owned())
+    }
+
+    async fn presign_put(&self, upload: Upload<'_>, expires: Duration) -> Result<SignedRequest> {
+        let Upload { bucket, key, content_type, bytes } = upload;
+        let at = ObjectRef { bucket: bucket.to_owned(), key: key.to_owned(), version_id: None, etag: None };
+        let config = PresigningConfig::expires_in(expires).map_err(Error::internal)?;
+        let length = i64::try_from(bytes).map_err(Error::internal)?;
+        let request = self.client().await.put_object().bucket(bucket).key(key);
+        let request = request.content_type(content_type).content_length(length);
+        let signed = request.presigned(config).await.map_err(|e| classify(e, "sign an upload to", &at))?;
+        let headers = signed.headers().map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
+        Ok(SignedRequest { method: "PUT", url: Secret::new(signed.uri().to_owned()), headers })
     }
 }
 

@@ -5,7 +5,7 @@
 //! | the photo was parsed | outputs and, last, the report are stored ([`crate::record`]) |
 //! | the same work is stored already | nothing is done |
 //! | the photo was replaced or removed since | nothing is done: its own event follows, or came before |
-//! | it is one of our own outputs, or a folder's marker | nothing is done |
+//! | it is one of our own outputs, a folder's marker, or an upload for `/parse` | nothing is done |
 //! | the photo cannot be served (no image, too large, …) | `….error.json` says why |
 //! | storage, deadline, memory held by others, internal | an error: trying again may help |
 //! | permission is lacking, the bucket is not allowed, the key is no key | an error: trying again does not help, and the door sees to it that the event is not lost |
@@ -114,12 +114,13 @@ fn check_allowed(bucket: &str, config: &Config) -> Result<()> {
     Err(Error::Forbidden { detail: format!("M2FP_ALLOWED_BUCKETS does not name the bucket `{bucket}`") })
 }
 
-/// Whether a key says that it is not a photo for us: a folder's marker, one of our outputs by its name, or anything
-/// under the output prefix of a bucket that is written to. Without this an output would be taken for an upload, its
+/// Whether a key says that it is not a photo for us: a folder's marker, an upload that its owner sends to `/parse`, one of
+/// our outputs by its name, or anything under the output prefix of a bucket that is written to. Without this an output would be taken for an upload, its
 /// output again, and so on.
 fn is_passed(object: &ObjectRef, order: &Order, config: &Config) -> Result<bool> {
     let is_written_to = order.writes_to(object) || Order::configured(config)?.writes_to(object);
-    Ok(object.key.ends_with('/') || record::is_output_key(&object.key) || is_written_to)
+    let is_sent_to_parse = config.is_upload(&object.bucket, &object.key);
+    Ok(object.key.ends_with('/') || is_sent_to_parse || record::is_output_key(&object.key) || is_written_to)
 }
 
 /// One uploaded object on its way to its outputs.

@@ -70,13 +70,29 @@ def test_allows_nothing_on_everything() -> None:
             # A bucket is named before any star.
             text = str(resource)
             assert ":::*" not in text
-            assert "*" not in text or "${Bucket}/" in text, statement
+            assert "*" not in text or "${Bucket}/" in text or "${UploadBucket.Arn}/uploads/*" in text, statement
 
 
 def test_writes_only_under_the_prefix() -> None:
     for statement in statements("Allow"):
         if {"s3:PutObject", "s3:DeleteObject"} & set(as_list(statement["Action"])):
-            assert "${Bucket}/${OutputPrefix}*" in str(statement["Resource"])
+            where = str(statement["Resource"])
+            assert "${Bucket}/${OutputPrefix}*" in where or "${UploadBucket.Arn}/uploads/*" in where
+
+
+def test_uploads_are_signed_for_by_one_role_and_gone_after_a_day() -> None:
+    signing = RESOURCES["SignUploads"]["Properties"]
+    assert signing["Roles"] == [{"Ref": "HttpRole"}]
+    (statement,) = signing["PolicyDocument"]["Statement"]
+    assert set(statement["Action"]) == {"s3:PutObject", "s3:GetObject"}
+    assert environment("HttpFunction")["M2FP_UPLOAD_PREFIX"] == "uploads/"
+    assert "M2FP_UPLOAD_BUCKET" not in environment("S3Function")
+    bucket = RESOURCES["UploadBucket"]["Properties"]
+    assert {"Id": "expire", "Status": "Enabled", "ExpirationInDays": 1} in bucket["LifecycleConfiguration"]["Rules"]
+    # No event of its photos reaches a function: they are parsed when their owner asks.
+    assert "NotificationConfiguration" not in bucket
+    (rule,) = bucket["CorsConfiguration"]["CorsRules"]
+    assert (rule["AllowedMethods"], rule["AllowedHeaders"]) == (["PUT"], ["content-type"])
 
 
 def test_roles_are_the_functions_own() -> None:

@@ -10,13 +10,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
-use m2fp::config::Config;
+use m2fp::config::{Config, Secret};
 use m2fp::engine::fake::FakeEngine;
 use m2fp::error::{Error, Limit, Result};
 use m2fp::http::{App, handle};
 use m2fp::manifest::Manifest;
 use m2fp::pipeline::{Context, Pipeline};
-use m2fp::store::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore};
+use m2fp::store::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore, SignedRequest, Upload};
 use serde_json::{Value, json};
 
 pub fn manifest() -> Manifest {
@@ -186,5 +186,12 @@ impl ObjectStore for MemoryStore {
 
     async fn presign_get(&self, bucket: &str, key: &str, expires: Duration) -> Result<String> {
         Ok(format!("https://{bucket}.example/{key}?expires={}", expires.as_secs()))
+    }
+
+    async fn presign_put(&self, upload: Upload<'_>, expires: Duration) -> Result<SignedRequest> {
+        let headers = [("content-type", upload.content_type.to_owned()), ("content-length", upload.bytes.to_string())];
+        let url = format!("https://{}.example/{}?expires={}", upload.bucket, upload.key, expires.as_secs());
+        let headers = headers.map(|(name, value)| (name.to_owned(), value)).into();
+        Ok(SignedRequest { method: "PUT", url: Secret::new(url), headers })
     }
 }
