@@ -86,6 +86,11 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "URL of another S3-compatible server (path-style addressing)",
     },
     Setting {
+        name: "METRICS",
+        default: "on in Lambda, off elsewhere",
+        meaning: "on: print a line of CloudWatch's embedded metric format for each parse",
+    },
+    Setting {
         name: "LOG",
         default: "info; warn on the command line",
         meaning: "log level: error, warn, info, debug, trace, or tracing directives",
@@ -121,6 +126,8 @@ pub struct Config {
     pub memory_mb: Option<u64>,
     /// The function's memory size that Lambda names, MB; `None` outside Lambda.
     pub lambda_memory_mb: Option<u64>,
+    /// The function's name, as Lambda gives it.
+    pub function_name: Option<String>,
     pub max_source_pixels: u64,
     pub max_body_bytes: u64,
     pub max_object_bytes: u64,
@@ -145,6 +152,8 @@ pub struct Config {
     pub max_wait: Duration,
     pub s3_endpoint: Option<String>,
     /// `None`: the door's own default.
+    pub metrics: Option<bool>,
+    /// `None`: the door's own default.
     pub log: Option<String>,
 }
 
@@ -164,7 +173,7 @@ impl Config {
         Self::from_vars(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))))
     }
 
-    /// Reads `vars`; names without the prefix are ignored, but for the memory size that Lambda sets.
+    /// Reads `vars`; names without the prefix are ignored, but for the name and the memory size that Lambda sets.
     ///
     /// # Errors
     /// Every fault found, together; an unknown name with the prefix is a fault.
@@ -173,6 +182,8 @@ impl Config {
         for (name, value) in vars {
             if name == "AWS_LAMBDA_FUNCTION_MEMORY_SIZE" {
                 raw.lambda_memory = Some(value);
+            } else if name == "AWS_LAMBDA_FUNCTION_NAME" {
+                raw.function_name = Some(value);
             } else if let Some(short) = name.strip_prefix(PREFIX) {
                 if SETTINGS.iter().any(|s| s.name == short) {
                     raw.values.push((short.to_owned(), value));
@@ -203,6 +214,7 @@ impl Config {
 struct Raw {
     values: Vec<(String, String)>,
     lambda_memory: Option<String>,
+    function_name: Option<String>,
     faults: Vec<String>,
 }
 
@@ -307,6 +319,7 @@ impl Raw {
             model_dir: self.text("MODEL_DIR").map_or_else(packaged_model, PathBuf::from),
             memory_mb: self.number("MEMORY_MB", 64, 1 << 20),
             lambda_memory_mb,
+            function_name: self.function_name.clone(),
             max_source_pixels: self.number("MAX_SOURCE_PIXELS", 1, 1 << 40).unwrap_or(200_000_000),
             max_body_bytes: self.number("MAX_BODY_BYTES", 1, 1 << 40).unwrap_or(20_000_000),
             max_object_bytes: self.number("MAX_OBJECT_BYTES", 1, 1 << 40).unwrap_or(400_000_000),
@@ -327,6 +340,7 @@ impl Raw {
             preload: self.switch("PRELOAD"),
             max_wait: Duration::from_millis(self.number("MAX_WAIT_MS", 0, 900_000).unwrap_or(5000)),
             s3_endpoint: self.endpoint(),
+            metrics: self.text("METRICS").map(|_| self.switch("METRICS")),
             log: self.text("LOG"),
         };
         if self.faults.is_empty() { Ok(config) } else { Err(ConfigError { faults: self.faults }) }

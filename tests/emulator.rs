@@ -369,6 +369,36 @@ fn a_wrong_event_is_an_error_and_the_function_lives_on() {
     check(Expected::Report, &emulator.invoke(&json!({ "image": image })), &s3, &[]);
 }
 
+/// What CloudWatch would make metrics of.
+fn metrics(emulator: &Emulator) -> Vec<Value> {
+    let log = std::fs::read_to_string(&emulator.log).unwrap();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line.get("_aws").is_some()).collect()
+}
+
+#[test]
+fn each_parse_is_a_line_of_metrics() {
+    let s3 = S3::start();
+    let emulator = Emulator::start(&s3, &[]);
+    let photo = json!({ "image": BASE64.encode(photo()) });
+    emulator.invoke(&photo);
+    emulator.invoke(&photo);
+    emulator.invoke(&json!({"image": BASE64.encode("no photo")}));
+    let lines = metrics(&emulator);
+    let values = |name: &str| lines.iter().map(|line| line[name].as_f64()).collect::<Vec<_>>();
+    assert_eq!(values("Parsed"), [Some(1.0), Some(1.0), None]);
+    assert_eq!(values("ClientFaults"), [None, None, Some(1.0)]);
+    assert_eq!(values("ColdStart"), [Some(1.0), Some(0.0), Some(0.0)]);
+    assert!(values("ModelLoadTime")[0].is_some() && values("ModelLoadTime")[1].is_none());
+    assert!(values("MemoryUsed")[..2].iter().flatten().all(|percent| (0.1..100.0).contains(percent)), "{lines:?}");
+    // The name that the emulator gives a function.
+    assert!(lines.iter().all(|line| line["FunctionName"] == "test_function" && line["request_id"].is_string()));
+
+    let silent = Emulator::start(&s3, &[("M2FP_METRICS", "off")]);
+    check(Expected::Report, &silent.invoke(&photo), &s3, &[]);
+    assert!(metrics(&silent).is_empty());
+}
+
 #[test]
 fn requests_without_the_token_are_refused() {
     let s3 = S3::start();

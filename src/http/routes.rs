@@ -190,7 +190,7 @@ async fn parse_and_store(app: &App, at: &Destination, job: Job, context: &Contex
 /// Plans alone: a photo that would be refused is a finding here, not a failure.
 async fn plan(app: &App, parts: &Parts, body: Blob, context: &Context) -> Result<Response<Bytes>> {
     let job = job(app, parts, body).await?;
-    match app.pipeline.prepare(job.source, job.options, context).await {
+    match app.pipeline.plan(job.source, job.options, context).await {
         Ok(prepared) => describe::plan(&prepared),
         Err(error @ (Error::TooLarge { .. } | Error::Unsupported { .. } | Error::Undecodable { .. })) => {
             describe::refused(&error)
