@@ -89,6 +89,14 @@ def test_the_map_sends_what_the_function_takes() -> None:
     assert event["detail"]["object"] == {"key.$": "$$.Map.Item.Value.Key"}
 
 
+def test_no_parameter_stands_where_the_map_wants_a_number() -> None:
+    """CloudFormation would put text there."""
+    template = TEMPLATES["backfill.yaml"]
+    definition = str(template["Resources"]["Map"]["Properties"]["Definition"])
+    for name, parameter in template["Parameters"].items():
+        assert parameter["Type"] != "Number" or name not in definition.replace(f"{name}Path", ""), name
+
+
 def test_the_map_retries_the_errors_that_may_pass() -> None:
     states = TEMPLATES["backfill.yaml"]["Resources"]["Map"]["Properties"]["Definition"]["States"]
     retries = states["EachPhoto"]["ItemProcessor"]["States"]["Parse"]["Retry"]
