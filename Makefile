@@ -218,10 +218,11 @@ lint-python: tools
 	$(say) "checking the Python code and spelling"
 	@$(VENV)/bin/ruff check --quiet && $(VENV)/bin/ruff format --quiet --check
 	@$(VENV)/bin/typos
+	@$(PYTHON) scripts/scale.py --check
 
 lint-template: tools
-	$(say) "checking template.yaml"
-	@$(VENV)/bin/cfn-lint template.yaml
+	$(say) "checking the templates"
+	@$(VENV)/bin/cfn-lint template.yaml deploy/*.yaml
 	@SAM_CLI_TELEMETRY=0 $(VENV)/bin/sam validate --lint --region us-east-1
 
 $(VENV)/audit: tools/requirements-audit.txt

@@ -28,6 +28,12 @@ def replace_block(page: Path, made_by: str, text: str) -> None:
     page.write_text(f"{before}{begin}\n{text}\n{END}{after}")
 
 
+def block(page: Path, made_by: str) -> str:
+    """What stands in the page's block."""
+    before, begin, after = _split(page, made_by)
+    return page.read_text()[len(before) + len(begin) + 1 : -len(after) - len(END) - 1]
+
+
 def _split(page: Path, made_by: str) -> tuple[str, str, str]:
     begin = f"<!-- made by `{made_by}` -->"
     before, found, rest = page.read_text().partition(begin)

@@ -1,8 +1,7 @@
 //! Objects behind a port: what this crate needs of S3, and no more.
-//! The adapter that speaks to S3 is `lambda/store.rs`; tests bring their own.
+//! The adapter that speaks to S3 is `lambda/store.rs`; `memory` is a bucket for tests.
 
-#[cfg(test)]
-pub(crate) mod memory;
+pub mod memory;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -76,6 +75,16 @@ pub struct SignedRequest {
     pub headers: BTreeMap<String, String>,
 }
 
+/// What must stand at a key for a write to take place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Anything, or nothing.
+    Whatever,
+    Nothing,
+    /// An object with this ETag, with quotes.
+    ETag(String),
+}
+
 /// The object store.
 ///
 /// Errors of every method: `NoObject` (no such bucket, key or version), `Forbidden` (permission), `Overtaken` (the
@@ -89,11 +98,12 @@ pub trait ObjectStore: Send + Sync {
     /// read never keeps more. Larger is `TooLarge` with `Limit::Body`.
     async fn get(&self, at: &ObjectRef, max_bytes: u64) -> Result<Object>;
 
-    /// Writes an object whole, with an integrity checksum.
-    async fn put(&self, object: NewObject) -> Result<()>;
+    /// Writes an object whole, with an integrity checksum, if what stands is `over`. False: something else stands, and
+    /// nothing was written; or it was written, and the store's answer to the first of several tries was lost.
+    async fn put(&self, object: NewObject, over: &Standing) -> Result<bool>;
 
-    /// Removes an object; removing what is not there succeeds.
-    async fn delete(&self, bucket: &str, key: &str) -> Result<()>;
+    /// Removes an object if it is `standing`; removing what is not there succeeds. False: something else stands.
+    async fn delete(&self, bucket: &str, key: &str, standing: &Standing) -> Result<bool>;
 
     /// A link that reads the object without credentials for `expires`.
     async fn presign_get(&self, bucket: &str, key: &str, expires: Duration) -> Result<String>;

@@ -95,9 +95,9 @@ async fn every_source_of_the_folder_leaves_masks_and_a_report() {
         assert_eq!(stored(&store, &format!("{stem}/{KEY}")), PARSED, "{name}: {answer}");
         assert!(store.body(OUTPUT_BUCKET, &format!("{stem}/{KEY}.overlay.jpg")).is_some() == (name == "s3-batch-2.0"));
         // Delivered again, it is nothing to do.
-        let written = store.written.lock().unwrap().len();
+        let written = store.written().len();
         invoke(&pipeline, &event(name)).await.unwrap();
-        assert_eq!(store.written.lock().unwrap().len(), written, "{name}");
+        assert_eq!(store.written().len(), written, "{name}");
     }
 }
 
@@ -184,7 +184,7 @@ async fn what_the_time_does_not_do_for_comes_again() {
     let batch = messages(&[("a", notification(&["b.jpg"]).to_string()), ("b", event_bridge(KEY).to_string())]);
     let over = Instant::now();
     assert_eq!(failed(&invoke_until(&pipeline, &batch, over).await.unwrap()), ["a", "b"]);
-    assert!(store.written.lock().unwrap().is_empty(), "nothing was begun");
+    assert!(store.written().is_empty(), "nothing was begun");
     let failure = invoke_until(&pipeline, &event("s3-put"), over).await.unwrap_err();
     assert_eq!(failure.name, "deadline");
     let answer = invoke_until(&pipeline, &event("s3-batch-1.0"), over).await.unwrap();
@@ -256,7 +256,7 @@ async fn bad_arguments_fail_every_task_before_it_begins() {
             assert!(sentence.starts_with("bad_request: user arguments: ") && !sentence.contains('\n'), "{sentence}");
         }
     }
-    assert!(store.written.lock().unwrap().is_empty());
+    assert!(store.written().is_empty());
 }
 
 #[tokio::test]
@@ -305,7 +305,7 @@ async fn strange_keys_are_served_or_refused() {
         let answer = invoke(&pipeline, &tasks(&[&encoded], &json!(null))).await.unwrap();
         assert_eq!(results(&answer), [("Succeeded", "stored-before")], "{key}");
     }
-    let written = store.written.lock().unwrap().len();
+    let written = store.written().len();
     for key in refused {
         assert_eq!(invoke(&pipeline, &event_bridge(key)).await.unwrap_err().name, "bad_request", "{key:?}");
         let encoded: String = form_urlencoded::byte_serialize(key.as_bytes()).collect();
@@ -314,7 +314,7 @@ async fn strange_keys_are_served_or_refused() {
         let answer = invoke(&pipeline, &messages(&[("m", event_bridge(key).to_string())])).await.unwrap();
         assert_eq!(failed(&answer), ["m"], "{key:?}");
     }
-    assert_eq!(store.written.lock().unwrap().len(), written);
+    assert_eq!(store.written().len(), written);
 }
 
 #[tokio::test]

@@ -190,7 +190,7 @@ async fn stored_outputs_are_written_before_the_report() {
     });
     let response = send(&app, "POST /parse", &[JSON], body.to_string()).await;
     assert_eq!(response.status(), StatusCode::OK, "{:?}", response.body());
-    let written = store.written.lock().unwrap().clone();
+    let written = store.written();
     assert_eq!(written, ["x/y.png.instances.png", "x/y.png.mask.png", "x/y.png.json"]);
     let report = json_of(&response);
     assert_eq!(report["outputs"][1]["s3"], json!({"bucket": "masks", "key": "x/y.png.mask.png"}));

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_support::{MemoryStore, app, context, header, json_of, pipeline, request, send};
 use m2fp::http::{App, handle};
-use m2fp::lambda::s3::{self, Done};
+use m2fp::lambda::upload::{self, Done, Order};
 use m2fp::options::OutputKind;
-use m2fp::store::{NewObject, ObjectRef, ObjectStore};
+use m2fp::store::{NewObject, ObjectRef, ObjectStore, Standing};
 use proptest::prelude::*;
 use s3_servers::Moto;
 use serde_json::{Value, json};
@@ -113,6 +113,7 @@ async fn strange_keys_stay_what_they_are() {
         assert_eq!(tokio::task::spawn_blocking(put).await.unwrap(), 200);
     }
     let pipeline = pipeline(&[("OUTPUT_BUCKET", "m2fp-masks")], Some(Arc::clone(&store) as Arc<dyn ObjectStore>));
+    let order = Order::configured(&pipeline.config).unwrap();
     for key in [
         "a b+c&d=e.jpg",
         "quote'\"<>\\|.jpg",
@@ -129,14 +130,14 @@ async fn strange_keys_stay_what_they_are() {
             content_type: "image/jpeg",
             metadata: std::collections::BTreeMap::new(),
         };
-        store.put(photo).await.unwrap();
+        store.put(photo, &Standing::Whatever).await.unwrap();
         let at = |bucket: &str, key: &str| ObjectRef {
             bucket: bucket.to_owned(),
             key: key.to_owned(),
             version_id: None,
             etag: None,
         };
-        let done = s3::process(&pipeline, &at("m2fp-photos", key), &context()).await.unwrap();
+        let done = upload::process(&pipeline, &at("m2fp-photos", key), &order, &context()).await.unwrap();
         assert_eq!(done, Done::Stored, "{key:?}");
         let report = store.get(&at("m2fp-masks", &format!("masks/{key}.json")), 1 << 20).await.unwrap();
         let report: Value = serde_json::from_slice(&report.body).unwrap();

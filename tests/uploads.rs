@@ -15,7 +15,7 @@ use m2fp::http::App;
 use m2fp::lambda::store::S3Store;
 use m2fp::lambda::upload::{self, Done, Order};
 use m2fp::pipeline::Pipeline;
-use m2fp::store::{NewObject, ObjectRef, ObjectStore};
+use m2fp::store::{NewObject, ObjectRef, ObjectStore, Standing};
 use s3_servers::{FileServer, Moto};
 use serde_json::{Value, json};
 
@@ -154,7 +154,7 @@ async fn s3_events_pass_over_uploads() {
             content_type: "image/png",
             metadata: std::collections::BTreeMap::new(),
         };
-        store.put(object).await.unwrap();
+        store.put(object, &Standing::Whatever).await.unwrap();
         let at = ObjectRef { bucket: BUCKET.to_owned(), key: key.to_owned(), version_id: None, etag: None };
         let order = Order::configured(&pipeline.config).unwrap();
         assert_eq!(upload::process(&pipeline, &at, &order, &context()).await.unwrap(), expected, "{key}");

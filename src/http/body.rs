@@ -130,12 +130,16 @@ pub fn check_output_bucket(field: &str, bucket: &str, config: &Config) -> Result
     Sender::Invoker.check_write(bucket, config)
 }
 
-/// Checks the bucket and key that an event names.
+/// Checks the bucket and key that an event names. The bucket may be of those from before today's rules, with capitals,
+/// underscores and up to 255 characters.
 ///
 /// # Errors
 /// `BadRequest`.
 pub fn check_object(bucket: &str, key: &str) -> Result<()> {
-    check_bucket("bucket", bucket)?;
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    if !(3..=255).contains(&bucket.len()) || !bucket.bytes().all(is_part) {
+        return Err(Error::bad_request("the event names no bucket"));
+    }
     check_key("key", key)
 }
 
@@ -426,6 +430,16 @@ mod tests {
         match asked.unwrap().0 {
             Source::Bytes(bytes) => bytes.to_vec(),
             Source::Object(object) => panic!("an object: {object:?}"),
+        }
+    }
+
+    #[test]
+    fn events_may_name_buckets_of_old_rules() {
+        for bucket in ["photos", "My_Photos.2009", &"b".repeat(255)] {
+            assert!(check_object(bucket, "a.jpg").is_ok(), "{bucket}");
+        }
+        for bucket in ["", "ab", "a/b", "arn:aws:s3:::b", "bü", "a b", &"b".repeat(256)] {
+            assert!(check_object(bucket, "a.jpg").is_err(), "{bucket}");
         }
     }
 

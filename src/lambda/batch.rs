@@ -35,8 +35,10 @@ const SCHEMAS: [&str; 2] = ["1.0", "2.0"];
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Invocation {
-    invocation_schema_version: String,
-    invocation_id: String,
+    #[serde(rename = "invocationSchemaVersion")]
+    schema: String,
+    #[serde(rename = "invocationId")]
+    id: String,
     #[serde(default)]
     job: Job,
     tasks: Vec<Task>,
@@ -53,7 +55,8 @@ struct Job {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Task {
-    task_id: String,
+    #[serde(rename = "taskId")]
+    id: String,
     /// Form-encoded, as in manifests.
     #[serde(default)]
     s3_key: String,
@@ -100,7 +103,7 @@ enum Code {
 pub async fn handle(pipeline: &Arc<Pipeline>, event: &str, context: &Context) -> Result<Answer> {
     let invocation: Invocation = serde_json::from_str(event)
         .map_err(|e| Error::bad_request(format!("not a well-formed invocation of S3 Batch Operations: {e}")))?;
-    if !SCHEMAS.contains(&invocation.invocation_schema_version.as_str()) {
+    if !SCHEMAS.contains(&invocation.schema.as_str()) {
         return Err(Error::bad_request(format!(
             "this invocation schema of S3 Batch Operations is not served; {} are",
             SCHEMAS.join(" and ")
@@ -115,12 +118,12 @@ pub async fn handle(pipeline: &Arc<Pipeline>, event: &str, context: &Context) ->
             (Err(error), _) => Err(Error::bad_request(error.to_string())),
             (_, Err(error)) => Err(error),
         };
-        results.push(result(task.task_id, done, &context.request_id));
+        results.push(result(task.id, done, &context.request_id));
     }
     Ok(Answer {
-        invocation_schema_version: invocation.invocation_schema_version,
+        invocation_schema_version: invocation.schema,
         treat_missing_keys_as: Code::PermanentFailure,
-        invocation_id: invocation.invocation_id,
+        invocation_id: invocation.id,
         results,
     })
 }

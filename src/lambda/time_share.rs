@@ -58,7 +58,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_begun_that_the_time_would_not_do() {
-        let context = context(Some(Duration::from_secs(60)));
+        let context = context(Some(Duration::from_mins(1)));
         let mut share = TimeShare::of(&context);
         assert_eq!(share.run(async { Ok(1) }).await.unwrap(), 1);
         share.longest = Duration::from_secs(61);
