@@ -195,7 +195,7 @@ checkpoint-named:
 
 # --- check ------------------------------------------------------------------------------------------------------
 
-.PHONY: test test-rust test-python test-model test-memory lint lint-rust lint-python lint-template bench bench-m2fp bench-memory fuzz
+.PHONY: test test-rust test-python test-model test-memory lint lint-rust lint-python lint-template audit bench bench-cold bench-m2fp bench-memory fuzz
 test: test-rust test-python ## all tests, end-to-end ones included
 
 test-rust: runtime tools ## tests of the crate, those under the Lambda emulator included
@@ -237,15 +237,35 @@ lint-python: tools
 	$(say) "checking the Python code and spelling"
 	@$(VENV)/bin/ruff check --quiet && $(VENV)/bin/ruff format --quiet --check
 	@$(VENV)/bin/typos
+	@$(PYTHON) scripts/scale.py --check
 
 lint-template: tools
-	$(say) "checking template.yaml"
-	@$(VENV)/bin/cfn-lint template.yaml
+	$(say) "checking the templates"
+	@$(VENV)/bin/cfn-lint template.yaml deploy/*.yaml
 	@SAM_CLI_TELEMETRY=0 $(VENV)/bin/sam validate --lint --region us-east-1
+
+$(VENV)/audit: tools/requirements-audit.txt
+	$(say) "installing pip-audit beside the tools"
+	@$(PYTHON) -m venv $(VENV)/audit-env
+	@$(VENV)/audit-env/bin/python -m pip --disable-pip-version-check --quiet install --requirement $<
+	@touch $@
+
+# A package that cannot be looked up fails it (--strict): silence is no answer.
+audit: $(VENV)/audit ## known vulnerabilities of crates and Python tools (asks GitHub and PyPI)
+	$(say) "asking for known vulnerabilities"
+	@$(CARGO) deny --locked check advisories
+	@$(VENV)/audit-env/bin/pip-audit --strict --no-deps --disable-pip $(foreach file,$(wildcard tools/requirements*.txt),--requirement $(file))
 
 bench: runtime ## benchmarks: decode, post-processing, end to end
 	$(say) "running the benchmarks"
 	@$(CARGO) bench --locked
+
+# MODELS: folders; M2FP in 8 bits is measured where `make export` has left it.
+COLD_MODELS = $(or $(MODELS),model/nano $(wildcard model/m2fp-r101-int8))
+bench-cold: build tools ## from the process's start to its first answer under the Lambda emulator (ARGS='--write docs/benchmarks.md')
+	$(say) "measuring cold starts (a minute; let nothing else run)"
+	@$(PYTHON) scripts/bench_cold.py $(COLD_MODELS) --bootstrap $(abspath $(TARGET_DIR))/release/bootstrap \
+		--emulator $(firstword $(wildcard $(abspath $(VENV))/lib/*/site-packages/samcli/local/rapid/aws-lambda-rie-$(HOST_ARCH))) $(ARGS)
 
 BENCH_VENV := .venv-bench
 

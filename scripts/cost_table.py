@@ -20,6 +20,9 @@ MOST_VCPUS = 6
 # API Gateway ends a request then.
 GATEWAY_SECONDS = 29
 
+# Decoding, post-processing and encoding of a 1920×1080 photo on one core, milliseconds, rounded up.
+SERIAL_MS = 150
+
 SIZES_MB = [512, 1024, 1769, 3008, 3538, 5307, 10240]
 
 
@@ -51,6 +54,11 @@ def seconds(work: Work, vcpus: float) -> float:
     return work.inference_core_seconds / min(vcpus, MOST_VCPUS) + work.serial_seconds / min(vcpus, 1)
 
 
+def photo_usd(time_seconds: float, memory_mb: int, arch: str) -> float:
+    """What Lambda asks for one invocation; billed to the millisecond."""
+    return max(round(time_seconds, 3), 0.001) * memory_mb / 1024 * GB_SECOND[arch] + REQUEST
+
+
 def rows(work: Work, arch: str, least_mb: int) -> list[str]:
     """The table's lines."""
     lines = [
@@ -63,8 +71,7 @@ def rows(work: Work, arch: str, least_mb: int) -> list[str]:
             lines.append(f"| {memory_mb} MB | {vcpus:.2f} | – | – | no: the model needs {least_mb} MB |")
             continue
         time = seconds(work, vcpus)
-        # Billed to the millisecond.
-        cost = 1000 * (max(round(time, 3), 0.001) * memory_mb / 1024 * GB_SECOND[arch] + REQUEST)
+        cost = 1000 * photo_usd(time, memory_mb, arch)
         fits = "yes" if time <= GATEWAY_SECONDS else "no"
         lines.append(f"| {memory_mb:,} MB | {vcpus:.2f} | {time:.2f} | {cost:.4f} | {fits} |")
     return lines
@@ -77,7 +84,7 @@ def main() -> None:
     parser.add_argument(
         "--serial-ms",
         type=float,
-        default=150,
+        default=SERIAL_MS,
         help="decoding, post-processing and encoding on one core, default %(default)s",
     )
     parser.add_argument("--least-mb", type=int, default=256, help="memory that one photo needs, default %(default)s")

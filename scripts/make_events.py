@@ -156,6 +156,10 @@ def alb(photo: bytes) -> dict:
     }
 
 
+def etag(photo: bytes) -> str:
+    return hashlib.md5(photo, usedforsecurity=False).hexdigest()
+
+
 def s3_put(photo: bytes) -> dict:
     """S3 event notification, event message version 2.1."""
     return {
@@ -180,7 +184,7 @@ def s3_put(photo: bytes) -> dict:
                     "object": {
                         "key": quote_plus(KEY, safe="/"),
                         "size": len(photo),
-                        "eTag": hashlib.md5(photo, usedforsecurity=False).hexdigest(),
+                        "eTag": etag(photo),
                         "sequencer": "0067F6A1B2C3D4E5F6",
                     },
                 },
@@ -201,6 +205,74 @@ def s3_test() -> dict:
     }
 
 
+def eventbridge(photo: bytes) -> dict:
+    """S3's "Object Created" by EventBridge. Its key is not encoded."""
+    return {
+        "version": "0",
+        "id": "17793124-05d4-b198-2fde-7ededc63b103",
+        "detail-type": "Object Created",
+        "source": "aws.s3",
+        "account": "123456789012",
+        "time": "2025-04-09T12:34:56Z",
+        "region": "us-east-1",
+        "resources": [f"arn:aws:s3:::{BUCKET}"],
+        "detail": {
+            "version": "0",
+            "bucket": {"name": BUCKET},
+            "object": {"key": KEY, "size": len(photo), "etag": etag(photo), "sequencer": "0067F6A1B2C3D4E5F6"},
+            "request-id": "EXAMPLE123456789",
+            "requester": "123456789012",
+            "source-ip-address": "203.0.113.7",
+            "reason": "PutObject",
+        },
+    }
+
+
+def sqs(*bodies: dict) -> dict:
+    """Messages of a standard queue."""
+    return {
+        "Records": [
+            {
+                "messageId": f"059f36b4-87a3-44ab-83d2-66197{number:07}",
+                "receiptHandle": "AQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0a",
+                "body": json.dumps(body, ensure_ascii=False),
+                "attributes": {
+                    "ApproximateReceiveCount": "1",
+                    "SentTimestamp": "1744202096789",
+                    "SenderId": "AIDAEXAMPLE",
+                    "ApproximateFirstReceiveTimestamp": "1744202096795",
+                },
+                "messageAttributes": {},
+                "md5OfBody": hashlib.md5(json.dumps(body, ensure_ascii=False).encode()).hexdigest(),
+                "eventSource": "aws:sqs",
+                "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:m2fp-photos",
+                "awsRegion": "us-east-1",
+            }
+            for number, body in enumerate(bodies)
+        ]
+    }
+
+
+def s3_batch(schema: str, bucket: dict[str, str], arguments: dict[str, str] | None) -> dict:
+    """An invocation by S3 Batch Operations."""
+    return {
+        "invocationSchemaVersion": schema,
+        "invocationId": "YXNkbGZqYWRmaiBhc2RmdW9hZHNmZGpmaGFzbGtkaGZza2RmaAo",
+        "job": {
+            "id": "f3cc4f60-61f6-4a2b-8a21-d07600c373ce",
+            **({"userArguments": arguments} if arguments else {}),
+        },
+        "tasks": [
+            {
+                "taskId": "dGFza2lkZ29lc2hlcmUK",
+                "s3Key": quote_plus(KEY, safe="/"),
+                "s3VersionId": None,
+                **bucket,
+            }
+        ],
+    }
+
+
 def events(photo: bytes) -> dict[str, dict]:
     form = f"multipart/form-data; boundary={BOUNDARY}"
     api = "execute-api.us-east-1.amazonaws.com"
@@ -213,6 +285,13 @@ def events(photo: bytes) -> dict[str, dict]:
         "alb": alb(photo),
         "s3-put": s3_put(photo),
         "s3-test-event": s3_test(),
+        "eventbridge": eventbridge(photo),
+        "sqs-s3": sqs(s3_put(photo), s3_test()),
+        "sqs-eventbridge": sqs(eventbridge(photo)),
+        "s3-batch-1.0": s3_batch("1.0", {"s3BucketArn": f"arn:aws:s3:::{BUCKET}"}, None),
+        "s3-batch-2.0": s3_batch(
+            "2.0", {"s3Bucket": BUCKET}, {"output": "mask,overlay,json", "score": "0.3", "output_prefix": "jobs/7/"}
+        ),
         "direct-invoke": {"image": text(photo), "options": {"output": "json"}},
         "direct-invoke-s3": {
             "s3": {"bucket": BUCKET, "key": KEY},

@@ -1,10 +1,14 @@
-"""What the published tables share: where they go in a page, the machine they are of, what is timed."""
+"""What the published tables share: where they go in a page, the machine they are of, what is timed, package sizes."""
 
 import datetime
 import os
 import platform
 import re
+import zipfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from cgroup import MB
 
 END = "<!-- end -->"
 
@@ -24,6 +28,12 @@ def replace_block(page: Path, made_by: str, text: str) -> None:
     page.write_text(f"{before}{begin}\n{text}\n{END}{after}")
 
 
+def block(page: Path, made_by: str) -> str:
+    """What stands in the page's block."""
+    before, begin, after = _split(page, made_by)
+    return page.read_text()[len(before) + len(begin) + 1 : -len(after) - len(END) - 1]
+
+
 def _split(page: Path, made_by: str) -> tuple[str, str, str]:
     begin = f"<!-- made by `{made_by}` -->"
     before, found, rest = page.read_text().partition(begin)
@@ -36,6 +46,17 @@ def _split(page: Path, made_by: str) -> tuple[str, str, str]:
 def work_seconds(report: dict) -> float:
     """From decoding to encoding, the model loaded."""
     return sum(report["timings_ms"][stage] for stage in STAGES) / 1e3
+
+
+def package_mb(binary: Path, model: Path) -> tuple[float, float]:
+    """Of the binary, ONNX Runtime and the model: zipped, and unzipped."""
+    files = [binary, Path(__file__).parents[1] / ".runtime/libonnxruntime.so", *model.iterdir()]
+    with TemporaryDirectory() as folder:
+        archive = Path(folder) / "package.zip"
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as package:
+            for file in files:
+                package.write(file, file.name)
+        return archive.stat().st_size / MB, sum(file.stat().st_size for file in files) / MB
 
 
 def machine() -> str:

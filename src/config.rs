@@ -53,6 +53,21 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "buckets, separated by commas, that requests may read from and write to",
     },
     Setting {
+        name: "UPLOAD_BUCKET",
+        default: "none",
+        meaning: "bucket that `POST /uploads` lets clients put photos into, for `/parse` to read",
+    },
+    Setting {
+        name: "UPLOAD_PREFIX",
+        default: "uploads/",
+        meaning: "what the keys of those photos start with; S3 events pass over them",
+    },
+    Setting {
+        name: "UPLOAD_EXPIRES_S",
+        default: "900",
+        meaning: "how long a signed upload may be begun, seconds; less where the function's credentials end sooner",
+    },
+    Setting {
         name: "BEARER_TOKEN",
         default: "none",
         meaning: "token that HTTP requests must send as `Authorization: Bearer …`",
@@ -71,6 +86,11 @@ pub const SETTINGS: &[Setting] = &[
         meaning: "URL of another S3-compatible server (path-style addressing)",
     },
     Setting {
+        name: "METRICS",
+        default: "on in Lambda, off elsewhere",
+        meaning: "on: print a line of CloudWatch's embedded metric format for each parse",
+    },
+    Setting {
         name: "LOG",
         default: "info; warn on the command line",
         meaning: "log level: error, warn, info, debug, trace, or tracing directives",
@@ -82,6 +102,11 @@ pub const SETTINGS: &[Setting] = &[
 pub struct Secret(String);
 
 impl Secret {
+    #[must_use]
+    pub fn new(value: String) -> Self {
+        Self(value)
+    }
+
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -101,6 +126,8 @@ pub struct Config {
     pub memory_mb: Option<u64>,
     /// The function's memory size that Lambda names, MB; `None` outside Lambda.
     pub lambda_memory_mb: Option<u64>,
+    /// The function's name, as Lambda gives it.
+    pub function_name: Option<String>,
     pub max_source_pixels: u64,
     pub max_body_bytes: u64,
     pub max_object_bytes: u64,
@@ -111,6 +138,11 @@ pub struct Config {
     /// Always contains `Json`.
     pub outputs: Vec<OutputKind>,
     pub allowed_buckets: Vec<String>,
+    /// `None`: `POST /uploads` is not served.
+    pub upload_bucket: Option<String>,
+    /// Ends with `/`.
+    pub upload_prefix: String,
+    pub upload_expires: Duration,
     pub bearer_token: Option<Secret>,
     pub cors_origin: Option<String>,
     pub threads: usize,
@@ -119,6 +151,8 @@ pub struct Config {
     pub preload: bool,
     pub max_wait: Duration,
     pub s3_endpoint: Option<String>,
+    /// `None`: the door's own default.
+    pub metrics: Option<bool>,
     /// `None`: the door's own default.
     pub log: Option<String>,
 }
@@ -139,7 +173,7 @@ impl Config {
         Self::from_vars(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))))
     }
 
-    /// Reads `vars`; names without the prefix are ignored, but for the memory size that Lambda sets.
+    /// Reads `vars`; names without the prefix are ignored, but for the name and the memory size that Lambda sets.
     ///
     /// # Errors
     /// Every fault found, together; an unknown name with the prefix is a fault.
@@ -148,6 +182,8 @@ impl Config {
         for (name, value) in vars {
             if name == "AWS_LAMBDA_FUNCTION_MEMORY_SIZE" {
                 raw.lambda_memory = Some(value);
+            } else if name == "AWS_LAMBDA_FUNCTION_NAME" {
+                raw.function_name = Some(value);
             } else if let Some(short) = name.strip_prefix(PREFIX) {
                 if SETTINGS.iter().any(|s| s.name == short) {
                     raw.values.push((short.to_owned(), value));
@@ -157,6 +193,12 @@ impl Config {
             }
         }
         raw.check()
+    }
+
+    /// Whether an object is one that `POST /uploads` gave out a key for.
+    #[must_use]
+    pub fn is_upload(&self, bucket: &str, key: &str) -> bool {
+        self.upload_bucket.as_deref() == Some(bucket) && key.starts_with(&self.upload_prefix)
     }
 
     /// The memory limit in force, bytes.
@@ -172,6 +214,7 @@ impl Config {
 struct Raw {
     values: Vec<(String, String)>,
     lambda_memory: Option<String>,
+    function_name: Option<String>,
     faults: Vec<String>,
 }
 
@@ -229,11 +272,25 @@ impl Raw {
         kinds
     }
 
-    fn prefix(&mut self) -> String {
-        let prefix = self.text("OUTPUT_PREFIX").unwrap_or_else(|| "masks/".to_owned());
-        if prefix.starts_with('/') || prefix.len() > 512 || prefix.chars().any(char::is_control) {
+    fn prefix(&mut self, name: &str, default: &str) -> String {
+        let prefix = self.text(name).unwrap_or_else(|| default.to_owned());
+        if let Some(fault) = prefix_fault(&prefix) {
+            self.faults.push(format!("{PREFIX}{name} {fault}"));
+        }
+        prefix
+    }
+
+    /// A folder of its own: what lies in it is no photo for S3 events, and no output.
+    fn upload_prefix(&mut self, output_prefix: &str) -> String {
+        let prefix = self.prefix("UPLOAD_PREFIX", "uploads/");
+        if !prefix.ends_with('/') || prefix.split('/').any(|segment| matches!(segment, "." | "..")) {
+            self.faults.push(format!("{PREFIX}UPLOAD_PREFIX must end with `/` and have no segment `.` or `..`"));
+        }
+        let shares_bucket =
+            self.text("UPLOAD_BUCKET").is_some_and(|bucket| self.text("OUTPUT_BUCKET").is_none_or(|b| b == bucket));
+        if shares_bucket && (prefix.starts_with(output_prefix) || output_prefix.starts_with(&prefix)) {
             self.faults.push(format!(
-                "{PREFIX}OUTPUT_PREFIX must not start with `/`, hold control characters or exceed 512 bytes"
+                "{PREFIX}UPLOAD_PREFIX `{prefix}` and {PREFIX}OUTPUT_PREFIX `{output_prefix}` must not lie in each other"
             ));
         }
         prefix
@@ -257,16 +314,21 @@ impl Raw {
 
     fn check(mut self) -> Result<Config, ConfigError> {
         let lambda_memory_mb = self.lambda_memory.as_deref().and_then(|text| text.parse().ok());
+        let output_prefix = self.prefix("OUTPUT_PREFIX", "masks/");
         let config = Config {
             model_dir: self.text("MODEL_DIR").map_or_else(packaged_model, PathBuf::from),
             memory_mb: self.number("MEMORY_MB", 64, 1 << 20),
             lambda_memory_mb,
+            function_name: self.function_name.clone(),
             max_source_pixels: self.number("MAX_SOURCE_PIXELS", 1, 1 << 40).unwrap_or(200_000_000),
             max_body_bytes: self.number("MAX_BODY_BYTES", 1, 1 << 40).unwrap_or(20_000_000),
             max_object_bytes: self.number("MAX_OBJECT_BYTES", 1, 1 << 40).unwrap_or(400_000_000),
             tile_above_px: self.pixels_or_off("TILE_ABOVE_PX"),
             output_bucket: self.text("OUTPUT_BUCKET"),
-            output_prefix: self.prefix(),
+            upload_bucket: self.text("UPLOAD_BUCKET"),
+            upload_prefix: self.upload_prefix(&output_prefix),
+            upload_expires: Duration::from_secs(self.number("UPLOAD_EXPIRES_S", 60, 86_400).unwrap_or(900)),
+            output_prefix,
             outputs: self.outputs(),
             allowed_buckets: self.list("ALLOWED_BUCKETS"),
             bearer_token: self.text("BEARER_TOKEN").map(Secret),
@@ -278,10 +340,18 @@ impl Raw {
             preload: self.switch("PRELOAD"),
             max_wait: Duration::from_millis(self.number("MAX_WAIT_MS", 0, 900_000).unwrap_or(5000)),
             s3_endpoint: self.endpoint(),
+            metrics: self.text("METRICS").map(|_| self.switch("METRICS")),
             log: self.text("LOG"),
         };
         if self.faults.is_empty() { Ok(config) } else { Err(ConfigError { faults: self.faults }) }
     }
+}
+
+/// What keeps a text from being the prefix of written keys.
+#[must_use]
+pub fn prefix_fault(prefix: &str) -> Option<&'static str> {
+    let is_bad = prefix.starts_with('/') || prefix.len() > 512 || prefix.chars().any(char::is_control);
+    is_bad.then_some("must not start with `/`, hold control characters or exceed 512 bytes")
 }
 
 /// The model that came with this build: `model/` beside the executable (the Lambda package), or `model/nano` in the
@@ -314,6 +384,8 @@ mod tests {
         assert_eq!(config.max_object_bytes.to_string(), documented("MAX_OBJECT_BYTES"));
         assert_eq!(config.max_wait.as_millis().to_string(), documented("MAX_WAIT_MS"));
         assert_eq!(config.output_prefix, documented("OUTPUT_PREFIX"));
+        assert_eq!(config.upload_prefix, documented("UPLOAD_PREFIX"));
+        assert_eq!(config.upload_expires.as_secs().to_string(), documented("UPLOAD_EXPIRES_S"));
         assert_eq!(config.log, None);
         let names: Vec<_> = config.outputs.iter().map(|k| k.name()).collect();
         assert_eq!(names.join(","), documented("OUTPUTS"));
@@ -340,6 +412,31 @@ mod tests {
         .unwrap_err()
         .faults;
         assert_eq!(faults.len(), 5, "{faults:?}");
+    }
+
+    #[test]
+    fn uploads_have_a_folder_of_their_own() {
+        for (prefix, output_bucket, output_prefix) in [
+            ("uploads", "out", "masks/"),
+            ("../uploads/", "out", "masks/"),
+            ("/", "out", "masks/"),
+            ("masks/", "up", "masks/"),
+            ("masks/new/", "up", "masks/"),
+            ("all/", "up", "all/masks/"),
+            ("masks/", "", "masks/"),
+        ] {
+            let vars = [
+                ("M2FP_UPLOAD_BUCKET", "up"),
+                ("M2FP_UPLOAD_PREFIX", prefix),
+                ("M2FP_OUTPUT_BUCKET", output_bucket),
+                ("M2FP_OUTPUT_PREFIX", output_prefix),
+            ];
+            assert!(read(&vars).is_err(), "{prefix} beside {output_bucket}/{output_prefix}");
+        }
+        let config = read(&[("M2FP_UPLOAD_BUCKET", "up"), ("M2FP_OUTPUT_BUCKET", "up")]).unwrap();
+        assert!(config.is_upload("up", "uploads/a"));
+        assert!(!config.is_upload("up", "masks/a") && !config.is_upload("out", "uploads/a"));
+        assert!(!read(&[]).unwrap().is_upload("up", "uploads/a"));
     }
 
     #[test]

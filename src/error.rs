@@ -54,6 +54,9 @@ pub enum Error {
     /// No such route.
     #[error("there is nothing at {path}")]
     NoRoute { path: String },
+    /// `POST /uploads` where no bucket takes them.
+    #[error("uploads are not served here: M2FP_UPLOAD_BUCKET names no bucket for them")]
+    NoUploads,
     /// No such object or version (also: replaced since the event was sent).
     #[error("{detail}")]
     NoObject { detail: String },
@@ -111,6 +114,7 @@ impl Error {
             | Self::Unauthorized
             | Self::Forbidden { .. }
             | Self::NoRoute { .. }
+            | Self::NoUploads
             | Self::NoObject { .. }
             | Self::Overtaken
             | Self::Method { .. }

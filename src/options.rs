@@ -113,16 +113,25 @@ impl RawOptions {
     /// # Errors
     /// `BadRequest` that names every fault.
     pub fn from_query(query: &str) -> Result<Self> {
+        Self::from_pairs(form_urlencoded::parse(query.as_bytes()))
+    }
+
+    /// Reads names and values as text. Unknown and repeated names are refused.
+    ///
+    /// # Errors
+    /// `BadRequest` that names every fault.
+    pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Result<Self> {
         let mut object = serde_json::Map::new();
         let mut faults = Vec::new();
-        for (name, text) in form_urlencoded::parse(query.as_bytes()) {
-            let value = match name.as_ref() {
-                "output" | "mode" => Some(serde_json::Value::from(text.as_ref())),
+        for (name, text) in pairs {
+            let (name, text) = (name.as_ref(), text.as_ref());
+            let value = match name {
+                "output" | "mode" => Some(serde_json::Value::from(text)),
                 "max_side" => text.parse::<u32>().ok().map(Into::into),
                 "score" | "alpha" => {
                     text.parse::<f64>().ok().and_then(|x| serde_json::Number::from_f64(x).map(Into::into))
                 }
-                "rle" => match text.as_ref() {
+                "rle" => match text {
                     "true" | "1" | "" => Some(true.into()),
                     "false" | "0" => Some(false.into()),
                     _ => None,

@@ -28,7 +28,8 @@ use crate::render::overlay::{OverlayLabels, overlay_size};
 use crate::render::report::{Counted, ImageSection, MemorySection, ModelSection, Report, TimingsSection};
 use crate::store::{ObjectRef, ObjectStore};
 use crate::sys;
-use crate::watch::Watch;
+use crate::telemetry::emf::{Ended, Metrics, Parse, Planned};
+use crate::watch::{Peak, Watch};
 
 /// Where a photo comes from.
 #[derive(Debug, Clone)]
@@ -109,6 +110,8 @@ pub struct Pipeline {
     pub manifest: Arc<Manifest>,
     pub budget: Budget,
     pub store: Option<Arc<dyn ObjectStore>>,
+    /// Where each parse is counted; `None`: nowhere.
+    pub metrics: Option<Metrics>,
     engine: OnceCell<Arc<dyn Engine>>,
     pace: Pace,
 }
@@ -125,7 +128,9 @@ impl Pipeline {
             tracing::debug!(%error, "the thread pool was made before");
         }
         let budget = Budget::new(config.memory_limit_bytes(), sys::anonymous_bytes(), &manifest);
-        Ok(Self { config, manifest: Arc::new(manifest), budget, store, engine: OnceCell::new(), pace: Pace::default() })
+        let metrics = metrics(&config, &manifest);
+        let (manifest, pace) = (Arc::new(manifest), Pace::default());
+        Ok(Self { config, manifest, budget, store, metrics, engine: OnceCell::new(), pace })
     }
 
     /// As [`Self::new`] with an engine already at hand: for tests.
@@ -138,6 +143,7 @@ impl Pipeline {
     ) -> Self {
         let budget = Budget::new(config.memory_limit_bytes(), sys::anonymous_bytes(), &manifest);
         Self {
+            metrics: metrics(&config, &manifest),
             config,
             manifest: Arc::new(manifest),
             budget,
@@ -170,11 +176,23 @@ impl Pipeline {
         self.engine.initialized()
     }
 
+    /// The first half of a parse: [`Self::plan`], and a failure counts as the parse's.
+    ///
+    /// # Errors
+    /// Those of [`Self::plan`].
+    pub async fn prepare(&self, source: Source, options: Options, context: &Context) -> Result<Prepared> {
+        let prepared = self.plan(source, options, context).await;
+        if let Err(error) = &prepared {
+            self.count(context, &Parse::default(), Ended::of(error));
+        }
+        prepared
+    }
+
     /// Fetches the photo, reads its header and plans it. A refusal is data here, for `/plan`.
     ///
     /// # Errors
     /// Whatever keeps a photo from being planned: no such object, not an image, too many pixels.
-    pub async fn prepare(&self, source: Source, options: Options, context: &Context) -> Result<Prepared> {
+    pub async fn plan(&self, source: Source, options: Options, context: &Context) -> Result<Prepared> {
         let bytes = self.fetch(source).await?;
         let header = header::read(&bytes, self.config.max_source_pixels)?;
         let sha256 = bytes.sha256();
@@ -194,22 +212,38 @@ impl Pipeline {
         Ok(Prepared { bytes, sha256, header, options, decision, etag })
     }
 
-    /// Runs a prepared photo: decodes, infers, parses, renders.
+    /// Runs a prepared photo: decodes, infers, parses, renders. What became of it is counted.
     ///
     /// # Errors
     /// The plan's refusal; `Deadline` when it would not end, or did not end, in time; `Busy` when other requests hold
     /// the memory; `Undecodable`.
     pub async fn run(&self, prepared: Prepared, context: &Context) -> Result<Outcome> {
+        let mut parse = Parse { planned: Some(Planned::from(&prepared.decision.plan)), ..Parse::default() };
+        let outcome = self.carry_out(prepared, context, &mut parse).await;
+        parse.timings_ms = outcome.as_ref().ok().and_then(|made| made.report.timings_ms);
+        self.count(context, &parse, outcome.as_ref().err().map_or(Ended::Ok, Ended::of));
+        outcome
+    }
+
+    fn count(&self, context: &Context, parse: &Parse, ended: Ended) {
+        if let Some(metrics) = &self.metrics {
+            metrics.record(&context.request_id, parse, ended);
+        }
+    }
+
+    async fn carry_out(&self, prepared: Prepared, context: &Context, parse: &mut Parse) -> Result<Outcome> {
         let Prepared { bytes, header, options, decision, etag, .. } = prepared;
         let Decision { plan, refusal } = decision;
         if let Some(refusal) = refusal {
             return Err(refusal);
         }
         let expected = self.pace.expect(Duration::from_millis(plan.predicted_ms));
-        let load = if self.is_loaded() { 0 } else { self.planner().load_ms() };
+        let is_loaded = self.is_loaded();
+        let load = if is_loaded { 0 } else { self.planner().load_ms() };
         context.require(expected + Duration::from_millis(load))?;
         let start = Instant::now();
         let engine = self.engine(context).await?;
+        parse.model_load = (!is_loaded).then(|| start.elapsed());
         let max_wait = context.remaining().map_or(self.config.max_wait, |left| left.min(self.config.max_wait));
         let reservation = self.budget.reserve(plan.request_bytes, max_wait).await?;
         context.require(expected)?;
@@ -226,18 +260,21 @@ impl Pipeline {
         };
         let done = blocking(move || {
             let run = Instant::now();
-            let made = work.run_watched(&*engine);
+            let (made, peak) = work.run_watched(&*engine);
             sys::release_memory();
             // On failure held until here: until the memory is really free, also when nobody waits for the answer any more.
-            made.map(|made| (made.keep(reservation), run.elapsed()))
+            Ok((made.map(|made| made.keep(reservation)), peak, run.elapsed()))
         });
         let done = match context.remaining() {
             None => done.await,
             Some(left) => tokio::time::timeout(left, done).await.unwrap_or_else(|_| Err(past_deadline())),
         };
-        let (outcome, measured) = done?;
-        self.pace.observe(predicted, measured);
-        Ok(outcome)
+        let (outcome, peak, measured) = done?;
+        parse.peak_bytes = Some(peak.rss_bytes);
+        if outcome.is_ok() {
+            self.pace.observe(predicted, measured);
+        }
+        outcome
     }
 
     async fn fetch(&self, source: Source) -> Result<Blob> {
@@ -301,7 +338,14 @@ fn past_deadline() -> Error {
 
 /// Runs CPU work off the async threads; a panic there is `Internal`, never the process's end.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
+    // Lines of that thread belong to the request as well.
+    let span = tracing::Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(work)).await.map_err(Error::internal)?
+}
+
+fn metrics(config: &Config, manifest: &Manifest) -> Option<Metrics> {
+    let function = config.function_name.as_deref().unwrap_or_default();
+    (config.metrics == Some(true)).then(|| Metrics::new(function, manifest, std::io::stdout()))
 }
 
 /// One admitted request's work, on one blocking thread.
@@ -346,17 +390,18 @@ impl Made {
 
 impl Work {
     /// Runs, and says in the report and in the log what it took.
-    fn run_watched(self, engine: &dyn Engine) -> Result<Made> {
+    fn run_watched(self, engine: &dyn Engine) -> (Result<Made>, Peak) {
         let watch = Watch::start();
         let (request_id, predicted, limit) =
             (self.context.request_id.clone(), self.plan.predicted_peak_bytes, self.plan.limit_bytes);
         let made = self.run(engine);
         let peak = watch.end();
         peak.log(&request_id, predicted, limit);
-        made.map(|mut made| {
+        let made = made.map(|mut made| {
             made.report.memory = Some(MemorySection { peak_rss_mb: to_mib(peak.rss_bytes), limit_mb: to_mib(limit) });
             made
-        })
+        });
+        (made, peak)
     }
 
     fn run(self, engine: &dyn Engine) -> Result<Made> {
@@ -377,7 +422,7 @@ impl Work {
         let persons = found.persons.len();
         let (pictures, counted) = self.finish(collected, &mut clock)?;
         let report = self.report(counted, &mut clock);
-        tracing::info!(persons, total_ms = clock.timings.total, "parsed");
+        tracing::info!(request_id = self.context.request_id, persons, total_ms = clock.timings.total, "parsed");
         Ok(Made { plan: self.plan, etag: self.etag, report, pictures })
     }
 

@@ -41,6 +41,8 @@ pub struct Plan {
     /// Predicted greatest resident set of the process, bytes.
     pub predicted_peak_bytes: u64,
     pub predicted_ms: u64,
+    /// Memory forced a smaller working size than asked for.
+    pub downscaled: bool,
     /// What the user should know: a reduced size, for example.
     pub warnings: Vec<String>,
 }
@@ -113,6 +115,7 @@ impl Planner<'_> {
         let mut plan = self.plan_at(header, working, request_bytes);
         plan.reason = self.reason(photo, asked, working, options);
         if working != asked && refusal.is_none() {
+            plan.downscaled = true;
             plan.warnings.push(format!(
                 "downscaled from {asked} to {working} because {asked} would need {} MB and this function has {} MB",
                 to_mib(self.budget.limit_for(bytes_at(asked))),
@@ -162,6 +165,7 @@ impl Planner<'_> {
             ..plan
         };
         plan.reason = if long < asked {
+            plan.downscaled = true;
             plan.warnings.push(format!(
                 "tiled at {working}, not {}, which would need {} MB; this function has {} MB",
                 at(asked),
@@ -195,6 +199,7 @@ impl Planner<'_> {
             request_bytes,
             predicted_peak_bytes: self.budget.used_bytes() + request_bytes,
             predicted_ms: self.predicted_ms(header, working),
+            downscaled: false,
             warnings: Vec::new(),
         }
     }

@@ -2,24 +2,28 @@
 //!
 //! For a photo `a/b.jpg` and the prefix `masks/` a run leaves `masks/a/b.jpg.mask.png` (and whatever else was asked
 //! for) and, last, the report `masks/a/b.jpg.json`. The report is the commit record: where it stands, the outputs it
-//! names stand beside it and belong to it. What makes that so, whenever a run is cut short or two overlap:
+//! names stand beside it and are those it has the checksums of. What makes that so, whenever a run is cut short or
+//! several overlap:
 //!
-//! - Every object carries the [stamp](Work::stamp) of the work it belongs to (source version, model, options) as
-//!   metadata, so one `HEAD` tells whose it is without reading it.
-//! - A report of other work is deleted before its outputs are overwritten; so no report ever describes another run's
-//!   outputs. The report of the same work may stay: its outputs are overwritten with the same bytes.
+//! - Every object carries two words as metadata, so that one `HEAD` tells whose it is. The [stamp](Work::stamp) names the
+//!   work: source version, model, options. The set names what came of it: the checksums of all the outputs of one run.
+//!   (The same work may give other bytes on another kind of processor.)
+//! - A run [looks](look) at every key first. Whatever it writes or deletes afterwards, it does on the condition that the
+//!   key stands as it was seen. So a run that was overtaken while it worked cannot touch what the newer one has written.
+//! - A report of another set is deleted before any of its outputs is overwritten.
 //! - Everything else is done before the report is written: outputs, then removal of what this work does not have
 //!   (other kinds, an earlier error). A run that ends anywhere before has committed nothing, and a retry does it all.
-//! - After the report is written, the outputs' stamps are read once more. A run that finds another's output takes its
-//!   own report back and fails as retryable: of two overlapping runs, the one whose outputs are mixed tries again.
-//! - Work counts as done only if report and outputs all stand with its stamp ([`is_done`]).
+//! - Nobody takes work for done but by looking again: report and outputs of one set and the work's stamp, and nothing
+//!   else ([`Seen::is_whole`]). Of two overlapping runs the one that finds something else starts over.
 //!
-//! Things are deleted only where a `HEAD` sees them, so that versioned buckets do not fill with delete markers. Without
-//! `s3:ListBucket` S3 answers 403 for what is not there; that is read as "not known", never as "done".
+//! ARCHITECTURE.md says why that is enough. Things are deleted only where a `HEAD` sees them, so that versioned buckets do
+//! not fill with delete markers. Without `s3:ListBucket` S3 answers 403 for what is not there; that is read as "not
+//! known", never as "done".
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -30,12 +34,14 @@ use crate::manifest::Manifest;
 use crate::options::{Options, OutputKind};
 use crate::pipeline::{Outcome, Prepared, Source, StoreTarget};
 use crate::render::report::{OutputSection, Report, S3Location, SourceSection};
-use crate::store::{NewObject, ObjectMeta, ObjectRef, ObjectStore};
+use crate::store::{NewObject, ObjectMeta, ObjectRef, ObjectStore, Standing};
 
 /// User metadata of every object written: the mark by which the function knows its own outputs. Its value is `1`.
 pub const MARK: &str = "m2fp";
 /// User metadata: the stamp of the work an object belongs to.
 const STAMP: &str = "m2fp-work";
+/// User metadata: the set of outputs an object belongs to.
+const SET: &str = "m2fp-set";
 
 /// What an error record's name ends with, after the photo's own.
 const ERROR_SUFFIX: &str = ".error.json";
@@ -182,56 +188,166 @@ impl Work {
     }
 }
 
-/// Writes the outputs of `outcome` and, last, its report; see the module for the order and why.
+/// What stands at a destination, key by key.
+#[derive(Debug)]
+pub struct Seen {
+    outputs: BTreeMap<OutputKind, One>,
+    error: One,
+}
+
+/// What a `HEAD` says of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum One {
+    Nothing,
+    Object {
+        etag: Option<String>,
+        stamp: Option<String>,
+        set: Option<String>,
+    },
+    /// The store does not say: permission is lacking.
+    Hidden,
+}
+
+impl One {
+    /// What must still stand when it is overwritten.
+    fn standing(&self) -> Standing {
+        match self {
+            Self::Nothing => Standing::Nothing,
+            Self::Object { etag: Some(etag), .. } => Standing::ETag(etag.clone()),
+            Self::Object { etag: None, .. } | Self::Hidden => Standing::Whatever,
+        }
+    }
+
+    fn set(&self) -> Option<&str> {
+        match self {
+            Self::Object { set, .. } => set.as_deref(),
+            Self::Nothing | Self::Hidden => None,
+        }
+    }
+
+    fn has_stamp(&self, wanted: &str) -> bool {
+        matches!(self, Self::Object { stamp: Some(stamp), .. } if stamp == wanted)
+    }
+
+    const fn is_object(&self) -> bool {
+        matches!(self, Self::Object { .. })
+    }
+}
+
+impl Seen {
+    /// Whether all that stands is one whole set of `work`: its report, the outputs that the report names, nothing else.
+    #[must_use]
+    pub fn is_whole(&self, work: &Work) -> bool {
+        let (stamp, set) = (work.stamp(), self.outputs[&OutputKind::Json].set());
+        let is_ours = |kind| self.outputs[&kind].has_stamp(&stamp) && self.outputs[&kind].set() == set;
+        set.is_some()
+            && is_ours(OutputKind::Json)
+            && work.images().all(is_ours)
+            && !work.others().any(|kind| self.outputs[&kind].is_object())
+            && !self.error.is_object()
+    }
+
+    /// Whether all that stands is the error record of `work`.
+    #[must_use]
+    pub fn is_refusal(&self, work: &Work) -> bool {
+        self.error.has_stamp(&work.stamp()) && !self.outputs.values().any(One::is_object)
+    }
+
+    /// Whether a report stands beside an output of another set.
+    fn is_mixed(&self) -> bool {
+        let report = &self.outputs[&OutputKind::Json];
+        report.is_object() && self.outputs.values().any(|one| one.is_object() && one.set() != report.set())
+    }
+}
+
+/// Looks at every key of a destination.
+///
+/// # Errors
+/// `Storage`.
+pub async fn look(store: &dyn ObjectStore, destination: &Destination) -> Result<Seen> {
+    let keys = OutputKind::ALL.into_iter().map(|kind| destination.key(kind)).chain([destination.error_key()]);
+    let mut seen = try_join_all(keys.map(|key| look_at(store, destination, key))).await?;
+    let error = seen.pop().unwrap_or(One::Hidden);
+    Ok(Seen { outputs: OutputKind::ALL.into_iter().zip(seen).collect(), error })
+}
+
+async fn look_at(store: &dyn ObjectStore, destination: &Destination, key: String) -> Result<One> {
+    match store.head(&destination.at(key)).await {
+        Ok(ObjectMeta { etag, mut metadata, .. }) => {
+            Ok(One::Object { etag, stamp: metadata.remove(STAMP), set: metadata.remove(SET) })
+        }
+        Err(Error::NoObject { .. }) => Ok(One::Nothing),
+        Err(Error::Forbidden { .. }) => Ok(One::Hidden),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a write took place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Written {
+    Yes,
+    /// Somebody else wrote there since it was looked at; look again and start over.
+    NotOver,
+}
+
+/// Writes the outputs of `outcome` over what was `seen` and, last, its report; see the module for the order and why.
+/// Whether it is done, only another look tells.
+///
+/// # Errors
+/// Those of the store: `NoObject` (no such bucket), `Forbidden`, `Storage`. After each, nothing is committed.
+pub async fn write(
+    store: &dyn ObjectStore,
+    destination: &Destination,
+    work: &Work,
+    seen: &Seen,
+    outcome: &Outcome,
+) -> Result<Written> {
+    let set = Set::of(destination, work, outcome)?;
+    let writer = Writer { store, destination, stamp: work.stamp(), set: set.name };
+    let written = writer.replace(work, seen, &set.outputs).await?;
+    Ok(if written { Written::Yes } else { Written::NotOver })
+}
+
+/// Looks, writes and looks again, for a request that says itself where its outputs go.
 /// Returns what was written, the images in the order asked for, then the report.
 ///
 /// # Errors
-/// Those of the store: `NoObject` (no such bucket), `Forbidden`, `Storage`; also `Storage` when another run wrote
-/// the same outputs meanwhile. After each, nothing is committed.
-pub async fn write(
+/// As [`write()`]; also `Storage` when another run wrote the same outputs at the same time.
+pub async fn store(
     store: &dyn ObjectStore,
     destination: &Destination,
     work: &Work,
     outcome: &Outcome,
 ) -> Result<Vec<OutputSection>> {
-    let writer = Writer { store, destination, stamp: work.stamp() };
-    writer.withdraw_other_report().await?;
-    let mut stored = Vec::with_capacity(outcome.outputs.len() + 1);
-    for output in &outcome.outputs {
-        stored.push(writer.put(output.kind, output.bytes.clone()).await?);
+    let seen = look(store, destination).await?;
+    let written = write(store, destination, work, &seen, outcome).await?;
+    if written == Written::NotOver || !look(store, destination).await?.is_whole(work) {
+        return Err(contended());
     }
-    for kind in work.others() {
-        writer.remove(destination.key(kind)).await?;
-    }
-    writer.remove(destination.error_key()).await?;
-    let report = stored_report(&outcome.report, work, &stored)?;
-    stored.push(writer.put(OutputKind::Json, report).await?);
-    writer.confirm(work).await?;
-    Ok(stored)
+    Ok(Set::of(destination, work, outcome)?.outputs.into_iter().map(|output| output.section).collect())
 }
 
-/// Whether the report and every output of `work` stand at `destination`.
-///
-/// # Errors
-/// `Storage`. Without permission to see what is missing the answer is no.
-pub async fn is_done(store: &dyn ObjectStore, destination: &Destination, work: &Work) -> Result<bool> {
-    let writer = Writer { store, destination, stamp: work.stamp() };
-    writer.all_stand(work).await
+/// The failure of work whose outputs others keep writing.
+#[must_use]
+pub fn contended() -> Error {
+    Error::Storage { detail: "another run wrote the same outputs at the same time".to_owned(), source: None }
 }
 
-/// Leaves a record that says why the photo has no outputs (as HTTP's problems do, with what was read), and removes the outputs of an earlier version of it: of
-/// report and error record at most one stands when this returns.
+/// Leaves a record that says why the photo has no outputs (as HTTP's problems do, with what was read), over what was
+/// `seen`, and removes the outputs of an earlier version of it.
 ///
 /// # Errors
 /// Those of the store.
-pub async fn write_error(store: &dyn ObjectStore, destination: &Destination, work: &Work, error: &Error) -> Result<()> {
-    let writer = Writer { store, destination, stamp: work.stamp() };
-    // The report before the outputs it names.
-    for kind in OutputKind::ALL.into_iter().rev() {
-        writer.remove(destination.key(kind)).await?;
-    }
+pub async fn write_error(
+    store: &dyn ObjectStore,
+    destination: &Destination,
+    work: &Work,
+    seen: &Seen,
+    error: &Error,
+) -> Result<Written> {
     let (status, code) = problem::row(error);
-    let record = json!({
+    let record = pretty(&json!({
         "type": "about:blank",
         "title": status.canonical_reason(),
         "status": status.as_u16(),
@@ -240,8 +356,32 @@ pub async fn write_error(store: &dyn ObjectStore, destination: &Destination, wor
         "source": work.source,
         "model_sha256": work.model_sha256,
         "options": work.options,
-    });
-    writer.put_at(destination.error_key(), OutputKind::Json.content_type(), pretty(&record)?).await
+    }))?;
+    let writer = Writer { store, destination, stamp: work.stamp(), set: sha256(&record) };
+    // The report before the outputs it names.
+    for kind in OutputKind::ALL.into_iter().rev() {
+        if !writer.remove(destination.key(kind), &seen.outputs[&kind]).await? {
+            return Ok(Written::NotOver);
+        }
+    }
+    let written = writer.put(destination.error_key(), OutputKind::Json, record, &seen.error).await?;
+    Ok(if written { Written::Yes } else { Written::NotOver })
+}
+
+/// Withdraws a report that stands beside an output of another set, where no photo stands any more to mend it by.
+///
+/// # Errors
+/// Those of the store.
+pub async fn withdraw_mixed(store: &dyn ObjectStore, destination: &Destination) -> Result<()> {
+    let seen = look(store, destination).await?;
+    if seen.is_mixed() {
+        let writer = Writer { store, destination, stamp: String::new(), set: String::new() };
+        let report = OutputKind::Json;
+        if !writer.remove(destination.key(report), &seen.outputs[&report]).await? {
+            return Err(contended());
+        }
+    }
+    Ok(())
 }
 
 /// A report as an answer gives it: with where its outputs are.
@@ -282,86 +422,104 @@ fn sha256(bytes: &[u8]) -> String {
     format!("{:x}", Sha256::digest(bytes))
 }
 
-/// One work's access to one destination.
+/// All that one run leaves.
+struct Set {
+    /// sha256 of the work and of the checksums of its outputs.
+    name: String,
+    /// The images in the order asked for, then the report.
+    outputs: Vec<Output>,
+}
+
+struct Output {
+    kind: OutputKind,
+    bytes: Bytes,
+    section: OutputSection,
+}
+
+impl Set {
+    fn of(destination: &Destination, work: &Work, outcome: &Outcome) -> Result<Self> {
+        let output = |kind: OutputKind, bytes: Bytes| {
+            let location = S3Location { bucket: destination.bucket.clone(), key: destination.key(kind), url: None };
+            let length = bytes.len() as u64;
+            let section = OutputSection::stored(kind, kind.content_type(), length, sha256(&bytes), location);
+            Output { kind, bytes, section }
+        };
+        let mut outputs: Vec<_> = outcome.outputs.iter().map(|made| output(made.kind, made.bytes.clone())).collect();
+        let sections: Vec<_> = outputs.iter().map(|output| output.section.clone()).collect();
+        let report = output(OutputKind::Json, stored_report(&outcome.report, work, &sections)?);
+        // The report names everything else by its checksum.
+        let name = sha256(format!("{} {}", work.stamp(), sha256(&report.bytes)).as_bytes());
+        outputs.push(report);
+        Ok(Self { name, outputs })
+    }
+}
+
+/// One run's access to one destination. Its methods tell whether a key stood as it was seen, and so was written.
 struct Writer<'a> {
     store: &'a dyn ObjectStore,
     destination: &'a Destination,
     stamp: String,
+    set: String,
 }
 
 impl Writer<'_> {
-    async fn put(&self, kind: OutputKind, bytes: Bytes) -> Result<OutputSection> {
-        let key = self.destination.key(kind);
-        let location = S3Location { bucket: self.destination.bucket.clone(), key: key.clone(), url: None };
-        let stored = OutputSection::stored(kind, kind.content_type(), bytes.len() as u64, sha256(&bytes), location);
-        self.put_at(key, kind.content_type(), bytes).await?;
-        Ok(stored)
-    }
-
-    async fn put_at(&self, key: String, content_type: &'static str, body: Bytes) -> Result<()> {
-        let metadata = BTreeMap::from([(MARK.to_owned(), "1".to_owned()), (STAMP.to_owned(), self.stamp.clone())]);
-        let bucket = self.destination.bucket.clone();
-        self.store.put(NewObject { bucket, key, body, content_type, metadata }).await
-    }
-
-    /// Whose object stands where `kind` belongs.
-    async fn seen(&self, kind: OutputKind) -> Result<Seen> {
-        match self.store.head(&self.destination.at(self.destination.key(kind))).await {
-            Ok(meta) if meta.metadata.get(STAMP) == Some(&self.stamp) => Ok(Seen::Ours),
-            Ok(_) => Ok(Seen::Other),
-            Err(Error::NoObject { .. }) => Ok(Seen::Nothing),
-            Err(Error::Forbidden { .. }) => Ok(Seen::Hidden),
-            Err(error) => Err(error),
+    /// Puts the outputs, of which the report is the last, in the place of what was seen.
+    async fn replace(&self, work: &Work, seen: &Seen, outputs: &[Output]) -> Result<bool> {
+        let report = &seen.outputs[&OutputKind::Json];
+        let is_withdrawn = report.set() != Some(&self.set);
+        if is_withdrawn && !self.remove(self.destination.key(OutputKind::Json), report).await? {
+            return Ok(false);
         }
-    }
-
-    /// Removes an object if there is one; where the store does not say, tries.
-    async fn remove(&self, key: String) -> Result<()> {
-        match self.store.head(&self.destination.at(key.clone())).await {
-            Err(Error::NoObject { .. }) => Ok(()),
-            Ok(_) | Err(Error::Forbidden { .. }) => self.store.delete(&self.destination.bucket, &key).await,
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn all_stand(&self, work: &Work) -> Result<bool> {
-        for kind in work.images().chain([OutputKind::Json]) {
-            if self.seen(kind).await? != Seen::Ours {
+        for Output { kind, bytes, .. } in outputs {
+            let before = match kind {
+                OutputKind::Json => break,
+                image => &seen.outputs[image],
+            };
+            if !self.put(self.destination.key(*kind), *kind, bytes.clone(), before).await? {
                 return Ok(false);
             }
         }
-        Ok(true)
-    }
-
-    async fn withdraw_other_report(&self) -> Result<()> {
-        match self.seen(OutputKind::Json).await? {
-            Seen::Ours | Seen::Nothing => Ok(()),
-            Seen::Other | Seen::Hidden => self.remove(self.destination.key(OutputKind::Json)).await,
-        }
-    }
-
-    /// Takes the report back when an output beside it is not this work's.
-    async fn confirm(&self, work: &Work) -> Result<()> {
-        for kind in work.images() {
-            if matches!(self.seen(kind).await?, Seen::Other | Seen::Nothing) {
-                self.remove(self.destination.key(OutputKind::Json)).await?;
-                let detail = "another run wrote the same outputs at the same time".to_owned();
-                return Err(Error::Storage { detail, source: None });
+        for kind in work.others() {
+            if !self.remove(self.destination.key(kind), &seen.outputs[&kind]).await? {
+                return Ok(false);
             }
         }
-        Ok(())
+        if !self.remove(self.destination.error_key(), &seen.error).await? {
+            return Ok(false);
+        }
+        let before = if is_withdrawn && *report != One::Hidden { &One::Nothing } else { report };
+        match outputs.last() {
+            Some(Output { kind, bytes, .. }) => {
+                self.put(self.destination.key(*kind), *kind, bytes.clone(), before).await
+            }
+            None => Ok(false),
+        }
     }
-}
 
-/// What a `HEAD` says of an output's place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    Nothing,
-    /// It carries this work's stamp.
-    Ours,
-    Other,
-    /// The store does not say: permission is lacking.
-    Hidden,
+    /// Writes an object in the place of `before`. That it stands with this run's set is as good: then an earlier try
+    /// wrote it, or another run of the same work that made the same.
+    async fn put(&self, key: String, kind: OutputKind, body: Bytes, before: &One) -> Result<bool> {
+        let words = [(MARK, "1"), (STAMP, &self.stamp), (SET, &self.set)];
+        let object = NewObject {
+            bucket: self.destination.bucket.clone(),
+            key: key.clone(),
+            body,
+            content_type: kind.content_type(),
+            metadata: words.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        };
+        if self.store.put(object, &before.standing()).await? {
+            return Ok(true);
+        }
+        Ok(look_at(self.store, self.destination, key).await?.set() == Some(&self.set))
+    }
+
+    /// Removes what was seen; where the store does not say, tries.
+    async fn remove(&self, key: String, before: &One) -> Result<bool> {
+        if *before == One::Nothing {
+            return Ok(true);
+        }
+        self.store.delete(&self.destination.bucket, &key, &before.standing()).await
+    }
 }
 
 #[cfg(test)]

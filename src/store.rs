@@ -1,8 +1,7 @@
 //! Objects behind a port: what this crate needs of S3, and no more.
-//! The adapter that speaks to S3 is `lambda/store.rs`; tests bring their own.
+//! The adapter that speaks to S3 is `lambda/store.rs`; `memory` is a bucket for tests.
 
-#[cfg(test)]
-pub(crate) mod memory;
+pub mod memory;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::blob::Blob;
+use crate::config::Secret;
 use crate::error::Result;
 
 /// Where an object is. `version_id` and `etag` pin a read to one version.
@@ -55,6 +55,36 @@ pub struct NewObject {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// An object that somebody without credentials shall write, and nothing but this one.
+#[derive(Debug, Clone, Copy)]
+pub struct Upload<'a> {
+    pub bucket: &'a str,
+    pub key: &'a str,
+    pub content_type: &'a str,
+    /// Its exact length.
+    pub bytes: u64,
+}
+
+/// A request that whoever holds it may send, without credentials, until it expires.
+#[derive(Debug)]
+pub struct SignedRequest {
+    pub method: &'static str,
+    /// Carries the signature, so it is as good as a password.
+    pub url: Secret,
+    /// What must be sent with it, names in lower case; `host` is the URL's and not among them.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// What must stand at a key for a write to take place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Anything, or nothing.
+    Whatever,
+    Nothing,
+    /// An object with this ETag, with quotes.
+    ETag(String),
+}
+
 /// The object store.
 ///
 /// Errors of every method: `NoObject` (no such bucket, key or version), `Forbidden` (permission), `Overtaken` (the
@@ -68,12 +98,17 @@ pub trait ObjectStore: Send + Sync {
     /// read never keeps more. Larger is `TooLarge` with `Limit::Body`.
     async fn get(&self, at: &ObjectRef, max_bytes: u64) -> Result<Object>;
 
-    /// Writes an object whole, with an integrity checksum.
-    async fn put(&self, object: NewObject) -> Result<()>;
+    /// Writes an object whole, with an integrity checksum, if what stands is `over`. False: something else stands, and
+    /// nothing was written; or it was written, and the store's answer to the first of several tries was lost.
+    async fn put(&self, object: NewObject, over: &Standing) -> Result<bool>;
 
-    /// Removes an object; removing what is not there succeeds.
-    async fn delete(&self, bucket: &str, key: &str) -> Result<()>;
+    /// Removes an object if it is `standing`; removing what is not there succeeds. False: something else stands.
+    async fn delete(&self, bucket: &str, key: &str, standing: &Standing) -> Result<bool>;
 
     /// A link that reads the object without credentials for `expires`.
     async fn presign_get(&self, bucket: &str, key: &str, expires: Duration) -> Result<String>;
+
+    /// A request that writes `upload` without credentials when it begins within `expires`; another type, length, key or
+    /// method is not what was signed. The store is not asked: whether the bucket exists shows when it is sent.
+    async fn presign_put(&self, upload: Upload<'_>, expires: Duration) -> Result<SignedRequest>;
 }

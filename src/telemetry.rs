@@ -1,6 +1,17 @@
 //! Logs: one JSON line an event on Lambda, plain text elsewhere. Never image bytes, tokens or presigned links.
+//! Metrics, which on Lambda are lines of the log too: [`emf`].
 
-use tracing_subscriber::EnvFilter;
+pub mod emf;
+
+use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
+
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{FilterExt, FilterFn};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,14 +22,38 @@ pub enum Style {
 
 /// Installs the log writer (standard error) at `level`; a later call changes nothing.
 pub fn init(level: &str, style: Style) {
+    match subscriber(level, style, std::io::stderr).try_init() {
+        Ok(()) if style == Style::Json => std::panic::set_hook(Box::new(log_panic)),
+        Ok(()) => {}
+        Err(error) => tracing::debug!(%error, "logging was set up before"),
+    }
+}
+
+/// What [`init`] installs, writing elsewhere.
+pub fn subscriber<W>(level: &str, style: Style, writer: W) -> impl Subscriber + Send + Sync + 'static
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     // ONNX Runtime reports each optimisation at `info`; a directive of the setting's own overrides this.
     let filter = EnvFilter::try_new(format!("ort=warn,{level}")).unwrap_or_else(|_| EnvFilter::new("ort=warn,info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let installed = match style {
-        Style::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),
-        Style::Text => builder.without_time().with_target(false).try_init(),
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines = match style {
+        Style::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
+        Style::Text => lines.without_time().with_target(false).with_ansi(std::io::stderr().is_terminal()).boxed(),
     };
-    if let Err(error) = installed {
-        tracing::debug!(%error, "logging was set up before");
-    }
+    Registry::default().with(lines.with_filter(filter.and(FilterFn::new(is_discreet))))
+}
+
+/// Whether a line may be written whatever level was asked for. Below `info` other crates tell what they send and receive:
+/// the runtime whole events, photos included; the SDK URLs with their signatures.
+fn is_discreet(line: &Metadata<'_>) -> bool {
+    let is_ours = ["m2fp", "bootstrap", "ort"].contains(&line.target().split("::").next().unwrap_or_default());
+    is_ours || *line.level() <= Level::INFO
+}
+
+/// A panic as a line like any other. What became of its request is told where it is caught.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let text = panic.payload_as_str().unwrap_or("without a message");
+    let place = panic.location().map(ToString::to_string);
+    tracing::warn!(panic = text, place, "panic");
 }

@@ -102,7 +102,7 @@ async fn a_direct_invocation_stores_where_it_says() {
         listed,
         [("mask", "jobs/42/Zoë.mask.png"), ("overlay", "jobs/42/Zoë.overlay.jpg"), ("json", "jobs/42/Zoë.json")]
     );
-    assert_eq!(*store.written.lock().unwrap(), ["jobs/42/Zoë.mask.png", "jobs/42/Zoë.overlay.jpg", "jobs/42/Zoë.json"]);
+    assert_eq!(store.written(), ["jobs/42/Zoë.mask.png", "jobs/42/Zoë.overlay.jpg", "jobs/42/Zoë.json"]);
     let stored: Value = serde_json::from_slice(&store.body(OUTPUT_BUCKET, "jobs/42/Zoë.json").unwrap()).unwrap();
     assert_eq!((&stored["source"]["bucket"], &stored["source"]["key"]), (&json!(BUCKET), &json!(KEY)));
     assert!(stored["source"]["sha256"].is_string(), "no version was named, so the bytes are");

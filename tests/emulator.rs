@@ -34,8 +34,8 @@ enum Expected {
     Page,
     /// The JSON report itself, not an HTTP response.
     Report,
-    /// Mask and report of each named object in the output bucket.
-    Stored,
+    /// Mask and report of each named object in the output bucket, under this prefix.
+    Stored(&'static str),
     /// Any answer but an error: the event asks for nothing.
     Nothing,
 }
@@ -49,9 +49,14 @@ const EVENTS: &[(&str, Expected)] = &[
     ("apigw-rest.json", Expected::Mask),
     ("direct-invoke-s3.json", Expected::Report),
     ("direct-invoke.json", Expected::Report),
+    ("eventbridge.json", Expected::Stored("masks/")),
     ("function-url.json", Expected::Mask),
-    ("s3-put.json", Expected::Stored),
+    ("s3-batch-1.0.json", Expected::Stored("masks/")),
+    ("s3-batch-2.0.json", Expected::Stored("jobs/7/")),
+    ("s3-put.json", Expected::Stored("masks/")),
     ("s3-test-event.json", Expected::Nothing),
+    ("sqs-eventbridge.json", Expected::Stored("masks/")),
+    ("sqs-s3.json", Expected::Stored("masks/")),
 ];
 
 fn root() -> &'static Path {
@@ -259,7 +264,26 @@ fn upload(s3: &S3, event: &mut Value) -> Vec<String> {
         s3.make_bucket(bucket.as_str().unwrap());
     }
     let mut keys = Vec::new();
+    if let Some(detail) = event.get_mut("detail") {
+        let (bucket, key) = (text(&detail["bucket"]["name"]), text(&detail["object"]["key"]));
+        s3.make_bucket(&bucket);
+        detail["object"]["etag"] = s3.put(&bucket, &key, &photo).into();
+        keys.push(key);
+    }
+    for task in event.get("tasks").and_then(Value::as_array).into_iter().flatten() {
+        let bucket = task.get("s3Bucket").or(task.get("s3BucketArn")).unwrap();
+        let (bucket, key) = (text(bucket).replace("arn:aws:s3:::", ""), decode_key(&text(&task["s3Key"])));
+        s3.make_bucket(&bucket);
+        s3.put(&bucket, &key, &photo);
+        keys.push(key);
+    }
     for record in event.get_mut("Records").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(body) = record.get("body") {
+            let mut inner = serde_json::from_str(&text(body)).unwrap();
+            keys.extend(upload(s3, &mut inner));
+            record["body"] = inner.to_string().into();
+            continue;
+        }
         let bucket = record["s3"]["bucket"]["name"].as_str().unwrap().to_owned();
         let object = &mut record["s3"]["object"];
         let key = decode_key(object["key"].as_str().unwrap());
@@ -270,6 +294,10 @@ fn upload(s3: &S3, event: &mut Value) -> Vec<String> {
         keys.push(key);
     }
     keys
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
 }
 
 /// Buckets that the events name, as the setting wants them.
@@ -299,9 +327,13 @@ fn check(expected: Expected, answer: &Value, s3: &S3, keys: &[String]) {
         Expected::Page => assert!(String::from_utf8(http_body(answer)).unwrap().contains("<html"), "{answer}"),
         Expected::HttpReport => check_report(&serde_json::from_slice(&http_body(answer)).unwrap()),
         Expected::Report => check_report(answer),
-        Expected::Stored => {
+        Expected::Stored(prefix) => {
+            assert!(!keys.is_empty());
+            let failed = answer["batchItemFailures"].as_array().is_some_and(|failed| !failed.is_empty());
+            let results = answer["results"].as_array().into_iter().flatten();
+            assert!(!failed && results.clone().all(|result| result["resultCode"] == "Succeeded"), "{answer}");
             for key in keys {
-                let get = |suffix: &str| s3.get(OUTPUT_BUCKET, &format!("masks/{key}{suffix}"));
+                let get = |suffix: &str| s3.get(OUTPUT_BUCKET, &format!("{prefix}{key}{suffix}"));
                 assert!(get(".mask.png").is_some_and(|mask| mask.starts_with(PNG)), "no mask of {key}: {answer}");
                 let report = get(".json").unwrap_or_else(|| panic!("no report of {key}: {answer}"));
                 assert!(serde_json::from_slice::<Value>(&report).unwrap()["classes"].is_array());
@@ -335,6 +367,36 @@ fn a_wrong_event_is_an_error_and_the_function_lives_on() {
     assert!(answer["errorType"].is_string(), "{answer}");
     let image = BASE64.encode(photo());
     check(Expected::Report, &emulator.invoke(&json!({ "image": image })), &s3, &[]);
+}
+
+/// What CloudWatch would make metrics of.
+fn metrics(emulator: &Emulator) -> Vec<Value> {
+    let log = std::fs::read_to_string(&emulator.log).unwrap();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line.get("_aws").is_some()).collect()
+}
+
+#[test]
+fn each_parse_is_a_line_of_metrics() {
+    let s3 = S3::start();
+    let emulator = Emulator::start(&s3, &[]);
+    let photo = json!({ "image": BASE64.encode(photo()) });
+    emulator.invoke(&photo);
+    emulator.invoke(&photo);
+    emulator.invoke(&json!({"image": BASE64.encode("no photo")}));
+    let lines = metrics(&emulator);
+    let values = |name: &str| lines.iter().map(|line| line[name].as_f64()).collect::<Vec<_>>();
+    assert_eq!(values("Parsed"), [Some(1.0), Some(1.0), None]);
+    assert_eq!(values("ClientFaults"), [None, None, Some(1.0)]);
+    assert_eq!(values("ColdStart"), [Some(1.0), Some(0.0), Some(0.0)]);
+    assert!(values("ModelLoadTime")[0].is_some() && values("ModelLoadTime")[1].is_none());
+    assert!(values("MemoryUsed")[..2].iter().flatten().all(|percent| (0.1..100.0).contains(percent)), "{lines:?}");
+    // The name that the emulator gives a function.
+    assert!(lines.iter().all(|line| line["FunctionName"] == "test_function" && line["request_id"].is_string()));
+
+    let silent = Emulator::start(&s3, &[("M2FP_METRICS", "off")]);
+    check(Expected::Report, &silent.invoke(&photo), &s3, &[]);
+    assert!(metrics(&silent).is_empty());
 }
 
 #[test]

@@ -3,14 +3,16 @@
 #[path = "support/http.rs"]
 mod support;
 
-use std::sync::Arc;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
 use m2fp::http::App;
 use m2fp::store::ObjectStore;
-use serde_json::json;
+use m2fp::telemetry::emf::Metrics;
+use serde_json::{Value, json};
 use support::{MemoryStore, app, header, json_of, manifest, photo, pipeline, pipeline_of, send};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -111,6 +113,62 @@ async fn a_photo_that_memory_refuses_is_planned_and_not_run() {
     assert_eq!(json_of(&run)["detail"], plan["refused"]["detail"]);
 }
 
+/// Lines of metrics as they are written.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    fn take(&self) -> Vec<Value> {
+        let bytes = std::mem::take(&mut *self.0.lock().unwrap());
+        String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+#[tokio::test]
+async fn each_parse_is_counted_once_and_nothing_else_is() {
+    let lines = Lines::default();
+    let counted = |mut pipeline: Arc<m2fp::pipeline::Pipeline>| {
+        let inner = Arc::get_mut(&mut pipeline).unwrap();
+        inner.metrics = Some(Metrics::new("f", &inner.manifest, lines.clone()));
+        App::local(pipeline)
+    };
+    let app = counted(pipeline(&[], None));
+    let parsed = send(&app, "POST /parse", &[], photo(90, 60)).await;
+    let [line]: [Value; 1] = lines.take().try_into().unwrap();
+    assert_eq!((&line["Parsed"], &line["request_id"]), (&json!(1.0), &json!("test-1")));
+    assert!(line["PeakMemory"].as_f64().unwrap() > 1.0 && line["InferenceTime"].is_f64());
+
+    let etag = header(&parsed, "etag").unwrap();
+    assert_eq!(send(&app, "POST /parse", &[("if-none-match", etag)], photo(90, 60)).await.status(), 304);
+    for line in ["POST /plan", "POST /plan?output=cutout"] {
+        assert_eq!(send(&app, line, &[], photo(90, 60)).await.status(), StatusCode::OK);
+        assert_eq!(send(&app, line, &[], "no image").await.status(), StatusCode::OK);
+    }
+    assert_eq!(lines.take(), [Value::Null; 0]);
+
+    send(&app, "POST /parse", &[], "no image").await;
+    let [line]: [Value; 1] = lines.take().try_into().unwrap();
+    assert_eq!((&line["ClientFaults"], &line["Parses"]), (&json!(1.0), &json!(1.0)));
+    assert!(line.get("WorkingPixels").is_none());
+
+    let mut hungry = manifest();
+    hungry.memory.base_mb = 4096.0;
+    send(&counted(pipeline_of(hungry, &[], None)), "POST /parse", &[], photo(90, 60)).await;
+    let [line]: [Value; 1] = lines.take().try_into().unwrap();
+    assert_eq!(line["TooLittleMemory"], 1.0);
+    assert!(line["PredictedMemory"].as_f64().unwrap() > 4096.0 && line.get("PeakMemory").is_none());
+}
+
 #[tokio::test]
 async fn objects_of_allowed_buckets_are_read() {
     let store = MemoryStore::with("photos", "a b.png", photo(80, 50));
@@ -132,7 +190,7 @@ async fn stored_outputs_are_written_before_the_report() {
     });
     let response = send(&app, "POST /parse", &[JSON], body.to_string()).await;
     assert_eq!(response.status(), StatusCode::OK, "{:?}", response.body());
-    let written = store.written.lock().unwrap().clone();
+    let written = store.written();
     assert_eq!(written, ["x/y.png.instances.png", "x/y.png.mask.png", "x/y.png.json"]);
     let report = json_of(&response);
     assert_eq!(report["outputs"][1]["s3"], json!({"bucket": "masks", "key": "x/y.png.mask.png"}));

@@ -91,6 +91,7 @@ async fn the_token_guards_all_but_the_public_routes() {
         ("POST /", true),
         ("POST /parse", true),
         ("POST /plan/", true),
+        ("POST /uploads", true),
         ("GET /info", true),
         ("HEAD /info", true),
         ("GET /Prod/info", true),

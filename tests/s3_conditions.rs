@@ -16,7 +16,7 @@ use bytes::Bytes;
 use events::{BUCKET, KEY, OUTPUT_BUCKET, event, invoke, photo};
 use http_support::pipeline;
 use m2fp::error::Error;
-use m2fp::store::{ObjectRef, ObjectStore};
+use m2fp::store::{NewObject, ObjectRef, ObjectStore, Standing};
 use s3_servers::{ACCESS_KEY, Moto, SECRET_KEY};
 use serde_json::{Value, json};
 
@@ -77,14 +77,13 @@ async fn deliver(moto: &Moto, object: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_replaced_photo_is_not_parsed_for_its_old_event() {
+async fn an_event_that_was_overtaken_finds_the_new_photo() {
     let moto = Moto::start();
     let user = User::of(&moto).await;
     let old = user.upload("old").await;
     let new = user.upload("new").await;
-    assert_eq!(deliver(&moto, &old).await, "overtaken");
-    assert!(user.report().await.is_none());
-    assert_eq!(deliver(&moto, &new).await, "stored");
+    assert_eq!(deliver(&moto, &old).await, "stored");
+    assert_eq!(deliver(&moto, &new).await, "stored-before");
     // Deliveries repeat and come out of order.
     assert_eq!(deliver(&moto, &old).await, "overtaken");
     assert_eq!(deliver(&moto, &new).await, "stored-before");
@@ -103,15 +102,53 @@ async fn an_old_version_can_be_read_and_is_not_parsed() {
     // The same bytes, so the same ETag: the version alone tells.
     let new = user.upload("").await;
     assert_eq!(old["eTag"], new["eTag"]);
+    assert_eq!(deliver(&moto, &old).await, "stored");
     assert_eq!(deliver(&moto, &old).await, "overtaken");
-    assert_eq!(deliver(&moto, &new).await, "stored");
+    assert_eq!(deliver(&moto, &new).await, "stored-before");
     assert_eq!(user.report().await.unwrap()["source"]["version_id"], new["versionId"]);
     user.client.delete_object().bucket(BUCKET).key(KEY).send().await.unwrap();
-    assert_eq!(deliver(&moto, &new).await, "overtaken");
+    assert_eq!(deliver(&moto, &new).await, "gone");
 
     let versions = user.client.list_object_versions().bucket(OUTPUT_BUCKET).send().await.unwrap();
     let marked: Vec<_> = versions.delete_markers().iter().filter_map(|marker| marker.key()).collect();
     assert_eq!(marked, [format!("masks/{KEY}.json")], "the withdrawn report is all that was ever deleted");
+}
+
+/// What [`m2fp::record`] rests on: a write takes place over what was seen, and over nothing else.
+#[tokio::test]
+async fn writes_and_deletes_are_conditional() {
+    let moto = Moto::start();
+    User::of(&moto).await;
+    let store = moto.store();
+    let at = ObjectRef { bucket: OUTPUT_BUCKET.to_owned(), key: "a b.png".to_owned(), version_id: None, etag: None };
+    let put = async |body: &'static str, over: Standing| {
+        let object = NewObject {
+            bucket: at.bucket.clone(),
+            key: at.key.clone(),
+            body: Bytes::from_static(body.as_bytes()),
+            content_type: "image/png",
+            metadata: [("m2fp".to_owned(), body.to_owned())].into(),
+        };
+        store.put(object, &over).await.unwrap()
+    };
+    let etag = async || Standing::ETag(store.head(&at).await.unwrap().etag.unwrap());
+    let none = Standing::ETag("\"0123\"".to_owned());
+    assert!(!put("one", none.clone()).await, "nothing stands");
+    assert!(put("one", Standing::Nothing).await);
+    let one = etag().await;
+    assert!(!put("two", Standing::Nothing).await && !put("two", none.clone()).await);
+    assert!(put("two", one.clone()).await);
+    assert!(!put("three", one.clone()).await, "it was replaced");
+    assert!(put("three", Standing::Whatever).await);
+    assert_eq!(&*store.get(&at, 100).await.unwrap().body, b"three");
+    assert_eq!(store.head(&at).await.unwrap().metadata["m2fp"], "three");
+
+    let delete = async |standing: &Standing| store.delete(&at.bucket, &at.key, standing).await.unwrap();
+    assert!(!delete(&one).await && !delete(&none).await);
+    assert!(store.head(&at).await.is_ok());
+    assert!(delete(&etag().await).await);
+    assert!(delete(&one).await, "what is not there is removed");
+    assert!(matches!(store.head(&at).await, Err(Error::NoObject { .. })));
 }
 
 #[tokio::test]

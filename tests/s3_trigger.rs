@@ -17,7 +17,7 @@ use http_support::pipeline;
 use m2fp::error::{Error, Limit};
 use m2fp::lambda::store::S3Store;
 use m2fp::pipeline::Pipeline;
-use m2fp::store::{NewObject, ObjectRef, ObjectStore};
+use m2fp::store::{NewObject, ObjectRef, ObjectStore, Standing};
 use s3_servers::{ACCESS_KEY, FileServer};
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ async fn upload(store: &S3Store, key: &str, body: Bytes) {
         content_type: "image/jpeg",
         metadata: BTreeMap::new(),
     };
-    store.put(object).await.unwrap();
+    assert!(store.put(object, &Standing::Whatever).await.unwrap());
 }
 
 /// A notification of an upload as S3 words it, with the key as it stands in events.
@@ -111,7 +111,7 @@ async fn what_is_gone_ends_quietly() {
     let server = FileServer::start(&[BUCKET]).await;
     for (bucket, key) in [(BUCKET, "gone.jpg"), ("no-such-bucket", "a.jpg")] {
         let answer = invoke(&over(server.store()), &notification(bucket, key)).await.unwrap();
-        assert_eq!(answer["records"][0]["result"], "overtaken");
+        assert_eq!(answer["records"][0]["result"], "gone");
     }
 }
 
@@ -156,7 +156,7 @@ async fn the_adapter_keeps_the_ports_promises() {
     let read =
         tokio::task::spawn_blocking(move || ureq::get(&link).call().unwrap().body_mut().read_to_string().unwrap());
     assert_eq!(read.await.unwrap(), "12345");
-    store.delete(BUCKET, KEY).await.unwrap();
-    store.delete(BUCKET, KEY).await.unwrap();
+    assert!(store.delete(BUCKET, KEY, &Standing::Whatever).await.unwrap());
+    assert!(store.delete(BUCKET, KEY, &Standing::Whatever).await.unwrap());
     assert!(matches!(store.head(&here).await, Err(Error::NoObject { .. })));
 }

@@ -14,6 +14,7 @@ use m2fp::http::App;
 use m2fp::lambda::dispatch::dispatch;
 use m2fp::manifest::Manifest;
 use m2fp::pipeline::{Context, Pipeline};
+use m2fp::store::memory::MemoryStore;
 use serde_json::value::RawValue;
 use tokio::runtime::Runtime;
 
@@ -21,7 +22,8 @@ static APP: LazyLock<App> = LazyLock::new(|| {
     let manifest = Manifest::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/nano")).expect("a sound model");
     let engine = Arc::new(FakeEngine::new(manifest.clone()));
     let config = Config::from_vars([]).expect("defaults are sound");
-    App::lambda(Arc::new(Pipeline::with_engine(config, manifest, None, engine)))
+    let store = Arc::new(MemoryStore::default());
+    App::lambda(Arc::new(Pipeline::with_engine(config, manifest, Some(store), engine)))
 });
 
 static RUNTIME: LazyLock<Runtime> =

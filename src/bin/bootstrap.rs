@@ -15,7 +15,7 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     sys::prepare_process();
-    let config = match Config::from_env() {
+    let mut config = match Config::from_env() {
         Ok(config) => config,
         Err(error) => {
             telemetry::init("info", telemetry::Style::Json);
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         }
     };
     telemetry::init(config.log.as_deref().unwrap_or("info"), telemetry::Style::Json);
+    config.metrics.get_or_insert(true);
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

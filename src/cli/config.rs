@@ -23,7 +23,7 @@ pub fn print(config: &Config) {
 }
 
 /// One value per entry of [`SETTINGS`], in its order.
-fn values(config: &Config) -> [String; 17] {
+fn values(config: &Config) -> [String; 21] {
     let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
     let outputs: Vec<_> = config.outputs.iter().map(|kind| kind.name()).collect();
     [
@@ -41,12 +41,16 @@ fn values(config: &Config) -> [String; 17] {
         } else {
             config.allowed_buckets.join(",")
         },
+        or_none(&config.upload_bucket),
+        config.upload_prefix.clone(),
+        config.upload_expires.as_secs().to_string(),
         if config.bearer_token.is_some() { "set" } else { "none" }.to_owned(),
         or_none(&config.cors_origin),
         config.threads.to_string(),
         if config.preload { "on" } else { "off" }.to_owned(),
         config.max_wait.as_millis().to_string(),
         or_none(&config.s3_endpoint),
+        if config.metrics == Some(true) { "on" } else { "off" }.to_owned(),
         config.log.clone().unwrap_or_else(|| "warn".to_owned()),
     ]
 }

@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
+use tracing::Instrument;
 
 use crate::blob::{Blob, Writer};
 use crate::config::Config;
@@ -163,7 +164,10 @@ impl Server {
         let (parts, body) = request.into_parts();
         let config = &self.app.pipeline.config;
         match read(body, config).await {
-            Ok(body) => crate::http::handle(&self.app, Request::from_parts(parts, body), context).await,
+            Ok(body) => {
+                let span = tracing::info_span!("request", request_id = context.request_id);
+                crate::http::handle(&self.app, Request::from_parts(parts, body), context).instrument(span).await
+            }
             Err(error) => {
                 let mut response = problem::response(&error, &context.request_id);
                 headers::surround(&mut response, config, &context.request_id);

@@ -103,7 +103,8 @@ impl Form {
 /// Reads the JSON form of an HTTP request: `{"image": base64 or data URL}` or `{"s3": {bucket, key, version_id?}}`, with
 /// optional `"options"` and `"store"`.
 ///
-/// Only buckets of `M2FP_ALLOWED_BUCKETS` may be read; those and the output bucket may be written.
+/// Only buckets of `M2FP_ALLOWED_BUCKETS` and what `/uploads` gave out may be read; those buckets and the output bucket
+/// may be written.
 ///
 /// # Errors
 /// As [`parse`].
@@ -120,6 +121,28 @@ pub fn parse_invocation(body: &[u8], config: &Config) -> Result<Asked> {
     parse_json_from(Sender::Invoker, body, config)
 }
 
+/// Checks a bucket that a trusted invocation wants its outputs in: its name, and that it is allowed.
+///
+/// # Errors
+/// `BadRequest` that names `field`; `Forbidden`.
+pub fn check_output_bucket(field: &str, bucket: &str, config: &Config) -> Result<()> {
+    check_bucket(field, bucket)?;
+    Sender::Invoker.check_write(bucket, config)
+}
+
+/// Checks the bucket and key that an event names. The bucket may be of those from before today's rules, with capitals,
+/// underscores and up to 255 characters.
+///
+/// # Errors
+/// `BadRequest`.
+pub fn check_object(bucket: &str, key: &str) -> Result<()> {
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    if !(3..=255).contains(&bucket.len()) || !bucket.bytes().all(is_part) {
+        return Err(Error::bad_request("the event names no bucket"));
+    }
+    check_key("key", key)
+}
+
 /// Who sent a body, and so which buckets it may name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sender {
@@ -130,9 +153,9 @@ enum Sender {
 }
 
 impl Sender {
-    fn check_read(self, bucket: &str, config: &Config) -> Result<()> {
-        let allowed = &config.allowed_buckets;
-        if self.is_free(config) || allowed.iter().any(|b| b == bucket) {
+    fn check_read(self, object: &ObjectRef, config: &Config) -> Result<()> {
+        let (bucket, allowed) = (&object.bucket, &config.allowed_buckets);
+        if self.is_free(config) || config.is_upload(bucket, &object.key) || allowed.contains(bucket) {
             return Ok(());
         }
         Err(Error::Forbidden {
@@ -212,8 +235,8 @@ fn parse_json_from(sender: Sender, body: &[u8], config: &Config) -> Result<Asked
     let source = match (parsed.image, parsed.s3) {
         (Some(Text(text)), None) => Source::Bytes(decode_image(&text, config)?),
         (None, Some(object)) => {
-            check_object(&object)?;
-            sender.check_read(&object.bucket, config)?;
+            check_source(&object)?;
+            sender.check_read(&object, config)?;
             Source::Object(object)
         }
         _ => return Err(Error::bad_request("the JSON body needs one of `image` and `s3`")),
@@ -339,7 +362,7 @@ fn printable(text: &str) -> String {
     text.chars().take(80).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-fn check_object(object: &ObjectRef) -> Result<()> {
+fn check_source(object: &ObjectRef) -> Result<()> {
     check_bucket("s3.bucket", &object.bucket)?;
     check_key("s3.key", &object.key)?;
     let version = object.version_id.as_deref();
@@ -407,6 +430,16 @@ mod tests {
         match asked.unwrap().0 {
             Source::Bytes(bytes) => bytes.to_vec(),
             Source::Object(object) => panic!("an object: {object:?}"),
+        }
+    }
+
+    #[test]
+    fn events_may_name_buckets_of_old_rules() {
+        for bucket in ["photos", "My_Photos.2009", &"b".repeat(255)] {
+            assert!(check_object(bucket, "a.jpg").is_ok(), "{bucket}");
+        }
+        for bucket in ["", "ab", "a/b", "arn:aws:s3:::b", "bü", "a b", &"b".repeat(256)] {
+            assert!(check_object(bucket, "a.jpg").is_err(), "{bucket}");
         }
     }
 
@@ -536,6 +569,20 @@ mod tests {
         let allowed = config(&[("M2FP_ALLOWED_BUCKETS", "photos,masks")]);
         assert!(parse_json(read.as_bytes(), &allowed).is_ok());
         assert!(parse_json(write.as_bytes(), &allowed).is_ok());
+    }
+
+    #[test]
+    fn of_the_upload_bucket_only_uploads_are_read() {
+        let config = config(&[("M2FP_UPLOAD_BUCKET", "photos"), ("M2FP_ALLOWED_BUCKETS", "others")]);
+        let read = |key: &str| format!(r#"{{"s3": {{"bucket": "photos", "key": "{key}"}}}}"#).into_bytes();
+        let write = br#"{"image": "AAAA", "store": {"bucket": "photos", "key_prefix": "uploads/a"}}"#;
+        assert!(parse_json(&read("uploads/a"), &config).is_ok());
+        assert!(parse_invocation(&read("uploads/a"), &config).is_ok());
+        for refused in
+            [parse_json(&read("a"), &config), parse_invocation(&read("a"), &config), parse_json(write, &config)]
+        {
+            assert!(matches!(refused, Err(Error::Forbidden { .. })));
+        }
     }
 
     #[test]

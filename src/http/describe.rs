@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::app::App;
-use super::{headers, problem};
+use super::{headers, problem, uploads};
 use crate::budget::to_mib;
 use crate::error::{Error, Result};
 use crate::manifest::{Class, LabelMap, Quantization, SizeRule, Thresholds};
@@ -17,7 +17,7 @@ use crate::pipeline::{Pipeline, Prepared};
 pub const OPEN_API: &str = include_str!("openapi.json");
 
 /// Media types whose images are read, whatever a request calls them.
-const IMAGE_TYPES: [&str; 6] = ["image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif", "image/tiff"];
+pub const IMAGE_TYPES: [&str; 6] = ["image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif", "image/tiff"];
 
 /// That the function answers, and whether the next photo would wait for the model.
 pub fn health(pipeline: &Pipeline) -> Result<Response<Bytes>> {
@@ -36,6 +36,16 @@ struct Info<'a> {
     outputs: [Output; OutputKind::ALL.len()],
     image_types: [&'static str; IMAGE_TYPES.len()],
     limits: Limits,
+    /// Null: `POST /uploads` is not served.
+    uploads: Option<Uploads>,
+}
+
+#[derive(Serialize)]
+struct Uploads {
+    /// Of a photo.
+    max_bytes: u64,
+    /// How long an upload may be begun, seconds.
+    expires_s: u64,
 }
 
 #[derive(Serialize)]
@@ -96,11 +106,15 @@ pub fn info(app: &App) -> Result<Response<Bytes>> {
         image_types: IMAGE_TYPES,
         limits: Limits {
             memory_mb: to_mib(budget.limit_bytes()),
-            max_body_bytes: config.max_body_bytes,
+            max_body_bytes: app.max_image_bytes().map_or(config.max_body_bytes, |most| most.min(config.max_body_bytes)),
             max_object_bytes: config.max_object_bytes,
             max_source_pixels: config.max_source_pixels,
             max_answer_bytes: app.max_image_bytes(),
         },
+        uploads: config
+            .upload_bucket
+            .as_ref()
+            .map(|_| Uploads { max_bytes: uploads::max_bytes(config), expires_s: config.upload_expires.as_secs() }),
     })
 }
 
@@ -133,7 +147,7 @@ fn refusal(error: &Error) -> Value {
     json!({"status": status.as_u16(), "code": code, "detail": error.to_string()})
 }
 
-fn json_response(value: &impl Serialize) -> Result<Response<Bytes>> {
+pub(super) fn json_response(value: &impl Serialize) -> Result<Response<Bytes>> {
     let mut response = Response::new(serde_json::to_vec(value).map_err(Error::internal)?.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)

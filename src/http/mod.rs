@@ -2,7 +2,7 @@
 //!
 //! [`routes::handle`] is the whole of it: a request with its body in, a response with its body out, never an error.
 //! The other files each do one step of that: who may ask (`auth`), what is asked (`body`, `negotiate`), what is
-//! answered (`respond`, `describe`, `page`), which headers surround it (`headers`), and failures (`problem`).
+//! answered (`respond`, `describe`, `page`, `uploads`), which headers surround it (`headers`), and failures (`problem`).
 
 pub mod app;
 pub mod auth;
@@ -14,6 +14,7 @@ pub mod page;
 pub mod problem;
 pub mod respond;
 pub mod routes;
+pub mod uploads;
 
 pub use app::App;
 pub use routes::{BasePath, handle};

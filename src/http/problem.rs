@@ -26,6 +26,7 @@ pub const fn row(error: &Error) -> (StatusCode, &'static str) {
         Error::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
         Error::Forbidden { .. } => (StatusCode::FORBIDDEN, "forbidden"),
         Error::NoRoute { .. } => (StatusCode::NOT_FOUND, "no_route"),
+        Error::NoUploads => (StatusCode::NOT_FOUND, "no_uploads"),
         Error::NoObject { .. } => (StatusCode::NOT_FOUND, "no_object"),
         Error::Overtaken => (StatusCode::NOT_FOUND, "overtaken"),
         Error::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method"),
@@ -114,11 +115,12 @@ mod tests {
     fn every_error_has_its_row() {
         let text = || "the sentence".to_owned();
         let cause = || Some("disk on fire".into());
-        let rows: [(u16, &str, Error); 17] = [
+        let rows: [(u16, &str, Error); 18] = [
             (400, "bad_request", Error::BadRequest { detail: text() }),
             (401, "unauthorized", Error::Unauthorized),
             (403, "forbidden", Error::Forbidden { detail: text() }),
             (404, "no_route", Error::NoRoute { path: "/x".to_owned() }),
+            (404, "no_uploads", Error::NoUploads),
             (404, "no_object", Error::NoObject { detail: text() }),
             (404, "overtaken", Error::Overtaken),
             (405, "method", Error::Method { allowed: "POST, OPTIONS" }),

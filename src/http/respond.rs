@@ -19,7 +19,7 @@ use crate::options::OutputKind;
 use crate::pipeline::{Outcome, Prepared};
 use crate::plan::Plan;
 use crate::record::{self, Destination, Work};
-use crate::store::{NewObject, ObjectStore};
+use crate::store::{NewObject, ObjectStore, Standing};
 
 /// How long the link to a stored answer works; less where the function's own credentials end sooner.
 const LINK_EXPIRES: Duration = Duration::from_hours(1);
@@ -58,9 +58,9 @@ pub async fn one(app: &App, kind: OutputKind, mut outcome: Outcome) -> Result<Re
 /// Writes every output asked for and then the report; answers with the report and where everything is.
 ///
 /// # Errors
-/// Those of [`record::write`].
+/// Those of [`record::store`].
 pub async fn stored(app: &App, at: &Destination, work: &Work, outcome: Outcome) -> Result<Response<Bytes>> {
-    let stored = record::write(object_store(app)?, at, work, &outcome).await?;
+    let stored = record::store(object_store(app)?, at, work, &outcome).await?;
     let mut response = sent(OutputKind::Json, outcome.json(&record::answer(&outcome, &stored))?);
     describe(&mut response, OutputKind::Json, &outcome.etag, &outcome.plan);
     add_timings(&mut response, &outcome);
@@ -84,7 +84,7 @@ async fn linked(app: &App, kind: OutputKind, etag: &str, body: Bytes) -> Result<
     let metadata = BTreeMap::from([(record::MARK.to_owned(), "1".to_owned())]);
     let object =
         NewObject { bucket: bucket.clone(), key: key.clone(), body, content_type: kind.content_type(), metadata };
-    store.put(object).await?;
+    store.put(object, &Standing::Whatever).await?;
     let url = store.presign_get(bucket, &key, LINK_EXPIRES).await?;
     let location = HeaderValue::try_from(url.as_str()).map_err(Error::internal)?;
     let mut response = sent(

@@ -3,7 +3,7 @@
 //! | route | methods | token |
 //! |---|---|---|
 //! | `/` | GET: the page; POST: as `/parse` | POST |
-//! | `/parse`, `/plan` | POST | yes |
+//! | `/parse`, `/plan`, `/uploads` | POST | yes |
 //! | `/info` | GET | yes |
 //! | `/health`, `/openapi.json` | GET | no |
 //!
@@ -20,7 +20,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::app::App;
-use super::{body, describe, headers, negotiate, problem, respond};
+use super::{body, describe, headers, negotiate, problem, respond, uploads};
 use crate::blob::Blob;
 use crate::error::{Error, Result};
 use crate::options::{Options, RawOptions};
@@ -37,6 +37,7 @@ enum Route {
     Home,
     Parse,
     Plan,
+    Uploads,
     Health,
     Info,
     OpenApi,
@@ -48,6 +49,7 @@ enum Action {
     Page,
     Parse,
     Plan,
+    Upload,
     Health,
     Info,
     OpenApi,
@@ -56,9 +58,10 @@ enum Action {
 
 impl Route {
     /// Every route but `/`, by its name.
-    const NAMED: [(&'static str, Self); 5] = [
+    const NAMED: [(&'static str, Self); 6] = [
         ("parse", Self::Parse),
         ("plan", Self::Plan),
+        ("uploads", Self::Uploads),
         ("health", Self::Health),
         ("info", Self::Info),
         ("openapi.json", Self::OpenApi),
@@ -86,7 +89,7 @@ impl Route {
     const fn methods(self) -> &'static str {
         match self {
             Self::Home => "GET, HEAD, POST, OPTIONS",
-            Self::Parse | Self::Plan => "POST, OPTIONS",
+            Self::Parse | Self::Plan | Self::Uploads => "POST, OPTIONS",
             Self::Health | Self::Info | Self::OpenApi => "GET, HEAD, OPTIONS",
         }
     }
@@ -101,6 +104,7 @@ impl Route {
             Self::OpenApi if is_get => Action::OpenApi,
             Self::Home | Self::Parse if method == Method::POST => Action::Parse,
             Self::Plan if method == Method::POST => Action::Plan,
+            Self::Uploads if method == Method::POST => Action::Upload,
             _ => return Err(Error::Method { allowed: self.methods() }),
         })
     }
@@ -111,7 +115,7 @@ impl Action {
     const fn is_public(self) -> bool {
         match self {
             Self::Page | Self::Health | Self::OpenApi | Self::Preflight => true,
-            Self::Parse | Self::Plan | Self::Info => false,
+            Self::Parse | Self::Plan | Self::Upload | Self::Info => false,
         }
     }
 }
@@ -148,6 +152,7 @@ async fn answer(app: &App, request: Request<Blob>, context: &Context) -> Result<
         Action::Preflight => Ok(preflight(app, route)),
         Action::Parse => parse(app, &parts, body, context).await,
         Action::Plan => plan(app, &parts, body, context).await,
+        Action::Upload => uploads::sign(&app.pipeline, &body).await,
     }
 }
 
@@ -185,7 +190,7 @@ async fn parse_and_store(app: &App, at: &Destination, job: Job, context: &Contex
 /// Plans alone: a photo that would be refused is a finding here, not a failure.
 async fn plan(app: &App, parts: &Parts, body: Blob, context: &Context) -> Result<Response<Bytes>> {
     let job = job(app, parts, body).await?;
-    match app.pipeline.prepare(job.source, job.options, context).await {
+    match app.pipeline.plan(job.source, job.options, context).await {
         Ok(prepared) => describe::plan(&prepared),
         Err(error @ (Error::TooLarge { .. } | Error::Unsupported { .. } | Error::Undecodable { .. })) => {
             describe::refused(&error)

@@ -38,7 +38,7 @@ pub async fn handle(pipeline: &Arc<Pipeline>, event: Box<RawValue>, context: &Co
     // The photo's bytes are the pipeline's alone from here.
     drop(source);
     let outcome = pipeline.run(prepared, context).await?;
-    let stored = record::write(store.as_ref(), &destination, &work, &outcome).await?;
+    let stored = record::store(store.as_ref(), &destination, &work, &outcome).await?;
     Ok(record::answer(&outcome, &stored))
 }
 

@@ -13,13 +13,14 @@ use tracing::Instrument;
 
 use super::failure::Failure;
 use super::gateway::{self, Gateway};
-use super::{MAX_ANSWER_BYTES, direct, s3};
+use super::{MAX_ANSWER_BYTES, batch, direct, eventbridge, s3, sqs};
 use crate::error::{Error, Limit, Result};
 use crate::http::app::App;
 use crate::pipeline::Context;
 
 /// The events served, for the error about any other.
 const ACCEPTED: &str = "API Gateway (REST, HTTP API), Application Load Balancer, Function URL, S3 notification, \
+                        EventBridge event of S3, SQS messages with either, S3 Batch Operations, \
                         or the JSON body of /parse: {\"image\": …} or {\"s3\": …}";
 
 /// What kind of event came.
@@ -30,6 +31,12 @@ pub enum Shape {
     S3,
     /// What S3 sends when a notification is configured.
     S3Test,
+    /// An event of S3 by EventBridge.
+    EventBridge,
+    /// Messages of a queue.
+    Sqs,
+    /// Tasks of S3 Batch Operations.
+    S3Batch,
     /// The JSON body of `/parse`.
     Direct,
 }
@@ -40,6 +47,9 @@ impl Shape {
             Self::Http(gateway) => gateway.name(),
             Self::S3 => "s3",
             Self::S3Test => "s3-test",
+            Self::EventBridge => "eventbridge",
+            Self::Sqs => "sqs",
+            Self::S3Batch => "s3-batch",
             Self::Direct => "direct",
         }
     }
@@ -56,6 +66,12 @@ struct Tells {
     records: Option<Vec<RecordTells>>,
     #[serde(rename = "Event")]
     event: Option<String>,
+    #[serde(rename = "detail-type")]
+    detail_type: Option<IgnoredAny>,
+    source: Option<String>,
+    #[serde(rename = "invocationSchemaVersion")]
+    invocation_schema_version: Option<IgnoredAny>,
+    tasks: Option<IgnoredAny>,
     image: Option<IgnoredAny>,
     s3: Option<IgnoredAny>,
 }
@@ -90,10 +106,20 @@ pub fn shape(event: &str) -> Result<Shape> {
     }
     if let Some(records) = &tells.records {
         let all_from = |source: &str| records.iter().all(|r| r.event_source.as_deref() == Some(source));
-        return if !records.is_empty() && all_from("aws:s3") { Ok(Shape::S3) } else { Err(unknown()) };
+        return match records.first() {
+            Some(_) if all_from("aws:s3") => Ok(Shape::S3),
+            Some(_) if all_from("aws:sqs") => Ok(Shape::Sqs),
+            _ => Err(unknown()),
+        };
     }
     if tells.event.as_deref() == Some("s3:TestEvent") {
         return Ok(Shape::S3Test);
+    }
+    if tells.detail_type.is_some() && tells.source.as_deref() == Some("aws.s3") {
+        return Ok(Shape::EventBridge);
+    }
+    if tells.invocation_schema_version.is_some() && tells.tasks.is_some() {
+        return Ok(Shape::S3Batch);
     }
     if tells.image.is_some() || tells.s3.is_some() {
         return Ok(Shape::Direct);
@@ -122,6 +148,9 @@ async fn answer(app: &App, shape: Shape, event: Box<RawValue>, context: &Context
         Shape::Http(gateway) => return gateway::answer(app, gateway, event, context).await,
         Shape::S3 => to_raw_value(&s3::handle(&app.pipeline, event.get(), context).await?),
         Shape::S3Test => to_raw_value(&serde_json::json!({"records": []})),
+        Shape::EventBridge => to_raw_value(&eventbridge::handle(&app.pipeline, event.get(), context).await?),
+        Shape::Sqs => to_raw_value(&sqs::handle(&app.pipeline, event.get(), context).await?),
+        Shape::S3Batch => to_raw_value(&batch::handle(&app.pipeline, event.get(), context).await?),
         Shape::Direct => to_raw_value(&direct::handle(&app.pipeline, event, context).await?),
     };
     let answer = answer.map_err(Error::internal)?;
@@ -170,6 +199,11 @@ mod tests {
             (include_str!("../../events/alb.json"), Shape::Http(Gateway::Alb)),
             (include_str!("../../events/s3-put.json"), Shape::S3),
             (include_str!("../../events/s3-test-event.json"), Shape::S3Test),
+            (include_str!("../../events/eventbridge.json"), Shape::EventBridge),
+            (include_str!("../../events/sqs-s3.json"), Shape::Sqs),
+            (include_str!("../../events/sqs-eventbridge.json"), Shape::Sqs),
+            (include_str!("../../events/s3-batch-1.0.json"), Shape::S3Batch),
+            (include_str!("../../events/s3-batch-2.0.json"), Shape::S3Batch),
             (include_str!("../../events/direct-invoke.json"), Shape::Direct),
             (include_str!("../../events/direct-invoke-s3.json"), Shape::Direct),
         ] {
@@ -186,11 +220,11 @@ mod tests {
             "{}",
             r#"{"Records": []}"#,
             r#"{"Records": 1}"#,
-            r#"{"Records": [{"eventSource": "aws:sqs", "body": "{}"}]}"#,
             r#"{"Records": [{"eventSource": "aws:s3"}, {"eventSource": "aws:sqs"}]}"#,
             r#"{"Records": [{"EventSource": "aws:sns"}]}"#,
-            r#"{"detail-type": "Object Created", "source": "aws.s3"}"#,
-            r#"{"invocationSchemaVersion": "2.0", "tasks": []}"#,
+            r#"{"detail-type": "Object Created", "source": "com.example"}"#,
+            r#"{"source": "aws.s3"}"#,
+            r#"{"invocationSchemaVersion": "2.0"}"#,
             r#"{"httpMethod": "GET"}"#,
             r#"{"requestContext": {}}"#,
             r#"{"image": null}"#,

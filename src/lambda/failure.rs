@@ -22,15 +22,15 @@ impl Failure {
         let chain = error.chain();
         let sentence = match error.fault() {
             Fault::Client => {
-                tracing::info!(error = chain, "refused");
+                tracing::info!(request_id, error = chain, "refused");
                 error.to_string()
             }
             Fault::Capacity | Fault::Upstream => {
-                tracing::warn!(error = chain, "failed");
+                tracing::warn!(request_id, error = chain, "failed");
                 error.to_string()
             }
             Fault::Internal => {
-                tracing::error!(error = chain, "failed");
+                tracing::error!(request_id, error = chain, "failed");
                 format!("internal error; the log has it under request id {request_id}")
             }
         };

@@ -1,14 +1,21 @@
 //! The AWS doors: the only folder that knows AWS.
 //!
-//! `dispatch` tells an event by its shape and hands it to its door: `gateway` (HTTP), `s3` (notifications), `direct`
-//! (invocations by Step Functions, SDKs, the AWS CLI). `store` is the adapter of [`crate::store::ObjectStore`].
+//! `dispatch` tells an event by its shape and hands it to its door: `gateway` (HTTP), `s3` (notifications),
+//! `eventbridge` and `sqs` (the same in other words and envelopes), `batch` (S3 Batch Operations), `direct` (invocations
+//! by Step Functions, SDKs, the AWS CLI). Doors that name objects share `upload`, what becomes of one, and `time_share`,
+//! how an invocation's time is divided among several. `store` is the adapter of [`crate::store::ObjectStore`].
 
+pub mod batch;
 pub mod direct;
 pub mod dispatch;
+pub mod eventbridge;
 pub mod failure;
 pub mod gateway;
 pub mod s3;
+pub mod sqs;
 pub mod store;
+mod time_share;
+pub mod upload;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

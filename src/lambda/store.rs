@@ -18,8 +18,9 @@ use aws_sdk_s3::types::ChecksumAlgorithm;
 use tokio::sync::OnceCell;
 
 use crate::blob::{Blob, Writer};
+use crate::config::Secret;
 use crate::error::{Error, Limit, Result};
-use crate::store::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore};
+use crate::store::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore, SignedRequest, Standing, Upload};
 
 /// To a connection. Default of the SDK: 3.1 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -108,7 +109,7 @@ impl ObjectStore for S3Store {
         Ok(Object { meta, body })
     }
 
-    async fn put(&self, object: NewObject) -> Result<()> {
+    async fn put(&self, object: NewObject, over: &Standing) -> Result<bool> {
         let at = ObjectRef { bucket: object.bucket, key: object.key, version_id: None, etag: None };
         let request = self.client().await.put_object().bucket(&at.bucket).key(&at.key);
         let request = request
@@ -116,16 +117,33 @@ impl ObjectStore for S3Store {
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
             .set_metadata(Some(object.metadata.into_iter().collect()))
             .body(ByteStream::from(object.body));
-        request.send().await.map(drop).map_err(|e| classify(e, "write", &at))
+        let request = match over {
+            Standing::Whatever => request,
+            Standing::Nothing => request.if_none_match("*"),
+            Standing::ETag(etag) => request.if_match(etag),
+        };
+        match request.send().await {
+            Ok(_) => Ok(true),
+            Err(error) if is_unmet(&error) => Ok(false),
+            Err(error) => Err(classify(error, "write", &at)),
+        }
     }
 
-    async fn delete(&self, bucket: &str, key: &str) -> Result<()> {
+    async fn delete(&self, bucket: &str, key: &str, standing: &Standing) -> Result<bool> {
         let at = ObjectRef { bucket: bucket.to_owned(), key: key.to_owned(), version_id: None, etag: None };
         let request = self.client().await.delete_object().bucket(bucket).key(key);
-        match request.send().await.map_err(|e| classify(e, "delete", &at)) {
-            // S3 does not mind what is not there; some servers do.
-            Ok(_) | Err(Error::NoObject { .. }) => Ok(()),
-            Err(error) => Err(error),
+        let request = match standing {
+            Standing::ETag(etag) => request.if_match(etag),
+            Standing::Whatever | Standing::Nothing => request,
+        };
+        match request.send().await {
+            Ok(_) => Ok(true),
+            Err(error) if is_unmet(&error) && code(&error) != Some("NoSuchKey") => Ok(false),
+            Err(error) => match classify(error, "delete", &at) {
+                // S3 does not mind what is not there; some servers do.
+                Error::NoObject { .. } => Ok(true),
+                error => Err(error),
+            },
         }
     }
 
@@ -136,6 +154,32 @@ impl ObjectStore for S3Store {
         let link = request.presigned(config).await.map_err(|e| classify(e, "sign a link to", &at))?;
         Ok(link.uri().to_owned())
     }
+
+    async fn presign_put(&self, upload: Upload<'_>, expires: Duration) -> Result<SignedRequest> {
+        let Upload { bucket, key, content_type, bytes } = upload;
+        let at = ObjectRef { bucket: bucket.to_owned(), key: key.to_owned(), version_id: None, etag: None };
+        let config = PresigningConfig::expires_in(expires).map_err(Error::internal)?;
+        let length = i64::try_from(bytes).map_err(Error::internal)?;
+        let request = self.client().await.put_object().bucket(bucket).key(key);
+        let request = request.content_type(content_type).content_length(length);
+        let signed = request.presigned(config).await.map_err(|e| classify(e, "sign an upload to", &at))?;
+        let headers = signed.headers().map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
+        Ok(SignedRequest { method: "PUT", url: Secret::new(signed.uri().to_owned()), headers })
+    }
+}
+
+fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
+    error.as_service_error().and_then(ProvideErrorMetadata::code)
+}
+
+/// Whether a conditional write found something else standing: another ETag (412), nothing (404), or a write of the same
+/// key under way (409; Amazon S3 user guide, "Conditional requests").
+fn is_unmet<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    let status = error.raw_response().map(|answer| answer.status().as_u16());
+    matches!(
+        (code(error), status),
+        (Some("PreconditionFailed" | "ConditionalRequestConflict" | "NoSuchKey"), _) | (None, Some(412))
+    )
 }
 
 fn size(content_length: Option<i64>, at: &ObjectRef) -> Result<u64> {
@@ -177,7 +221,7 @@ where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     let status = error.raw_response().map(|answer| answer.status().as_u16());
-    let code = error.as_service_error().and_then(ProvideErrorMetadata::code).map(str::to_owned);
+    let code = code(&error).map(str::to_owned);
     match kind(code.as_deref(), status, at.version_id.is_some()) {
         Kind::NoObject => Error::NoObject { detail: format!("there is no {}", name(at)) },
         Kind::Overtaken => Error::Overtaken,

@@ -13,6 +13,8 @@ import al2023
 import compose_scene
 import cost_table
 import demo
+import published
+import scale
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / ".runtime/libonnxruntime.so"
@@ -140,3 +142,28 @@ def test_costs_follow_memory_and_time() -> None:
     assert "no: the model needs 1000 MB" in line[2]
     # 3 s × 1769 MB × USD 0.0000166667 a GB-second, and the request itself.
     assert "| 3.00 | 0.0866 | yes |" in line[4]
+
+
+def test_the_page_has_the_tables_of_the_script() -> None:
+    for made_by, lines in scale.TABLES.items():
+        assert published.block(scale.PAGE, made_by) == "\n".join(lines()), "scripts/scale.py --write"
+
+
+def test_a_block_is_what_was_put_there(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- made by `x` -->\n<!-- end -->\nb\n")
+    published.replace_block(page, "x", "one\ntwo")
+    assert published.block(page, "x") == "one\ntwo"
+    published.replace_block(page, "x", "three")
+    assert page.read_text() == "a\n<!-- made by `x` -->\nthree\n<!-- end -->\nb\n"
+
+
+def test_plans_follow_time_and_prices() -> None:
+    model = scale.Model("a", cost_table.Work(inference_core_seconds=0.5, serial_seconds=0.26), least_mb=512)
+    # One vCPU, and eight round trips of 30 ms.
+    assert scale.seconds(model, 1769) == pytest.approx(1.0)
+    # 1 s of 1769 MB at USD 0.0000133334 a GB-second, and the request.
+    assert scale.lambda_usd(model, 1769, "arm64") == pytest.approx(2.3234e-5, rel=1e-3)
+    # 16 reads of USD 0.0004 and 2 writes of USD 0.005 a thousand.
+    assert scale.s3_usd() == pytest.approx(1.64e-5)
+    assert scale.express_usd(1.01) == pytest.approx(1e-6 + 1.1 / 16 * 0.00001667)

@@ -1,5 +1,6 @@
 """What template.yaml may and may not do, read from the template itself."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,17 +14,32 @@ TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 FUNCTIONS = ("HttpFunction", "S3Function")
 
-# All that the functions may do. A new permission is added here on purpose.
+INPUT = "arn:${AWS::Partition}:s3:::InputBucket|ExistingInputBucket"
+OUTPUT = "arn:${AWS::Partition}:s3:::OutputBucket|ExistingOutputBucket"
+
+# All that the functions may do: role, action, on what. A new permission is added here on purpose.
 ALLOWED = {
-    "sts:AssumeRole",
-    "logs:CreateLogStream",
-    "logs:PutLogEvents",
-    "s3:GetObject",
-    "s3:GetObjectVersion",
-    "s3:ListBucket",
-    "s3:PutObject",
-    "s3:DeleteObject",
-    "sqs:SendMessage",
+    ("HttpRole", "logs:CreateLogStream", "HttpLogs.Arn"),
+    ("HttpRole", "logs:PutLogEvents", "HttpLogs.Arn"),
+    ("HttpRole", "s3:GetObject", f"{INPUT}/*"),
+    ("HttpRole", "s3:GetObjectVersion", f"{INPUT}/*"),
+    ("HttpRole", "s3:ListBucket", INPUT),
+    ("HttpRole", "s3:GetObject", f"{OUTPUT}/${{OutputPrefix}}*"),
+    ("HttpRole", "s3:PutObject", f"{OUTPUT}/${{OutputPrefix}}*"),
+    ("HttpRole", "s3:DeleteObject", f"{OUTPUT}/${{OutputPrefix}}*"),
+    ("HttpRole", "s3:ListBucket", OUTPUT),
+    ("HttpRole", "s3:GetObject", "${UploadBucket.Arn}/uploads/*"),
+    ("HttpRole", "s3:PutObject", "${UploadBucket.Arn}/uploads/*"),
+    ("S3Role", "logs:CreateLogStream", "S3Logs.Arn"),
+    ("S3Role", "logs:PutLogEvents", "S3Logs.Arn"),
+    ("S3Role", "sqs:SendMessage", "DeadLetters.Arn"),
+    ("S3Role", "s3:GetObject", f"{INPUT}/*"),
+    ("S3Role", "s3:GetObjectVersion", f"{INPUT}/*"),
+    ("S3Role", "s3:ListBucket", INPUT),
+    ("S3Role", "s3:GetObject", f"{OUTPUT}/${{OutputPrefix}}*"),
+    ("S3Role", "s3:PutObject", f"{OUTPUT}/${{OutputPrefix}}*"),
+    ("S3Role", "s3:DeleteObject", f"{OUTPUT}/${{OutputPrefix}}*"),
+    ("S3Role", "s3:ListBucket", OUTPUT),
 }
 
 
@@ -57,26 +73,81 @@ def environment(function: str) -> dict[str, Any]:
     return common | RESOURCES[function]["Properties"]["Environment"]["Variables"]
 
 
-def test_allows_the_listed_actions_and_no_other() -> None:
-    actions = {action for statement in statements("Allow") for action in as_list(statement["Action"])}
-    assert actions == ALLOWED
+def place(resource: Any) -> str:  # noqa: ANN401 - YAML
+    """A statement's resource as text; a bucket that is made or given is `made|given`."""
+    match resource:
+        case {"Fn::GetAtt": [*path]}:
+            return ".".join(path)
+        case {"Fn::Sub": str(text)}:
+            return text
+        case {"Fn::Sub": [text, {"Bucket": {"Fn::If": [_, {"Ref": made}, {"Ref": given}]}}]}:
+            return text.replace("${Bucket}", f"{made}|{given}")
+    raise AssertionError(f"a resource of a form that this test does not know: {resource}")
 
 
-def test_allows_nothing_on_everything() -> None:
-    for statement in statements("Allow"):
-        resources = as_list(statement.get("Resource", "of the role"))
-        assert "*" not in resources, statement
-        for resource in resources:
-            # A bucket is named before any star.
-            text = str(resource)
-            assert ":::*" not in text
-            assert "*" not in text or "${Bucket}/" in text, statement
+def granted() -> Iterator[tuple[str, str, str]]:
+    """Role, action and resource of everything that is allowed."""
+    for name, one in RESOURCES.items():
+        properties = one.get("Properties", {})
+        match one["Type"]:
+            case "AWS::IAM::Role":
+                roles, documents = [name], [policy["PolicyDocument"] for policy in properties["Policies"]]
+            case "AWS::IAM::Policy":
+                roles, documents = [role["Ref"] for role in properties["Roles"]], [properties["PolicyDocument"]]
+            case "AWS::IAM::RolePolicy":
+                roles, documents = [properties["RoleName"]["Ref"]], [properties["PolicyDocument"]]
+            case _:
+                continue
+        for statement in (one for document in documents for one in document["Statement"]):
+            # `NotAction` and the like allow what they do not name.
+            assert set(statement) == {"Effect", "Action", "Resource"}, statement
+            assert statement["Effect"] == "Allow"
+            for action in as_list(statement["Action"]):
+                yield from ((role, action, place(where)) for role in roles for where in as_list(statement["Resource"]))
 
 
-def test_writes_only_under_the_prefix() -> None:
-    for statement in statements("Allow"):
-        if {"s3:PutObject", "s3:DeleteObject"} & set(as_list(statement["Action"])):
-            assert "${Bucket}/${OutputPrefix}*" in str(statement["Resource"])
+def test_allows_what_is_listed_and_nothing_else() -> None:
+    found = list(granted())
+    assert len(found) == len(set(found)), "granted twice"
+    assert set(found) == ALLOWED
+    assert not any("*" in action for _, action, _ in found)
+
+
+def test_only_lambda_takes_the_roles() -> None:
+    for name, role in of_type("AWS::IAM::Role").items():
+        (statement,) = role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+        expected = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        assert statement == expected, name
+
+
+def test_policies_stand_where_they_are_looked_for() -> None:
+    """Every `Statement` of the template is a role's, a trust or a bucket's denial; all are checked."""
+    in_roles = sum(len(as_list(one)) for kind in ("Role", "Policy", "RolePolicy") for one in iam(kind))
+    denials = statements("Deny")
+    assert len(statements("Allow")) == in_roles
+    for denial in denials:
+        assert denial["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert not any("Policies" in RESOURCES[name]["Properties"] for name in FUNCTIONS)
+
+
+def iam(kind: str) -> Iterator[Any]:
+    for one in of_type(f"AWS::IAM::{kind}").values():
+        yield from values_of(one, "Statement")
+
+
+def test_uploads_are_signed_for_by_one_role_and_gone_after_a_day() -> None:
+    signing = RESOURCES["SignUploads"]["Properties"]
+    assert signing["Roles"] == [{"Ref": "HttpRole"}]
+    (statement,) = signing["PolicyDocument"]["Statement"]
+    assert set(statement["Action"]) == {"s3:PutObject", "s3:GetObject"}
+    assert environment("HttpFunction")["M2FP_UPLOAD_PREFIX"] == "uploads/"
+    assert "M2FP_UPLOAD_BUCKET" not in environment("S3Function")
+    bucket = RESOURCES["UploadBucket"]["Properties"]
+    assert {"Id": "expire", "Status": "Enabled", "ExpirationInDays": 1} in bucket["LifecycleConfiguration"]["Rules"]
+    # No event of its photos reaches a function: they are parsed when their owner asks.
+    assert "NotificationConfiguration" not in bucket
+    (rule,) = bucket["CorsConfiguration"]["CorsRules"]
+    assert (rule["AllowedMethods"], rule["AllowedHeaders"]) == (["PUT"], ["content-type"])
 
 
 def test_roles_are_the_functions_own() -> None:
@@ -171,10 +242,66 @@ def test_no_yaml_aliases() -> None:
     assert not re.search(r":\s+[&*]\w+\s*$", text, re.MULTILINE)
 
 
-def test_memory_near_the_limit_is_a_metric_of_both_functions() -> None:
-    filters = [one["Properties"] for one in of_type("AWS::Logs::MetricFilter").values()]
-    assert [one["LogGroupName"]["Ref"] for one in filters] == ["HttpLogs", "S3Logs"]
-    said = (ROOT / "src/watch.rs").read_text()
-    for one in filters:
-        message = re.fullmatch(r'{ \$\.message = "(.+)" }', one["FilterPattern"])
-        assert message is not None and f'"{message[1]}"' in said
+def metrics_of(node: Any) -> set[tuple[str, str]]:  # noqa: ANN401 - YAML
+    """Namespace and name of every metric an alarm looks at."""
+    found = {(one["Namespace"], one["MetricName"]) for one in values_of(node, "Metric")}
+    return found | ({(node["Namespace"], node["MetricName"])} if "MetricName" in node else set())
+
+
+def documented() -> set[str]:
+    """The function's own metrics, by docs/operations.md (which a test of the crate holds against the code)."""
+    page = (ROOT / "docs/operations.md").read_text()
+    return set(re.findall(r"^\| `(\w+)` \| (?:Count|Megabytes|Percent|Milliseconds) \|", page, re.MULTILINE))
+
+
+def test_every_alarm_is_documented_tells_the_topic_and_is_quiet_without_data() -> None:
+    alarms = of_type("AWS::CloudWatch::Alarm")
+    page = (ROOT / "docs/operations.md").read_text()
+    rows = page[page.index("| alarm |") :].splitlines()
+    named = [name for row in rows if row.startswith("| `") for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(named) == sorted(alarms)
+    for name, alarm in alarms.items():
+        properties = alarm["Properties"]
+        assert properties["TreatMissingData"] == "notBreaching", name
+        assert properties["AlarmActions"] == {
+            "Fn::If": ["TellAlarms", [{"Ref": "AlarmTopic"}], {"Ref": "AWS::NoValue"}]
+        }
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_is_watched(name: str) -> None:
+    alarms = [one["Properties"] for one in of_type("AWS::CloudWatch::Alarm").values() if f"'{name}'" in str(one)]
+    watched = {metric for one in alarms for metric in metrics_of(one)}
+    assert watched == {
+        ("AWS/Lambda", "Errors"),
+        ("AWS/Lambda", "Throttles"),
+        ("AWS/Lambda", "Duration"),
+        ("m2fp", "InternalFaults"),
+        ("m2fp", "MemoryUsed"),
+    }
+    timeout = RESOURCES[name]["Properties"]["Timeout"]["Ref"]
+    (duration,) = [one for one in alarms if "duration /" in str(one)]
+    # Milliseconds of so many seconds, in percent.
+    assert duration["Metrics"][0]["Expression"] == {"Fn::Sub": f"duration / (10 * ${{{timeout}}})"}
+
+
+def test_the_dashboard_shows_metrics_that_exist() -> None:
+    body = RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    named = set(re.findall(r"\$\{([\w.:]+)\}", body))
+    assert named == {"AWS::Region", "HttpFunction", "S3Function", "DeadLetters.QueueName"}
+    widgets = json.loads(body)["widgets"]
+    metrics = [metric for widget in widgets for metric in widget["properties"]["metrics"]]
+    ours = {metric[1] for metric in metrics if metric[0] == "m2fp"}
+    assert ours <= documented()
+    # Every end of a parse is on it.
+    assert {"Parsed", "ClientFaults", "Overtaken", "Busy", "TooLittleMemory", "Deadlines"} <= ours
+    assert {"StorageFaults", "InternalFaults"} <= ours
+    assert {metric[2] for metric in metrics} == {"FunctionName", "QueueName"}
+    places = [(widget["x"], widget["y"]) for widget in widgets]
+    assert len(set(places)) == len(places)
+
+
+def test_the_functions_metrics_are_the_documented_ones() -> None:
+    for alarm in of_type("AWS::CloudWatch::Alarm").values():
+        assert {name for space, name in metrics_of(alarm["Properties"]) if space == "m2fp"} <= documented()
+    assert 'NAMESPACE: &str = "m2fp"' in (ROOT / "src/telemetry/emf.rs").read_text()

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -16,7 +17,7 @@ use serde_json::Value;
 use serde_json::value::to_raw_value;
 
 /// Every event, by its file's name without `.json`.
-pub const ALL: [&str; 10] = [
+pub const ALL: [&str; 15] = [
     "alb",
     "apigw-http",
     "apigw-http-multipart",
@@ -24,12 +25,17 @@ pub const ALL: [&str; 10] = [
     "apigw-rest-page",
     "direct-invoke",
     "direct-invoke-s3",
+    "eventbridge",
     "function-url",
+    "s3-batch-1.0",
+    "s3-batch-2.0",
     "s3-put",
     "s3-test-event",
+    "sqs-eventbridge",
+    "sqs-s3",
 ];
 
-/// The bucket and key that `s3-put` and `direct-invoke-s3` name.
+/// The bucket and key that the events name.
 pub const BUCKET: &str = "m2fp-photos";
 pub const KEY: &str = "photos/Zoë + friends.jpg";
 pub const OUTPUT_BUCKET: &str = "m2fp-masks";
@@ -49,8 +55,17 @@ pub fn photo() -> Bytes {
 
 /// What the function answers to an event.
 pub async fn invoke(pipeline: &Arc<Pipeline>, event: &Value) -> Result<Value, Failure> {
+    invoke_with(pipeline, event, None).await
+}
+
+/// As [`invoke`], with an answer that must be given by `deadline`.
+pub async fn invoke_until(pipeline: &Arc<Pipeline>, event: &Value, deadline: Instant) -> Result<Value, Failure> {
+    invoke_with(pipeline, event, Some(deadline)).await
+}
+
+async fn invoke_with(pipeline: &Arc<Pipeline>, event: &Value, deadline: Option<Instant>) -> Result<Value, Failure> {
     let app = App::lambda(Arc::clone(pipeline));
-    let context = Context { request_id: "test-1".to_owned(), deadline: None };
+    let context = Context { request_id: "test-1".to_owned(), deadline };
     let answer = dispatch(&app, to_raw_value(event).expect("JSON"), context).await?;
     Ok(serde_json::from_str(answer.get()).expect("the answer is JSON"))
 }

@@ -1,22 +1,20 @@
 //! What the HTTP tests share: a small model that does not change with the packaged one, an app around the fake engine,
-//! a bucket in memory, and photos.
+//! and photos.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 use m2fp::config::Config;
 use m2fp::engine::fake::FakeEngine;
-use m2fp::error::{Error, Limit, Result};
 use m2fp::http::{App, handle};
 use m2fp::manifest::Manifest;
 use m2fp::pipeline::{Context, Pipeline};
-use m2fp::store::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore};
+use m2fp::store::ObjectStore;
+#[allow(unused_imports, reason = "each test file uses its part")]
+pub use m2fp::store::memory::MemoryStore;
 use serde_json::{Value, json};
 
 pub fn manifest() -> Manifest {
@@ -108,79 +106,4 @@ pub fn photo(width: u32, height: u32) -> Bytes {
     writer.write_image_data(&pixels).expect("pixels");
     writer.finish().expect("an end");
     bytes.into()
-}
-
-/// By bucket and key: the body and what is known of it.
-type Objects = BTreeMap<(String, String), (Bytes, ObjectMeta)>;
-
-/// Buckets in memory. Everything is there at once; nothing fails.
-#[derive(Default)]
-pub struct MemoryStore {
-    objects: Mutex<Objects>,
-    /// Keys in the order they were written.
-    pub written: Mutex<Vec<String>>,
-}
-
-impl MemoryStore {
-    pub fn with(bucket: &str, key: &str, body: Bytes) -> Arc<Self> {
-        let store = Self::default();
-        let meta = ObjectMeta {
-            bytes: body.len() as u64,
-            etag: Some("\"e\"".to_owned()),
-            version_id: None,
-            metadata: BTreeMap::new(),
-        };
-        store.objects.lock().unwrap().insert((bucket.to_owned(), key.to_owned()), (body, meta));
-        Arc::new(store)
-    }
-
-    pub fn body(&self, bucket: &str, key: &str) -> Option<Bytes> {
-        self.find(bucket, key).map(|(body, _)| body)
-    }
-
-    pub fn metadata(&self, bucket: &str, key: &str) -> Option<ObjectMeta> {
-        self.find(bucket, key).map(|(_, meta)| meta)
-    }
-
-    fn find(&self, bucket: &str, key: &str) -> Option<(Bytes, ObjectMeta)> {
-        self.objects.lock().unwrap().get(&(bucket.to_owned(), key.to_owned())).cloned()
-    }
-}
-
-#[async_trait]
-impl ObjectStore for MemoryStore {
-    async fn head(&self, at: &ObjectRef) -> Result<ObjectMeta> {
-        let found = self.metadata(&at.bucket, &at.key);
-        found.ok_or_else(|| Error::NoObject { detail: format!("there is no object {}", at.key) })
-    }
-
-    async fn get(&self, at: &ObjectRef, max_bytes: u64) -> Result<Object> {
-        let meta = self.head(at).await?;
-        if meta.bytes > max_bytes {
-            return Err(Error::TooLarge { limit: Limit::Body, detail: "the object is too large".to_owned() });
-        }
-        Ok(Object { meta, body: self.body(&at.bucket, &at.key).unwrap_or_default().into() })
-    }
-
-    async fn put(&self, object: NewObject) -> Result<()> {
-        let meta = ObjectMeta {
-            bytes: object.body.len() as u64,
-            etag: Some("\"e\"".to_owned()),
-            version_id: None,
-            metadata: object.metadata,
-        };
-        self.written.lock().unwrap().push(object.key.clone());
-        let entry = (object.body, meta);
-        self.objects.lock().unwrap().insert((object.bucket, object.key), entry);
-        Ok(())
-    }
-
-    async fn delete(&self, bucket: &str, key: &str) -> Result<()> {
-        self.objects.lock().unwrap().remove(&(bucket.to_owned(), key.to_owned()));
-        Ok(())
-    }
-
-    async fn presign_get(&self, bucket: &str, key: &str, expires: Duration) -> Result<String> {
-        Ok(format!("https://{bucket}.example/{key}?expires={}", expires.as_secs()))
-    }
 }

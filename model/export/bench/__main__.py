@@ -100,7 +100,7 @@ def _facts(models: dict[str, Path], options: argparse.Namespace) -> str:
     lines = ["| model | loads in | package, zipped | unzipped |", "|---|---|---|---|"]
     for kind, model in models.items():
         measure.say(f"load and package of {kind}")
-        zipped, unzipped = measure.package_mb(options.bootstrap, model)
+        zipped, unzipped = published.package_mb(options.bootstrap, model)
         load = measure.load_ms(options.m2fp, model)
         lines.append(f"| {kind} | {load:.0f} ms | {zipped:.0f} MB | {unzipped:.0f} MB |")
     return "\n".join(lines)

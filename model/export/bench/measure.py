@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import time
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -15,7 +14,7 @@ from tempfile import TemporaryDirectory
 import published
 from bench.contender import THREADS
 from bench.prepare import ROOT
-from cgroup import MB, Group, drop_from_cache
+from cgroup import Group, drop_from_cache
 
 KILLED = -9
 
@@ -107,17 +106,6 @@ def load_ms(m2fp: Path, model: Path) -> float:
         raise RuntimeError(_fault(done))
     line = next(line for line in done.out.splitlines() if line.startswith("load"))
     return float(line.split()[1])
-
-
-def package_mb(binary: Path, model: Path) -> tuple[float, float]:
-    """Of the binary, ONNX Runtime and the model: zipped, and unzipped."""
-    files = [binary, (ROOT / ".runtime/libonnxruntime.so"), *model.iterdir()]
-    with TemporaryDirectory() as folder:
-        archive = Path(folder) / "package.zip"
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as package:
-            for file in files:
-                package.write(file, file.name)
-        return archive.stat().st_size / MB, sum(file.stat().st_size for file in files) / MB
 
 
 def say(what: str) -> None:

@@ -1,0 +1,173 @@
+"""Cold starts: fresh processes under AWS's Runtime Interface Emulator, from the process's start to its first answer.
+
+The emulator starts the function's process when the first event comes, so the time of that event's answer is the time
+from the start of the process. Prints a table; `--write PAGE` puts it into the page.
+"""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+
+import published
+
+ROOT = Path(__file__).parents[1]
+MADE_BY = "make bench-cold"
+CORES = 2
+# Buys two vCPUs on Lambda.
+MEMORY_MB = 3538
+TIMEOUT_S = 60
+WARM_ANSWERS = 3
+# Milliseconds until the first answer, by the model's name.
+AIMS = {"nano": 300, "m2fp-r101-int8": 1200}
+
+
+@dataclass(frozen=True)
+class Start:
+    """Of one process, milliseconds."""
+
+    first: float
+    """From the start of the process to its first answer."""
+    init: float
+    """Of it, until the function had the event."""
+    load: float
+    """Of it, loading the model."""
+    parse: float
+    """Of it, from decoding to encoding."""
+    warm: float
+    """An answer of the same process later."""
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_for(port: int) -> None:
+    end = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise SystemExit(f"nobody listens on port {port}") from None
+            time.sleep(0.01)
+
+
+def start(emulator: Path, bootstrap: Path, model: Path, event: bytes) -> Start:
+    """One fresh process, its first answer and some more."""
+    ports = [free_port(), free_port()]
+    command = [emulator, "--runtime-interface-emulator-address", f"127.0.0.1:{ports[0]}"]
+    command += ["--runtime-api-address", f"127.0.0.1:{ports[1]}", bootstrap]
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("M2FP_")}
+    environment = ours | {
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEMORY_MB),
+        "AWS_LAMBDA_FUNCTION_TIMEOUT": str(TIMEOUT_S),
+        "M2FP_MODEL_DIR": str(model),
+        "ORT_DYLIB_PATH": str(ROOT / ".runtime/libonnxruntime.so"),
+    }
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd=ROOT
+        )
+        try:
+            wait_for(ports[0])
+            began = time.time()
+            times, parse = [], 0.0
+            for number in range(1 + WARM_ANSWERS):
+                before = time.perf_counter()
+                answer = invoke(ports[0], event)
+                times.append((time.perf_counter() - before) * 1e3)
+                if number == 0:
+                    parse = stages_ms(answer)
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+        log.seek(0)
+        lines = [json.loads(line) for line in log.read().decode().splitlines() if line.startswith("{")]
+    said = {line.get("message"): line for line in reversed(lines)}
+    invoked = datetime.fromisoformat(said["invoked"]["timestamp"].replace("Z", "+00:00")).timestamp()
+    load = said["model loaded"]["load_ms"]
+    return Start(times[0], (invoked - began) * 1e3, load, parse, median(times[1:]))
+
+
+def invoke(port: int, event: bytes) -> dict:
+    url = f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
+    with urllib.request.urlopen(urllib.request.Request(url, data=event), timeout=TIMEOUT_S) as response:
+        answer = json.load(response)
+    if answer.get("statusCode") != 200:
+        raise SystemExit(f"the function answered {json.dumps(answer)[:500]}")
+    return answer
+
+
+def stages_ms(answer: dict) -> float:
+    """Of `Server-Timing`, but for the total, which has the loading of the model."""
+    stages = dict(one.strip().split(";dur=") for one in answer["headers"]["server-timing"].split(","))
+    return sum(float(stages[name]) for name in published.STAGES)
+
+
+def row(model: Path, starts: list[Start], bootstrap: Path) -> str:
+    def of(field: str) -> float:
+        return median(getattr(one, field) for one in starts)
+
+    zipped, unzipped = published.package_mb(bootstrap, model)
+    aim = AIMS.get(model.name)
+    reached = "" if aim is None else f" (aim {aim}: {'reached' if of('first') <= aim else '**not reached**'})"
+    cells = [model.name, f"{of('first'):.0f}{reached}", f"{min(one.first for one in starts):.0f}"]
+    cells += [f"{of(field):.0f}" for field in ("init", "load", "parse", "warm")]
+    cells += [f"{of('first') / of('warm'):.1f} ×", f"{zipped:.0f} MB", f"{unzipped:.0f} MB"]
+    return f"| {' | '.join(cells)} |"
+
+
+def table(arguments: argparse.Namespace) -> str:
+    event = arguments.event.read_bytes()
+    lines = [
+        f"{published.machine()}, {CORES} used; {arguments.runs} fresh processes, files cached; medians, milliseconds.",
+        "",
+        "| model | first answer | least | until the event | model load | parse | later answer | first to later "
+        "| zipped | unzipped |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for model in arguments.models:
+        print(f"  {model.name}: {arguments.runs + 1} processes", file=sys.stderr, flush=True)
+        # The first one reads the files into the cache.
+        starts = [start(arguments.emulator, arguments.bootstrap, model, event) for _ in range(arguments.runs + 1)]
+        lines.append(row(model, starts[1:], arguments.bootstrap))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", type=lambda text: Path(text).resolve(), nargs="+", help="model folders")
+    parser.add_argument("--bootstrap", type=Path, required=True, help="the Lambda binary, a release build")
+    parser.add_argument("--emulator", type=Path, required=True, help="AWS's Runtime Interface Emulator")
+    parser.add_argument(
+        "--event", type=Path, default=ROOT / "events/function-url.json", help="an HTTP event of `/parse`"
+    )
+    parser.add_argument("--runs", type=int, default=11, help="processes of each model")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="puts the table into the page")
+    arguments = parser.parse_args()
+    if arguments.write:
+        published.check_blocks(arguments.write, [MADE_BY])
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    text = table(arguments)
+    print(text)
+    if arguments.write:
+        published.replace_block(arguments.write, MADE_BY, text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+//! A bucket that fails: faults at the port [`ObjectStore`], drawn from a seed or told one by one.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::future::pending;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use m2fp::error::{Error, Result};
+use m2fp::store::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore, SignedRequest, Standing, Upload};
+use tokio::sync::Notify;
+
+/// What an operation may come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// 500, a timeout or a body that ends early: nothing was done.
+    Before,
+    /// 503 `SlowDown`.
+    SlowDown,
+    /// The work was done, the answer was lost.
+    After,
+    /// 403, for once.
+    Denied,
+    /// The function ends before the operation.
+    CrashBefore,
+    /// The operation takes place, and the function ends before it learns so.
+    CrashAfter,
+}
+
+impl Fault {
+    pub const ALL: [Self; 6] =
+        [Self::Before, Self::SlowDown, Self::After, Self::Denied, Self::CrashBefore, Self::CrashAfter];
+}
+
+/// Whether, and how, an operation fails.
+type Draw = Box<dyn FnMut() -> Option<Fault> + Send>;
+
+/// A delivery under way.
+struct Delivery {
+    meets_faults: bool,
+    /// Told when it is to end at once.
+    crash: Notify,
+}
+
+tokio::task_local! {
+    static DELIVERY: Arc<Delivery>;
+}
+
+/// A store around another.
+pub struct Faulty<S> {
+    pub inner: Arc<S>,
+    draw: Mutex<Draw>,
+}
+
+impl<S: ObjectStore> Faulty<S> {
+    pub fn new(inner: Arc<S>, draw: impl FnMut() -> Option<Fault> + Send + 'static) -> Self {
+        Self { inner, draw: Mutex::new(Box::new(draw)) }
+    }
+
+    async fn operate<T>(&self, operation: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        // Somebody else's turn, before and after.
+        tokio::task::yield_now().await;
+        let meets_faults = DELIVERY.try_with(|delivery| delivery.meets_faults).unwrap_or_default();
+        let fault = if meets_faults { (self.draw.lock().unwrap())() } else { None };
+        let storage = |detail: &str| Error::Storage { detail: detail.to_owned(), source: None };
+        match fault {
+            None => {
+                let done = operation.await;
+                tokio::task::yield_now().await;
+                done
+            }
+            Some(Fault::Before) => Err(storage("500")),
+            Some(Fault::SlowDown) => Err(storage("it could not be reached (SlowDown)")),
+            Some(Fault::Denied) => Err(Error::Forbidden { detail: "no permission for once".to_owned() }),
+            Some(Fault::CrashBefore) => crash().await,
+            Some(Fault::After) => {
+                drop(operation.await);
+                Err(storage("the answer was lost"))
+            }
+            Some(Fault::CrashAfter) => {
+                drop(operation.await);
+                crash().await
+            }
+        }
+    }
+}
+
+async fn crash() -> ! {
+    DELIVERY.with(|delivery| delivery.crash.notify_one());
+    pending().await
+}
+
+/// Runs `delivery` until it ends or a fault ends it, which is `None`.
+pub async fn until_crash<T>(meets_faults: bool, delivery: impl Future<Output = T>) -> Option<T> {
+    let this = Arc::new(Delivery { meets_faults, crash: Notify::new() });
+    tokio::select! {
+        done = DELIVERY.scope(Arc::clone(&this), delivery) => Some(done),
+        () = this.crash.notified() => None,
+    }
+}
+
+#[async_trait]
+impl<S: ObjectStore> ObjectStore for Faulty<S> {
+    async fn head(&self, at: &ObjectRef) -> Result<ObjectMeta> {
+        self.operate(self.inner.head(at)).await
+    }
+
+    async fn get(&self, at: &ObjectRef, max_bytes: u64) -> Result<Object> {
+        self.operate(self.inner.get(at, max_bytes)).await
+    }
+
+    async fn put(&self, object: NewObject, over: &Standing) -> Result<bool> {
+        self.operate(self.inner.put(object, over)).await
+    }
+
+    async fn delete(&self, bucket: &str, key: &str, standing: &Standing) -> Result<bool> {
+        self.operate(self.inner.delete(bucket, key, standing)).await
+    }
+
+    async fn presign_get(&self, bucket: &str, key: &str, expires: Duration) -> Result<String> {
+        self.operate(self.inner.presign_get(bucket, key, expires)).await
+    }
+
+    async fn presign_put(&self, upload: Upload<'_>, expires: Duration) -> Result<SignedRequest> {
+        self.operate(self.inner.presign_put(upload, expires)).await
+    }
+}
