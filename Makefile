@@ -59,6 +59,11 @@ $(VENV)/tools: tools/requirements.txt | $(VENV)/bin/python
 	@$(PIP) install --requirement $<
 	@touch $@
 
+$(VENV)/page: tools/requirements-page.txt | $(VENV)/tools
+	$(say) "installing what drives a browser"
+	@$(PIP) install --requirement $<
+	@touch $@
+
 $(VENV)/cross: tools/requirements-cross.txt | $(VENV)/bin/python
 	$(say) "installing cargo-lambda and zig"
 	@$(PIP) install --requirement $<
@@ -195,7 +200,7 @@ checkpoint-named:
 
 # --- check ------------------------------------------------------------------------------------------------------
 
-.PHONY: test test-rust test-python test-model test-memory lint lint-rust lint-python lint-template audit bench bench-cold bench-m2fp bench-memory fuzz
+.PHONY: test test-rust test-python test-page test-model test-memory lint lint-rust lint-python lint-template audit bench bench-cold bench-m2fp bench-memory fuzz
 test: test-rust test-python ## all tests, end-to-end ones included
 
 test-rust: runtime tools ## tests of the crate, those under the Lambda emulator included
@@ -205,6 +210,11 @@ test-rust: runtime tools ## tests of the crate, those under the Lambda emulator 
 test-python: runtime tools ## tests of the template, the scripts and the packaging
 	$(say) "running the Python tests"
 	@$(VENV)/bin/python -m pytest -q
+
+# Leaves pictures in target/page. ARGS: pytest's.
+test-page: build $(VENV)/page ## the web page in headless Chromium (Debian: chromium; else CHROMIUM=PROGRAM)
+	$(say) "running the tests of the page"
+	@$(VENV)/bin/python -m pytest -q tests/page $(ARGS)
 
 # Spinning threads of OpenMP would take the cores from ONNX Runtime's.
 test-model: build $(MODEL_VENV)/packages ## tests of the trainer and the exporter, exactness against ModelScope's code included

@@ -1,4 +1,4 @@
-"""Compose a scene of several people from one photograph: `compose_scene.py ASTRONAUT.png SCENE.jpg`.
+"""Compose a scene of several people from one photograph: `compose_scene.py ASTRONAUT.png SCENE.jpg [--width 1280]`.
 
 The portrait is cut out along an outline drawn by hand and set several times, at several sizes and half of them
 mirrored, before a plain backdrop. Everything is seeded: the same portrait gives the same scene.
@@ -70,11 +70,15 @@ def main() -> None:
     parser.add_argument("portrait", type=Path)
     parser.add_argument("scene", type=Path)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--width", type=int, default=WIDTH, help="pixels (default: %(default)s)")
+    parser.add_argument("--quality", type=int, default=90, help="of the JPEG, to 100 (default: %(default)s)")
     arguments = parser.parse_args()
     scene = compose(Image.open(arguments.portrait), arguments.seed)
+    if arguments.width != WIDTH:
+        scene = scene.resize((arguments.width, arguments.width * HEIGHT // WIDTH), Image.Resampling.LANCZOS)
     arguments.scene.parent.mkdir(parents=True, exist_ok=True)
     partial = arguments.scene.with_name(f".part.{arguments.scene.name}")
-    scene.save(partial, quality=90)
+    scene.save(partial, quality=arguments.quality)
     partial.replace(arguments.scene)
     print(f"  {arguments.scene}: {scene.width}×{scene.height}, {len(PEOPLE)} people")
 

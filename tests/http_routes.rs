@@ -3,10 +3,13 @@
 #[path = "support/http.rs"]
 mod support;
 
+use std::sync::Arc;
+
 use http::StatusCode;
-use m2fp::http::{BasePath, handle};
+use m2fp::http::{App, BasePath, handle};
 use proptest::prelude::*;
-use support::{app, context, header, json_of, request, send};
+use serde_json::json;
+use support::{MemoryStore, app, context, header, json_of, pipeline, request, send};
 
 #[tokio::test]
 async fn every_answer_carries_what_surrounds_it() {
@@ -39,7 +42,7 @@ async fn health_does_not_load_anything() {
 #[tokio::test]
 async fn head_is_get_without_the_body() {
     let app = app(&[]);
-    for path in ["/", "/health", "/info", "/openapi.json"] {
+    for path in ["/", "/health", "/info", "/openapi.json", "/sample.jpg"] {
         let get = send(&app, &format!("GET {path}"), &[], "").await;
         let head = send(&app, &format!("HEAD {path}"), &[], "").await;
         assert_eq!((head.status(), head.headers()), (get.status(), get.headers()));
@@ -123,7 +126,33 @@ async fn the_page_allows_its_own_script_alone() {
     let response = send(&app(&[]), "GET /", &[], "").await;
     let policy = header(&response, "content-security-policy").unwrap();
     assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
+    assert!(policy.ends_with("; connect-src 'self'"), "{policy}");
     assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
+}
+
+#[tokio::test]
+async fn the_page_may_use_the_buckets_that_clients_are_sent_to_and_no_other() {
+    let settings = [("UPLOAD_BUCKET", "photos"), ("OUTPUT_BUCKET", "masks"), ("ALLOWED_BUCKETS", "others")];
+    let pipeline = pipeline(&settings, Some(Arc::new(MemoryStore::default())));
+    for (app, sources) in [
+        (App::local(Arc::clone(&pipeline)), "'self' https://photos.example"),
+        (App::lambda(pipeline), "'self' https://masks.example https://photos.example"),
+    ] {
+        for _ in 0..2 {
+            let response = send(&app, "GET /", &[], "").await;
+            let policy = header(&response, "content-security-policy").unwrap();
+            assert!(policy.ends_with(&format!("; connect-src {sources}")), "{policy}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_sample_is_a_photo() {
+    let response = send(&app(&[]), "GET /sample.jpg", &[], "").await;
+    assert_eq!(header(&response, "content-type"), Some("image/jpeg"));
+    let parsed = send(&app(&[]), "POST /parse?output=json", &[], response.into_body()).await;
+    let image = &json_of(&parsed)["image"];
+    assert_eq!((&image["width"], &image["height"]), (&json!(1280), &json!(720)));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 //! | `/` | GET: the page; POST: as `/parse` | POST |
 //! | `/parse`, `/plan`, `/uploads` | POST | yes |
 //! | `/info` | GET | yes |
-//! | `/health`, `/openapi.json` | GET | no |
+//! | `/health`, `/openapi.json`, `/sample.jpg` | GET | no |
 //!
 //! HEAD goes with every GET, OPTIONS with every route.
 //!
@@ -20,7 +20,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::app::App;
-use super::{body, describe, headers, negotiate, problem, respond, uploads};
+use super::{body, describe, headers, negotiate, page, problem, respond, uploads};
 use crate::blob::Blob;
 use crate::error::{Error, Result};
 use crate::options::{Options, RawOptions};
@@ -41,6 +41,7 @@ enum Route {
     Health,
     Info,
     OpenApi,
+    Sample,
 }
 
 /// What a route does for a method.
@@ -53,18 +54,20 @@ enum Action {
     Health,
     Info,
     OpenApi,
+    Sample,
     Preflight,
 }
 
 impl Route {
     /// Every route but `/`, by its name.
-    const NAMED: [(&'static str, Self); 6] = [
+    const NAMED: [(&'static str, Self); 7] = [
         ("parse", Self::Parse),
         ("plan", Self::Plan),
         ("uploads", Self::Uploads),
         ("health", Self::Health),
         ("info", Self::Info),
         ("openapi.json", Self::OpenApi),
+        ("sample.jpg", Self::Sample),
     ];
 
     fn find(path: &str, base: Option<&BasePath>) -> Result<Self> {
@@ -90,7 +93,7 @@ impl Route {
         match self {
             Self::Home => "GET, HEAD, POST, OPTIONS",
             Self::Parse | Self::Plan | Self::Uploads => "POST, OPTIONS",
-            Self::Health | Self::Info | Self::OpenApi => "GET, HEAD, OPTIONS",
+            Self::Health | Self::Info | Self::OpenApi | Self::Sample => "GET, HEAD, OPTIONS",
         }
     }
 
@@ -102,6 +105,7 @@ impl Route {
             Self::Health if is_get => Action::Health,
             Self::Info if is_get => Action::Info,
             Self::OpenApi if is_get => Action::OpenApi,
+            Self::Sample if is_get => Action::Sample,
             Self::Home | Self::Parse if method == Method::POST => Action::Parse,
             Self::Plan if method == Method::POST => Action::Plan,
             Self::Uploads if method == Method::POST => Action::Upload,
@@ -114,7 +118,7 @@ impl Action {
     /// Whether it is done for anybody. The page has nothing to hide, and browsers send no token with OPTIONS.
     const fn is_public(self) -> bool {
         match self {
-            Self::Page | Self::Health | Self::OpenApi | Self::Preflight => true,
+            Self::Page | Self::Health | Self::OpenApi | Self::Sample | Self::Preflight => true,
             Self::Parse | Self::Plan | Self::Upload | Self::Info => false,
         }
     }
@@ -145,10 +149,11 @@ async fn answer(app: &App, request: Request<Blob>, context: &Context) -> Result<
         token.check(&parts.headers)?;
     }
     match action {
-        Action::Page => Ok(app.page.response()),
+        Action::Page => Ok(app.page.response(app).await),
         Action::Health => describe::health(&app.pipeline),
         Action::Info => describe::info(app),
         Action::OpenApi => Ok(describe::open_api()),
+        Action::Sample => Ok(page::sample()),
         Action::Preflight => Ok(preflight(app, route)),
         Action::Parse => parse(app, &parts, body, context).await,
         Action::Plan => plan(app, &parts, body, context).await,

@@ -150,6 +150,12 @@ def test_uploads_are_signed_for_by_one_role_and_gone_after_a_day() -> None:
     assert (rule["AllowedMethods"], rule["AllowedHeaders"]) == (["PUT"], ["content-type"])
 
 
+def test_pages_may_follow_links_to_answers_and_do_nothing_else() -> None:
+    (rule,) = RESOURCES["OutputBucket"]["Properties"]["CorsConfiguration"]["CorsRules"]
+    assert rule["AllowedMethods"] == ["GET"]
+    assert "AllowedHeaders" not in rule
+
+
 def test_roles_are_the_functions_own() -> None:
     roles = {str(RESOURCES[name]["Properties"]["Role"]) for name in FUNCTIONS}
     assert len(roles) == len(FUNCTIONS)

@@ -1,0 +1,76 @@
+// The report's masks as two small pictures: class and person of each pixel.
+
+// The most pixels that a map has along its longer side: what a screen shows.
+const MAP_SIDE = 1600;
+
+class LabelMap {
+  // `report`: with COCO RLE. Pixels of no class in it are of class `background`, those of no person are of person 0.
+  constructor(report, background) {
+    const { width, height } = report.image;
+    const scale = Math.min(1, MAP_SIDE / Math.max(width, height));
+    this.width = Math.max(1, Math.round(width * scale));
+    this.height = Math.max(1, Math.round(height * scale));
+    this.classes = new Uint8Array(this.width * this.height).fill(background);
+    this.persons = new Uint8Array(this.width * this.height);
+    // Map column that shows a photo's column, or -1; map rows that show photo rows above a photo's row.
+    this.columns = new Int32Array(width).fill(-1);
+    for (let x = 0; x < this.width; x++) this.columns[under(x, this.width, width)] = x;
+    this.rows = new Int32Array(height + 1);
+    for (let y = 0; y < this.height; y++) this.rows[under(y, this.height, height) + 1]++;
+    for (let y = 0; y < height; y++) this.rows[y + 1] += this.rows[y];
+    this.complete = report.classes.concat(report.persons).every((one) => one.rle);
+    for (const one of report.classes) if (one.rle && one.id !== background) this.paint(this.classes, one.rle, one.id);
+    // The better person, which is listed first, has what several persons hold.
+    for (const one of [...report.persons].reverse()) if (one.rle) this.paint(this.persons, one.rle, one.id);
+  }
+
+  // Runs go down the columns, zeros first.
+  paint(map, rle, value) {
+    const height = rle.size[0];
+    let place = 0;
+    let inside = false;
+    for (const length of runs(rle.counts)) {
+      for (let from = place, end = place + length; inside && from < end; ) {
+        const column = Math.floor(from / height);
+        const to = Math.min(end, (column + 1) * height);
+        const x = this.columns[column];
+        if (x >= 0) {
+          const last = this.rows[to - column * height];
+          for (let y = this.rows[from - column * height]; y < last; y++) map[y * this.width + x] = value;
+        }
+        from = to;
+      }
+      place += length;
+      inside = !inside;
+    }
+  }
+
+  // Class and person at a place, given as shares of width and height.
+  at(x, y) {
+    const clamp = (share, count) => Math.min(count - 1, Math.max(0, Math.floor(share * count)));
+    const i = clamp(y, this.height) * this.width + clamp(x, this.width);
+    return { part: this.classes[i], person: this.persons[i] };
+  }
+}
+
+// The photo's pixel under the centre of a map's pixel, as the server's overlay takes it.
+const under = (i, small, large) => Math.floor(((2 * i + 1) * large) / (2 * small));
+
+// `rleFrString` of cocoapi: five bits a character, and from the fourth run on differences to the run before the last.
+function runs(text) {
+  const lengths = [];
+  for (let at = 0; at < text.length; ) {
+    let value = 0;
+    let shift = 0;
+    let digit;
+    do {
+      digit = text.charCodeAt(at++) - 48;
+      value |= (digit & 31) << shift;
+      shift += 5;
+    } while (digit & 32);
+    if (digit & 16 && shift < 32) value |= -1 << shift;
+    if (lengths.length > 2) value += lengths[lengths.length - 2];
+    lengths.push(value);
+  }
+  return lengths;
+}

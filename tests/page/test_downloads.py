@@ -1,0 +1,109 @@
+"""What is taken away: downloads, held against the API's own answers, and the command for the shell."""
+
+import io
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import expect
+
+from tests.page.conftest import Visit, Visitor
+
+
+@pytest.fixture
+def parsed(visit: Visitor, server: str, scene_file: Path) -> Visit:
+    seen = visit(server)
+    seen.choose(scene_file)
+    seen.done()
+    return seen
+
+
+def download(seen: Visit, output: str) -> tuple[str, bytes]:
+    with seen.page.expect_download() as download:
+        seen.page.locator(f"[data-output={output}]").click()
+    expect(seen.page.locator("#status")).to_contain_text("Saved ")
+    return download.value.suggested_filename, Path(download.value.path()).read_bytes()
+
+
+def pixels(picture: bytes) -> tuple[str, NDArray[np.uint8]]:
+    with Image.open(io.BytesIO(picture)) as image:
+        return image.mode, np.array(image)
+
+
+@pytest.mark.parametrize(
+    ("output", "query", "suffix"),
+    [
+        ("mask", "output=mask", ".mask.png"),
+        ("instances", "output=instances", ".instances.png"),
+        ("overlay", "output=overlay&alpha=0.6", ".overlay.jpg"),
+        ("cutout", "output=cutout", ".cutout.png"),
+    ],
+)
+def test_pictures_are_the_apis_own(parsed: Visit, scene: bytes, output: str, query: str, suffix: str) -> None:
+    name, content = download(parsed, output)
+    # The browser takes an apostrophe out of names.
+    assert name.endswith(f"s a scene.jpg{suffix}")
+    (mode, saved), (mode_asked, asked) = pixels(content), pixels(parsed.api(query, scene))
+    assert mode == mode_asked
+    assert np.array_equal(saved, asked)
+    assert len(np.unique(saved)) > 1
+
+
+def test_the_overlay_has_the_sliders_opacity(parsed: Visit, scene: bytes) -> None:
+    parsed.page.locator("#opacity").fill("25")
+    _, content = download(parsed, "overlay")
+    assert np.array_equal(pixels(content)[1], pixels(parsed.api("output=overlay&alpha=0.25", scene))[1])
+    assert not np.array_equal(pixels(content)[1], pixels(parsed.api("output=overlay", scene))[1])
+
+
+def test_the_report_is_the_apis_own(parsed: Visit, scene: bytes) -> None:
+    def lasting(report: bytes) -> dict[str, Any]:
+        return {name: value for name, value in json.loads(report).items() if name not in ("timings_ms", "memory")}
+
+    name, content = download(parsed, "json")
+    assert name.endswith(".jpg.json")
+    assert lasting(content) == lasting(parsed.api("output=json&rle=true", scene))
+
+
+def test_the_command_makes_the_same_mask(visit: Visitor, server: str, scene: bytes, scene_file: Path) -> None:
+    seen = visit(server, permissions=["clipboard-read", "clipboard-write"])
+    seen.choose(scene_file)
+    seen.done()
+    seen.page.get_by_text("The same with curl").click()
+    seen.page.locator("#copy").click()
+    expect(seen.page.locator("#status")).to_have_text("Copied.")
+    command = seen.page.evaluate("navigator.clipboard.readText()")
+    subprocess.run(["bash", "-euc", command], cwd=scene_file.parent, check=True, capture_output=True)
+    made = scene_file.with_name(f"{scene_file.name}.mask.png").read_bytes()
+    assert made == seen.api("output=mask", scene)
+
+
+def test_a_files_name_cannot_become_a_command(visit: Visitor, server: str, scene: bytes, tmp_path: Path) -> None:
+    seen = visit(server)
+    name = "a'; touch made; 'b\ntouch made\n$(touch made).png"
+    # A photo whose type has it converted, so that its name is in a comment too.
+    seen.page.evaluate(
+        """async (name) => {
+            const sample = await (await fetch("sample.jpg")).blob();
+            give(new File([sample], name, {type: "image/x-own"}));
+        }""",
+        name,
+    )
+    seen.done()
+    command = seen.page.locator("#curl").text_content()
+    assert "touch made" in command
+    subprocess.run(["bash", "-uc", command], cwd=tmp_path, check=False, capture_output=True)
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_where_copying_is_not_allowed_the_command_is_selected(parsed: Visit) -> None:
+    parsed.page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')); }")
+    parsed.page.get_by_text("The same with curl").click()
+    parsed.page.locator("#copy").click()
+    expect(parsed.page.locator("#status")).to_contain_text("selected")
+    assert parsed.page.evaluate("getSelection().toString()").startswith("curl ")

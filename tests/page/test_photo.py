@@ -1,0 +1,375 @@
+"""Ways of giving a photo, and what is then shown of it."""
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.page.conftest import FIGURES, PHONE, Visit, Visitor, jpeg
+
+# The class map and the person map as the page holds them, `[height, width]`.
+MAPS = """() => ({width: state.map.width, height: state.map.height,
+    classes: Array.from(state.map.classes), persons: Array.from(state.map.persons)})"""
+
+
+# Milliseconds from the server's answer until the mask is on the screen, as the page itself notes them.
+FIRST_MASK_MS = """() => new Promise((resolve) => new PerformanceObserver((list) =>
+    list.getEntriesByName("m2fp-first-mask").forEach((entry) => resolve(entry.duration))
+).observe({type: "measure", buffered: true}))"""
+
+
+def maps(page: Page) -> dict[str, NDArray[np.uint8]]:
+    found = page.evaluate(MAPS)
+    shape = found["height"], found["width"]
+    return {name: np.array(found[name], np.uint8).reshape(shape) for name in ("classes", "persons")}
+
+
+def indices(png: bytes) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(png)) as image:
+        return np.array(image)
+
+
+def reduced(full: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """The pixels under the centres of a smaller picture's."""
+    rows, columns = ((2 * np.arange(to) + 1) * of // (2 * to) for of, to in zip(full.shape, shape, strict=True))
+    return full[np.ix_(rows, columns)]
+
+
+def canvas(page: Page, name: str) -> NDArray[np.uint8]:
+    """RGBA of a canvas."""
+    url = page.evaluate(f"document.getElementById('{name}').toDataURL()")
+    with Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))) as image:
+        return np.array(image.convert("RGBA"))
+
+
+def largest_part(classes: NDArray[np.uint8]) -> int:
+    return int(np.bincount(classes[classes > 0]).argmax())
+
+
+def place_of(region: NDArray[np.bool_]) -> tuple[float, float]:
+    """A pixel well inside a region, as shares of width and height."""
+    solid = region.copy()
+    while (inner := solid[1:-1, 1:-1] & solid[:-2, 1:-1] & solid[2:, 1:-1] & solid[1:-1, :-2] & solid[1:-1, 2:]).any():
+        solid = np.pad(inner, 1)
+    y, x = np.argwhere(solid)[0]
+    return (x + 0.5) / region.shape[1], (y + 0.5) / region.shape[0]
+
+
+@pytest.fixture
+def parsed(visit: Visitor, server: str, scene_file: Path) -> Visit:
+    seen = visit(server)
+    seen.choose(scene_file)
+    seen.done()
+    return seen
+
+
+# --- giving ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_photo_is_chosen(parsed: Visit, scene: bytes) -> None:
+    page = parsed.page
+    expect(page.locator("#status")).to_contain_text("Done: ")
+    report = json.loads(parsed.api("output=json", scene))
+    expect(page.locator("#persons > li")).to_have_count(len(report["persons"]))
+    names = page.locator("#legend .target span").all_inner_texts()
+    assert names == [one["name"] for one in report["classes"] if one["name"] not in ("Background", "Human")]
+    plan = page.locator("#plan").inner_text()
+    assert plan.startswith("Parsed at 683×384 of 1280×720, peak ")
+    parsed.picture("desktop")
+
+
+def test_a_photo_is_dropped_anywhere(visit: Visitor, server: str, scene_file: Path) -> None:
+    seen = visit(server)
+    # What the operating system sends, below the page's own events.
+    browser = seen.page.context.new_cdp_session(seen.page)
+    data = {"items": [], "files": [str(scene_file)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        browser.send("Input.dispatchDragEvent", {"type": kind, "x": 200, "y": 700, "data": data})
+    seen.done()
+    expect(seen.page.locator("body")).not_to_have_class("over")
+
+
+def test_a_photo_is_pasted(visit: Visitor, server: str, scene: bytes) -> None:
+    seen = visit(server, permissions=["clipboard-read", "clipboard-write"])
+    png = io.BytesIO()
+    Image.open(io.BytesIO(scene)).save(png, "PNG")
+    seen.page.evaluate(
+        """async (base64) => {
+            const png = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+            await navigator.clipboard.write([new ClipboardItem({"image/png": new Blob([png], {type: "image/png"})})]);
+        }""",
+        base64.b64encode(png.getvalue()).decode(),
+    )
+    seen.page.keyboard.press("Control+V")
+    seen.done()
+
+
+def test_a_photo_is_taken(visit: Visitor, server: str) -> None:
+    seen = visit(server)
+    seen.page.locator("#take").click()
+    expect(seen.page.locator("#video")).not_to_have_js_property("videoWidth", 0)
+    seen.page.locator("#shoot").click()
+    seen.done()
+    expect(seen.page.locator("#camera")).to_be_hidden()
+    tracks = seen.page.locator("#video").evaluate("(one) => one.srcObject.getTracks().map((track) => track.readyState)")
+    assert tracks == ["ended"]
+    assert seen.page.evaluate("state.photo.name") == "camera.jpg"
+
+
+def test_a_phone_takes_it_with_its_own_camera(visit: Visitor, server: str, scene_file: Path) -> None:
+    seen = visit(server, PHONE)
+    with seen.page.expect_file_chooser() as chooser:
+        seen.page.locator("#take").tap()
+    assert chooser.value.element.get_attribute("capture") == "environment"
+    chooser.value.set_files(scene_file)
+    seen.done()
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= PHONE["viewport"]["width"]
+    seen.picture("phone")
+
+
+def test_the_sample_is_fetched_only_when_asked_for(visit: Visitor, server: str, scene: bytes) -> None:
+    seen = visit(server)
+    fetched: list[str] = []
+    seen.page.on("request", lambda request: fetched.append(request.url))
+    seen.page.reload()
+    expect(seen.page.locator("#model")).to_contain_text("Model ")
+    assert not any("sample" in url for url in fetched)
+    seen.page.locator("#sample").click()
+    seen.done()
+    assert seen.page.evaluate("state.photo.size") == len(scene)
+
+
+def test_of_several_the_first_is_taken_and_said_so(visit: Visitor, server: str, scene_file: Path) -> None:
+    seen = visit(server)
+    browser = seen.page.context.new_cdp_session(seen.page)
+    data = {"items": [], "files": [str(scene_file), str(Path(__file__))], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        browser.send("Input.dispatchDragEvent", {"type": kind, "x": 200, "y": 300, "data": data})
+    seen.done()
+    expect(seen.page.locator("#warnings")).to_contain_text("the first of 2")
+
+
+# --- what is shown --------------------------------------------------------------------------------------------------
+
+
+def test_parts_and_persons_are_where_the_api_says(parsed: Visit, scene: bytes) -> None:
+    shown = maps(parsed.page)
+    for name, output in (("classes", "mask"), ("persons", "instances")):
+        expected = reduced(indices(parsed.api(f"output={output}", scene)), shown[name].shape)
+        assert np.array_equal(shown[name], expected), name
+    colours = {one["id"]: one["color"] for one in json.loads(parsed.api("output=json", scene))["classes"]}
+    drawn = canvas(parsed.page, "parts")
+    for label in np.unique(shown["classes"]):
+        here = drawn[shown["classes"] == label]
+        assert (here[:, 3] == (0 if label == 0 else 255)).all()
+        assert label == 0 or (here[:, :3] == colours[label]).all()
+
+
+def test_persons_are_coloured_where_asked(parsed: Visit) -> None:
+    parsed.page.get_by_label("person", exact=True).check()
+    drawn, persons = canvas(parsed.page, "parts"), maps(parsed.page)["persons"]
+    assert ((drawn[..., 3] == 255) == (persons > 0)).all()
+    for person in np.unique(persons[persons > 0]):
+        assert len(np.unique(drawn[persons == person], axis=0)) == 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_photo_lies_under_its_mask(visit: Visitor, server: str, scene: bytes, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = jpeg(Image.open(io.BytesIO(scene)), exif=exif)
+    seen = visit(server)
+    seen.choose({"name": "turned.jpg", "mimeType": "image/jpeg", "buffer": turned})
+    seen.done()
+    wide = orientation < 5
+    size = seen.page.locator("#photo").evaluate("(one) => [one.naturalWidth, one.naturalHeight]")
+    assert size == ([1280, 720] if wide else [720, 1280])
+    shown = maps(seen.page)["classes"]
+    assert (shown.shape[1] > shown.shape[0]) == wide
+    assert np.array_equal(shown, reduced(indices(seen.api("output=mask", turned)), shown.shape))
+
+
+def test_what_the_browser_cannot_read_is_shown_as_the_server_reads_it(
+    visit: Visitor, server: str, scene: bytes
+) -> None:
+    tiff = io.BytesIO()
+    Image.open(io.BytesIO(scene)).resize((640, 360)).save(tiff, "TIFF")
+    seen = visit(server)
+    seen.choose({"name": "photo.tif", "mimeType": "image/tiff", "buffer": tiff.getvalue()})
+    seen.done()
+    expect(seen.page.locator("#photo")).to_have_js_property("naturalWidth", 640)
+
+
+def test_what_the_server_cannot_read_is_converted(visit: Visitor, server: str, scene: bytes) -> None:
+    avif = io.BytesIO()
+    Image.open(io.BytesIO(scene)).resize((640, 360)).save(avif, "AVIF")
+    seen = visit(server)
+    seen.choose({"name": "photo.avif", "mimeType": "image/avif", "buffer": avif.getvalue()})
+    seen.done()
+    expect(seen.page.locator("#warnings")).to_contain_text("photo.avif was converted to JPEG in your browser, 640×360")
+    assert maps(seen.page)["classes"].shape == (360, 640)
+
+
+def test_the_sliders_show_the_photo_below(parsed: Visit) -> None:
+    page = parsed.page
+    page.mouse.move(0, 0)
+
+    def slide(name: str, value: int) -> None:
+        page.locator(name).fill(str(value))
+
+    def stage() -> NDArray[np.int16]:
+        return np.array(Image.open(io.BytesIO(page.locator("#stage").screenshot())).convert("RGB"), np.int16)
+
+    coloured = stage()
+    slide("#opacity", 0)
+    plain = stage()
+    slide("#opacity", 60)
+    slide("#compare", 50)
+    half = stage()
+    middle = coloured.shape[1] // 2
+    # The divider and its shadow, and a pixel of rounding.
+    left, right = slice(None, middle - 4), slice(middle + 4, None)
+    assert np.abs(coloured - plain).max() > 50
+    assert np.array_equal(half[:, left], plain[:, left])
+    assert np.array_equal(half[:, right], coloured[:, right])
+
+
+# --- highlighting ---------------------------------------------------------------------------------------------------
+
+
+def lit(page: Page) -> list[dict[str, Any]]:
+    """What is highlighted in the lists."""
+    return page.evaluate("Array.from(document.querySelectorAll('.target.lit'), (one) => one.what)")
+
+
+def highlighted(page: Page) -> NDArray[np.bool_]:
+    """Where the photo is not shaded: what is highlighted is clear, or white along its edge."""
+    marks = canvas(page, "marks")
+    return (marks[..., 3] == 0) | ((marks[..., :3] == 255).all(-1) & (marks[..., 3] == 255))
+
+
+def test_the_photo_points_at_the_lists(parsed: Visit) -> None:
+    page = parsed.page
+    found = maps(page)
+    part = largest_part(np.where(found["persons"] > 0, found["classes"], 0))
+    here = (found["classes"] == part) & (found["persons"] > 0)
+    x, y = place_of(here)
+    person = int(found["persons"][int(y * here.shape[0]), int(x * here.shape[1])])
+    box = page.locator("#stage").bounding_box()
+    page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+    for what in ({"part": part, "person": None}, {"part": None, "person": person}, {"part": part, "person": person}):
+        assert what in lit(page)
+    assert np.array_equal(highlighted(page), (found["classes"] == part) & (found["persons"] == person))
+    expect(page.locator("#pointed")).to_contain_text(f"Person {person} · ")
+    page.mouse.move(0, 0)
+    assert lit(page) == []
+    expect(page.locator("#marks")).to_be_hidden()
+
+
+def test_the_lists_point_at_the_photo(parsed: Visit) -> None:
+    page = parsed.page
+    found = maps(page)
+    for button in page.locator(".target:visible").all():
+        what = button.evaluate("(one) => one.what")
+        chosen = np.ones_like(found["classes"], bool)
+        if what["part"] is not None:
+            chosen &= found["classes"] == what["part"]
+        if what["person"] is not None:
+            chosen &= found["persons"] == what["person"]
+        button.hover()
+        assert what in lit(page)
+        assert np.array_equal(highlighted(page), chosen), what
+        page.mouse.move(0, 0)
+
+
+# A name of what has the focus.
+FOCUSED = "(({id, dataset, what}) => (what ? 'target' : id || dataset.output))(document.activeElement)"
+
+
+def test_the_keyboard_reaches_everything(parsed: Visit) -> None:
+    page = parsed.page
+    page.locator("#language").focus()
+    seen: list[str] = []
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        name = page.evaluate(FOCUSED)
+        if name == "target" and "target" not in seen:
+            assert page.evaluate("document.activeElement.what") in lit(page)
+            expect(page.locator("#marks")).to_be_visible()
+            page.keyboard.press("Enter")
+            assert page.evaluate("document.activeElement.getAttribute('aria-pressed')") == "true"
+            page.keyboard.press("Escape")
+            assert page.locator(".target[aria-pressed=true]").count() == 0
+        if not name:
+            continue
+        seen.append(name)
+    order = ["choose", "take", "sample", "opacity", "compare", "target", "mask", "overlay", "cutout", "json"]
+    assert [name for name in dict.fromkeys(seen) if name in order] == order
+
+
+def test_a_tap_keeps_and_lets_go(visit: Visitor, server: str, scene_file: Path) -> None:
+    seen = visit(server, PHONE)
+    seen.choose(scene_file)
+    seen.done()
+    page = seen.page
+    x, y = place_of(maps(page)["classes"] == largest_part(maps(page)["classes"]))
+    stage = page.locator("#stage")
+    box = stage.bounding_box()
+    for visible in (True, False):
+        stage.tap(position={"x": x * box["width"], "y": y * box["height"]})
+        expect(page.locator("#marks")).to_be_visible(visible=visible)
+    legend = page.locator("#legend .target").first
+    legend.tap()
+    expect(legend).to_have_attribute("aria-pressed", "true")
+
+
+# --- sizes ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_light(visit: Visitor, server: str) -> None:
+    seen = visit(server)
+    browser = seen.page.context.new_cdp_session(seen.page)
+    browser.send("Network.enable")
+    weights: list[int] = []
+    browser.on("Network.loadingFinished", lambda event: weights.append(event["encodedDataLength"]))
+    seen.page.reload()
+    expect(seen.page.locator("#model")).to_contain_text("Model ")
+    expect(seen.page.locator("#working")).to_be_hidden()
+    FIGURES.append(f"page weight: {sum(weights)} bytes in {len(weights)} answers, headers included")
+    assert len(weights) >= 2
+    assert sum(weights) <= 60_000
+
+
+def test_a_large_photo_is_shown_at_the_screens_size(visit: Visitor, server: str, scene: bytes) -> None:
+    large = jpeg(Image.open(io.BytesIO(scene)).resize((4608, 2592), Image.Resampling.BICUBIC), quality=90)
+    seen = visit(server)
+    seen.choose({"name": "12 megapixels.jpg", "mimeType": "image/jpeg", "buffer": large})
+    seen.done()
+    shown = maps(seen.page)["classes"]
+    assert shown.shape == (900, 1600)
+    assert np.array_equal(shown, reduced(indices(seen.api("output=mask", large)), shown.shape))
+    took = seen.page.evaluate(FIRST_MASK_MS)
+    FIGURES.append(f"first mask on screen {took:.0f} ms after the answer ({len(large)} bytes, 4608×2592)")
+
+
+def test_a_photo_without_people_says_so(visit: Visitor, server: str) -> None:
+    seen = visit(server)
+    seen.choose({"name": "grey.png", "mimeType": "image/png", "buffer": png_of(Image.new("RGB", (64, 48), "grey"))})
+    seen.done()
+    expect(seen.page.locator("#status")).to_contain_text("Done: ")
+    report = json.loads(seen.api("output=json", png_of(Image.new("RGB", (64, 48), "grey"))))
+    if not report["persons"]:
+        expect(seen.page.locator("#persons")).to_contain_text("No persons were found.")
+
+
+def png_of(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
