@@ -16,8 +16,9 @@ from urllib.parse import parse_qsl, urlsplit
 from urllib.request import Request, urlopen
 
 import boto3
-import make_events
 from samcli.yamlhelper import yaml_parse
+
+import make_events
 
 ROOT = Path(__file__).parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -25,6 +26,8 @@ MODEL = ROOT / "model/nano"
 STAGE = "/Prod"
 AWS = {"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "emulator", "AWS_SECRET_ACCESS_KEY": "emulator"}
 TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())
+# moto lets pages do what buckets allow, and nothing else.
+OWN_CORS = {"MOTO_DISABLE_GLOBAL_CORS": "true"}
 # What CloudFormation calls otherwise than S3 itself.
 API_NAMES = {"MaxAge": "MaxAgeSeconds"}
 LAMBDA_REQUEST_BYTES = 6 * 1024 * 1024
@@ -69,7 +72,7 @@ def storage(**buckets: str) -> Iterator[str]:
     address = _free_address()
     host, port = address.split(":")
     command = [Path(sys.prefix) / "bin/moto_server", "-H", host, "-p", port]
-    with process(command, {}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+    with process(command, OWN_CORS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
         _wait_for(address)
         client = boto3.client(
             "s3",
