@@ -17,7 +17,7 @@ from tests.page.test_photo import indices, maps, reduced
 
 
 def accessible(seen: Visit) -> None:
-    """Axe finds nothing at all; the issue is "nothing serious", and nothing is simpler to keep."""
+    """Axe finds nothing, be it as small as it may."""
     found = Axe().run(seen.page).response["violations"]
     assert [(one["impact"], one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
 
