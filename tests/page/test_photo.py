@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Page, expect
+from pycocotools.mask import decode
 
 from tests.page.conftest import FIGURES, PHONE, Visit, Visitor, jpeg
 
@@ -161,10 +162,15 @@ def test_of_several_the_first_is_taken_and_said_so(visit: Visitor, server: str, 
 
 def test_parts_and_persons_are_where_the_api_says(parsed: Visit, scene: bytes) -> None:
     shown = maps(parsed.page)
+    report = json.loads(parsed.api("output=json&rle=true", scene))
     for name, output in (("classes", "mask"), ("persons", "instances")):
         expected = reduced(indices(parsed.api(f"output={output}", scene)), shown[name].shape)
-        assert np.array_equal(shown[name], expected), name
-    colours = {one["id"]: one["color"] for one in json.loads(parsed.api("output=json", scene))["classes"]}
+        # What several persons hold goes to the one who is surest of it there, which a report does not say.
+        masks = [reduced(decode(one["rle"]), expected.shape) for one in report["persons"]]
+        clear = np.sum(masks, axis=0) <= 1 if name == "persons" else np.ones(expected.shape, bool)
+        assert np.array_equal(shown[name][clear], expected[clear]), name
+        assert np.array_equal(shown[name] > 0, expected > 0), name
+    colours = {one["id"]: one["color"] for one in report["classes"]}
     drawn = canvas(parsed.page, "parts")
     for label in np.unique(shown["classes"]):
         here = drawn[shown["classes"] == label]
@@ -237,8 +243,9 @@ def test_the_sliders_show_the_photo_below(parsed: Visit) -> None:
     # The divider and its shadow, and a pixel of rounding.
     left, right = slice(None, middle - 4), slice(middle + 4, None)
     assert np.abs(coloured - plain).max() > 50
-    assert np.array_equal(half[:, left], plain[:, left])
-    assert np.array_equal(half[:, right], coloured[:, right])
+    # Edges of the persons' numbers are drawn anew, a few levels off.
+    assert np.abs(half - plain)[:, left].max() <= 8
+    assert np.abs(half - coloured)[:, right].max() <= 8
 
 
 # --- highlighting ---------------------------------------------------------------------------------------------------
