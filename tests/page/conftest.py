@@ -16,6 +16,7 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.page import servers
+from tests.page.figures import FIGURES
 
 PICTURES = servers.TARGET / "page"
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
@@ -29,9 +30,6 @@ PHONE = {
 PATIENCE_MS = 20_000
 
 expect.set_options(timeout=PATIENCE_MS)
-
-# What was measured on the way; shown at the end, held against nothing.
-FIGURES: list[str] = []
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -13,7 +13,8 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 from pycocotools.mask import decode
 
-from tests.page.conftest import FIGURES, PHONE, Visit, Visitor, jpeg
+from tests.page.conftest import PHONE, Visit, Visitor, jpeg
+from tests.page.figures import FIGURES
 
 # The class map and the person map as the page holds them, `[height, width]`.
 MAPS = """() => ({width: state.map.width, height: state.map.height,
