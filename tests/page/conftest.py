@@ -1,35 +1,18 @@
 """The browser, and what every test of the page holds it to: no error in the console, no other host, nothing kept."""
 
-import io
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
-import numpy as np
 import pytest
-from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from tests.page import servers
 from tests.page.figures import FIGURES
-
-PICTURES = servers.TARGET / "page"
-DESKTOP = {"viewport": {"width": 1280, "height": 900}}
-PHONE = {
-    "viewport": {"width": 390, "height": 844},
-    "device_scale_factor": 3,
-    "is_mobile": True,
-    "has_touch": True,
-}
-# A machine may be busy; nothing here is timed.
-PATIENCE_MS = 20_000
-
-expect.set_options(timeout=PATIENCE_MS)
+from tests.page.visiting import DESKTOP, PATIENCE_MS, Visit, Visitor
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -55,54 +38,6 @@ def browser() -> Iterator[Browser]:
 def server() -> Iterator[str]:
     with servers.serve() as address:
         yield address
-
-
-@dataclass
-class Visit:
-    """A page that was opened, and what went on there."""
-
-    page: Page
-    address: str
-    faults: list[str] = field(default_factory=list)
-    hosts: set[str] = field(default_factory=set)
-    # Of buckets that the function sends its clients to.
-    storage: set[str] = field(default_factory=set)
-    # Refusals that a test means to see; the browser writes each failed request into its console.
-    refusals: int = 0
-
-    def watch(self) -> None:
-        self.page.on("console", lambda message: message.type == "error" and self.fault(message.text))
-        self.page.on("pageerror", lambda error: self.faults.append(f"{error.name}: {error.message}"))
-        self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
-
-    def fault(self, text: str) -> None:
-        if text.startswith("Failed to load resource: the server responded with a status of"):
-            self.refusals += 1
-        else:
-            self.faults.append(text)
-
-    def choose(self, photo: Path | dict[str, Any]) -> None:
-        with self.page.expect_file_chooser() as chooser:
-            self.page.locator("#choose").click()
-        chooser.value.set_files(photo)
-
-    def done(self) -> None:
-        """Waits until the photo is parsed, and shown."""
-        expect(self.page.locator("#result")).to_be_visible()
-        expect(self.page.locator("#working")).to_be_hidden()
-        expect(self.page.locator("#photo")).to_have_js_property("complete", True)
-
-    def picture(self, name: str) -> None:
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
-
-    def api(self, query: str, photo: bytes, path: str = "parse") -> bytes:
-        request = Request(f"{self.address.rstrip('/')}/{path}?{query}", photo)
-        with urlopen(request) as response:
-            return response.read()
-
-
-Visitor = Callable[..., Visit]
 
 
 @pytest.fixture
@@ -148,14 +83,10 @@ def scene_file(scene: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def jpeg(image: Image.Image, **how: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", **how)
-    return buffer.getvalue()
-
-
-def noisy(scene: bytes, size: tuple[int, int], *, quality: int = 95, **how: object) -> bytes:
-    """The scene in another size, with the noise that makes files large."""
-    people = np.array(Image.open(io.BytesIO(scene)).resize(size), np.int16)
-    people += np.random.default_rng(7).integers(-32, 32, people.shape, np.int16)
-    return jpeg(Image.fromarray(np.clip(people, 0, 255).astype(np.uint8)), quality=quality, **how)
+@pytest.fixture
+def parsed(visit: Visitor, server: str, scene_file: Path) -> Visit:
+    """The scene, given and parsed."""
+    seen = visit(server)
+    seen.choose(scene_file)
+    seen.done()
+    return seen

@@ -12,15 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.page.conftest import Visit, Visitor
-
-
-@pytest.fixture
-def parsed(visit: Visitor, server: str, scene_file: Path) -> Visit:
-    seen = visit(server)
-    seen.choose(scene_file)
-    seen.done()
-    return seen
+from tests.page.visiting import Visit, Visitor
 
 
 def download(seen: Visit, output: str) -> tuple[str, bytes]:

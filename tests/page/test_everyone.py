@@ -1,19 +1,14 @@
-"""Languages, accessibility, and the page behind a gateway's stage."""
+"""Languages and accessibility."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.page import servers
-from tests.page.conftest import DESKTOP, PHONE, Visit, Visitor, noisy
-from tests.page.test_photo import indices, maps, reduced
+from tests.page.visiting import DESKTOP, PHONE, Visit, Visitor
 
 
 def accessible(seen: Visit) -> None:
@@ -96,50 +91,3 @@ def test_both_languages_say_the_same_things(visit: Visitor, server: str) -> None
     keys = {language: json.loads(seen.page.evaluate(blanks, language)) for language in ("en", "zh")}
     # A count of one needs no number.
     assert keys["en"] == keys["zh"]
-
-
-# --- behind a gateway -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[str]:
-    with servers.lambda_function() as address:
-        yield address
-
-
-@pytest.mark.parametrize("slash", ["", "/"])
-def test_a_stage_is_no_obstacle(visit: Visitor, stage: str, scene: bytes, scene_file: Path, slash: str) -> None:
-    seen = visit(stage + slash)
-    seen.choose(scene_file)
-    seen.done()
-    shown = maps(seen.page)["classes"]
-    mask = seen.api("output=mask", scene)
-    assert np.array_equal(shown, reduced(indices(mask), shown.shape))
-    with seen.page.expect_download() as download:
-        seen.page.locator("[data-output=mask]").click()
-    assert Path(download.value.path()).read_bytes() == mask
-    assert f"'{stage}/parse?output=mask'" in seen.page.locator("#curl").text_content()
-
-
-def test_an_answer_too_large_for_the_function_comes_from_the_bucket(visit: Visitor, scene: bytes) -> None:
-    photo = noisy(scene, (3200, 1800), quality=80)
-    with (
-        servers.storage(masks="OutputBucket") as storage,
-        servers.lambda_function(S3_ENDPOINT=storage, OUTPUT_BUCKET="masks") as stage,
-    ):
-        seen = visit(stage)
-        seen.storage.add(urlsplit(storage).netloc)
-        seen.choose({"name": "large.jpg", "mimeType": "image/jpeg", "buffer": photo})
-        seen.done()
-        with seen.page.expect_download() as download:
-            seen.page.locator("[data-output=cutout]").click()
-        cutout = Path(download.value.path()).read_bytes()
-        assert len(cutout) > 6_000_000
-        assert cutout == seen.api("output=cutout", photo)
-        assert urlsplit(storage).netloc in seen.hosts
-
-
-def test_the_sample_passes_the_gateway_too(visit: Visitor, stage: str) -> None:
-    seen = visit(stage)
-    seen.page.locator("#sample").click()
-    seen.done()

@@ -13,64 +13,9 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 from pycocotools.mask import decode
 
-from tests.page.conftest import PHONE, Visit, Visitor, jpeg
 from tests.page.figures import FIGURES
-
-# The class map and the person map as the page holds them, `[height, width]`.
-MAPS = """() => ({width: state.map.width, height: state.map.height,
-    classes: Array.from(state.map.classes), persons: Array.from(state.map.persons)})"""
-
-
-# Milliseconds from the server's answer until the mask is on the screen, as the page itself notes them.
-FIRST_MASK_MS = """() => new Promise((resolve) => new PerformanceObserver((list) =>
-    list.getEntriesByName("m2fp-first-mask").forEach((entry) => resolve(entry.duration))
-).observe({type: "measure", buffered: true}))"""
-
-
-def maps(page: Page) -> dict[str, NDArray[np.uint8]]:
-    found = page.evaluate(MAPS)
-    shape = found["height"], found["width"]
-    return {name: np.array(found[name], np.uint8).reshape(shape) for name in ("classes", "persons")}
-
-
-def indices(png: bytes) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(png)) as image:
-        return np.array(image)
-
-
-def reduced(full: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """The pixels under the centres of a smaller picture's."""
-    rows, columns = ((2 * np.arange(to) + 1) * of // (2 * to) for of, to in zip(full.shape, shape, strict=True))
-    return full[np.ix_(rows, columns)]
-
-
-def canvas(page: Page, name: str) -> NDArray[np.uint8]:
-    """RGBA of a canvas."""
-    url = page.evaluate(f"document.getElementById('{name}').toDataURL()")
-    with Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))) as image:
-        return np.array(image.convert("RGBA"))
-
-
-def largest_part(classes: NDArray[np.uint8]) -> int:
-    return int(np.bincount(classes[classes > 0]).argmax())
-
-
-def place_of(region: NDArray[np.bool_]) -> tuple[float, float]:
-    """A pixel well inside a region, as shares of width and height."""
-    solid = region.copy()
-    while (inner := solid[1:-1, 1:-1] & solid[:-2, 1:-1] & solid[2:, 1:-1] & solid[1:-1, :-2] & solid[1:-1, 2:]).any():
-        solid = np.pad(inner, 1)
-    y, x = np.argwhere(solid)[0]
-    return (x + 0.5) / region.shape[1], (y + 0.5) / region.shape[0]
-
-
-@pytest.fixture
-def parsed(visit: Visitor, server: str, scene_file: Path) -> Visit:
-    seen = visit(server)
-    seen.choose(scene_file)
-    seen.done()
-    return seen
-
+from tests.page.pictures import canvas, indices, jpeg, largest_part, maps, place_of, png_of, reduced
+from tests.page.visiting import PHONE, Visit, Visitor
 
 # --- giving ---------------------------------------------------------------------------------------------------------
 
@@ -355,6 +300,12 @@ def test_the_page_is_light(visit: Visitor, server: str) -> None:
     assert sum(weights) <= 60_000
 
 
+# Milliseconds from the server's answer until the mask is on the screen, as the page itself notes them.
+FIRST_MASK_MS = """() => new Promise((resolve) => new PerformanceObserver((list) =>
+    list.getEntriesByName("m2fp-first-mask").forEach((entry) => resolve(entry.duration))
+).observe({type: "measure", buffered: true}))"""
+
+
 def test_a_large_photo_is_shown_at_the_screens_size(visit: Visitor, server: str, scene: bytes) -> None:
     large = jpeg(Image.open(io.BytesIO(scene)).resize((4608, 2592), Image.Resampling.BICUBIC), quality=90)
     seen = visit(server)
@@ -375,9 +326,3 @@ def test_a_photo_without_people_says_so(visit: Visitor, server: str) -> None:
     report = json.loads(seen.api("output=json", png_of(Image.new("RGB", (64, 48), "grey"))))
     if not report["persons"]:
         expect(seen.page.locator("#persons")).to_contain_text("No persons were found.")
-
-
-def png_of(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()

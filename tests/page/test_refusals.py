@@ -16,7 +16,8 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from tests.page import servers
-from tests.page.conftest import Visit, Visitor, jpeg, noisy
+from tests.page.pictures import jpeg, noisy
+from tests.page.visiting import Visit, Visitor
 
 TOKEN = "page-token-0123456789"
 

@@ -20,7 +20,8 @@ class LabelMap {
     for (let y = 0; y < height; y++) this.rows[y + 1] += this.rows[y];
     this.complete = report.classes.concat(report.persons).every((one) => one.rle);
     for (const one of report.classes) if (one.rle && one.id !== background) this.paint(this.classes, one.rle, one.id);
-    // The better person, which is listed first, has what several persons hold.
+    // What several persons hold is drawn as the best one's, who is listed first. (The `instances` picture gives each
+    // such pixel to whoever is surest of it, which the report does not say.)
     for (const one of [...report.persons].reverse()) if (one.rle) this.paint(this.persons, one.rle, one.id);
   }
 

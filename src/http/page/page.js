@@ -50,7 +50,7 @@ function renderSaid() {
   const { said, refusal } = state;
   $("status").textContent = said ? word(said[0], said[1]()) : "";
   $("problem").hidden = !refusal;
-  $("sentence").textContent = refusal ? refusal.message : "";
+  $("sentence").textContent = refusal ? refusal.message.replace(/^./u, (first) => first.toUpperCase()) : "";
   $("advice").textContent = refusal ? advice(refusal.code, refusal.values) : "";
   $("again").hidden = !state.retry;
 }
