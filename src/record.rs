@@ -291,6 +291,12 @@ pub enum Written {
     NotOver,
 }
 
+impl From<bool> for Written {
+    fn from(stood_as_seen: bool) -> Self {
+        if stood_as_seen { Self::Yes } else { Self::NotOver }
+    }
+}
+
 /// Writes the outputs of `outcome` over what was `seen` and, last, its report; see the module for the order and why.
 /// Whether it is done, only another look tells.
 ///
@@ -303,10 +309,7 @@ pub async fn write(
     seen: &Seen,
     outcome: &Outcome,
 ) -> Result<Written> {
-    let set = Set::of(destination, work, outcome)?;
-    let writer = Writer { store, destination, stamp: work.stamp(), set: set.name };
-    let written = writer.replace(work, seen, &set.outputs).await?;
-    Ok(if written { Written::Yes } else { Written::NotOver })
+    Set::of(destination, work, outcome)?.write(store, destination, work, seen).await
 }
 
 /// Looks, writes and looks again, for a request that says itself where its outputs go.
@@ -321,11 +324,12 @@ pub async fn store(
     outcome: &Outcome,
 ) -> Result<Vec<OutputSection>> {
     let seen = look(store, destination).await?;
-    let written = write(store, destination, work, &seen, outcome).await?;
+    let set = Set::of(destination, work, outcome)?;
+    let written = set.write(store, destination, work, &seen).await?;
     if written == Written::NotOver || !look(store, destination).await?.is_whole(work) {
         return Err(contended());
     }
-    Ok(Set::of(destination, work, outcome)?.outputs.into_iter().map(|output| output.section).collect())
+    Ok(set.outputs.into_iter().map(|output| output.section).collect())
 }
 
 /// The failure of work whose outputs others keep writing.
@@ -364,8 +368,7 @@ pub async fn write_error(
             return Ok(Written::NotOver);
         }
     }
-    let written = writer.put(destination.error_key(), OutputKind::Json, record, &seen.error).await?;
-    Ok(if written { Written::Yes } else { Written::NotOver })
+    Ok(writer.put(destination.error_key(), OutputKind::Json, record, &seen.error).await?.into())
 }
 
 /// Withdraws a report that stands beside an output of another set, where no photo stands any more to mend it by.
@@ -451,6 +454,17 @@ impl Set {
         let name = sha256(format!("{} {}", work.stamp(), sha256(&report.bytes)).as_bytes());
         outputs.push(report);
         Ok(Self { name, outputs })
+    }
+
+    async fn write(
+        &self,
+        store: &dyn ObjectStore,
+        destination: &Destination,
+        work: &Work,
+        seen: &Seen,
+    ) -> Result<Written> {
+        let writer = Writer { store, destination, stamp: work.stamp(), set: self.name.clone() };
+        Ok(writer.replace(work, seen, &self.outputs).await?.into())
     }
 }
 

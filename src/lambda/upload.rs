@@ -150,13 +150,14 @@ impl Upload<'_> {
             let at = ObjectRef { etag: meta.etag, version_id: meta.version_id, ..event.clone() };
             let work = Work::of_pinned(&at, self.options, &self.pipeline.manifest);
             let seen = record::look(self.store, &self.destination).await?;
+            let is_whole = seen.is_whole(&work);
             match &made {
                 Some((of, done @ Done::Refused { .. })) if *of == at && seen.is_refusal(&work) => {
                     return Ok(done.clone());
                 }
-                Some((of, done)) if *of == at && seen.is_whole(&work) => return Ok(done.clone()),
-                _ if seen.is_whole(&work) && is_about(event, &at) => return Ok(Done::Before),
-                _ if seen.is_whole(&work) => return Ok(Done::Overtaken),
+                Some((of, done)) if *of == at && is_whole => return Ok(done.clone()),
+                _ if is_whole && is_about(event, &at) => return Ok(Done::Before),
+                _ if is_whole => return Ok(Done::Overtaken),
                 _ if run == MOST_RUNS => break,
                 _ => made = self.make(&at, meta.bytes, &work, &seen).await?.map(|done| (at, done)),
             }
