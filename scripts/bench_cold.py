@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 
+import emulator
 import published
 
 ROOT = Path(__file__).parents[1]
@@ -48,29 +48,10 @@ class Start:
     """An answer of the same process later."""
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def wait_for(port: int) -> None:
-    end = time.monotonic() + 10
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return
-        except OSError:
-            if time.monotonic() > end:
-                raise SystemExit(f"nobody listens on port {port}") from None
-            time.sleep(0.01)
-
-
-def start(emulator: Path, bootstrap: Path, model: Path, event: bytes) -> Start:
+def start(program: Path, bootstrap: Path, model: Path, event: bytes) -> Start:
     """One fresh process, its first answer and some more."""
-    ports = [free_port(), free_port()]
-    command = [emulator, "--runtime-interface-emulator-address", f"127.0.0.1:{ports[0]}"]
-    command += ["--runtime-api-address", f"127.0.0.1:{ports[1]}", bootstrap]
+    address = emulator.free_address()
+    command = emulator.command(program, address, bootstrap)
     ours = {name: value for name, value in os.environ.items() if not name.startswith("M2FP_")}
     environment = ours | {
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEMORY_MB),
@@ -83,12 +64,12 @@ def start(emulator: Path, bootstrap: Path, model: Path, event: bytes) -> Start:
             command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd=ROOT
         )
         try:
-            wait_for(ports[0])
+            emulator.wait_for(address)
             began = time.time()
             times, parse = [], 0.0
             for number in range(1 + WARM_ANSWERS):
                 before = time.perf_counter()
-                answer = invoke(ports[0], event)
+                answer = invoke(address, event)
                 times.append((time.perf_counter() - before) * 1e3)
                 if number == 0:
                     parse = stages_ms(answer)
@@ -103,8 +84,8 @@ def start(emulator: Path, bootstrap: Path, model: Path, event: bytes) -> Start:
     return Start(times[0], (invoked - began) * 1e3, load, parse, median(times[1:]))
 
 
-def invoke(port: int, event: bytes) -> dict:
-    url = f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
+def invoke(address: str, event: bytes) -> dict:
+    url = f"http://{address}{emulator.INVOCATIONS}"
     with urllib.request.urlopen(urllib.request.Request(url, data=event), timeout=TIMEOUT_S) as response:
         answer = json.load(response)
     if answer.get("statusCode") != 200:

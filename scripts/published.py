@@ -24,23 +24,23 @@ def check_blocks(page: Path, made_by: list[str]) -> None:
 
 def replace_block(page: Path, made_by: str, text: str) -> None:
     """Puts `text` between the page's line that says what makes it and the next `END`."""
-    before, begin, after = _split(page, made_by)
+    before, begin, _, after = _split(page, made_by)
     page.write_text(f"{before}{begin}\n{text}\n{END}{after}")
 
 
 def block(page: Path, made_by: str) -> str:
     """What stands in the page's block."""
-    before, begin, after = _split(page, made_by)
-    return page.read_text()[len(before) + len(begin) + 1 : -len(after) - len(END) - 1]
+    return _split(page, made_by)[2].removeprefix("\n").removesuffix("\n")
 
 
-def _split(page: Path, made_by: str) -> tuple[str, str, str]:
+def _split(page: Path, made_by: str) -> tuple[str, str, str, str]:
+    """What stands before the block, its first line, its text with line breaks around, what stands after `END`."""
     begin = f"<!-- made by `{made_by}` -->"
     before, found, rest = page.read_text().partition(begin)
-    _, ended, after = rest.partition(END)
+    text, ended, after = rest.partition(END)
     if not (found and ended):
         raise SystemExit(f"{page}: it has no lines {begin} and {END}")
-    return before, begin, after
+    return before, begin, text, after
 
 
 def work_seconds(report: dict) -> float:

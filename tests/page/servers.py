@@ -3,11 +3,9 @@
 import base64
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +16,7 @@ from urllib.request import Request, urlopen
 import boto3
 from samcli.yamlhelper import yaml_parse
 
+import emulator
 import make_events
 
 ROOT = Path(__file__).parents[2]
@@ -69,11 +68,11 @@ def serve(*arguments: str, **settings: str) -> Iterator[str]:
 @contextmanager
 def storage(**buckets: str) -> Iterator[str]:
     """The address of an S3 server with these buckets, each open to pages as the template's bucket of that name is."""
-    address = _free_address()
+    address = emulator.free_address()
     host, port = address.split(":")
     command = [Path(sys.prefix) / "bin/moto_server", "-H", host, "-p", port]
     with process(command, OWN_CORS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
-        _wait_for(address)
+        emulator.wait_for(address)
         client = boto3.client(
             "s3",
             endpoint_url=f"http://{address}",
@@ -92,10 +91,11 @@ def storage(**buckets: str) -> Iterator[str]:
 @contextmanager
 def lambda_function(**settings: str) -> Iterator[str]:
     """The address of a gateway's stage, `…/Prod`, before the function under the emulator, with these settings."""
-    command, environment = _emulator()
-    with process(command, environment | _named(settings)) as running:
-        function = f"http://{running.args[2]}/2015-03-31/functions/function/invocations"
-        _wait_for(running.args[2])
+    address = emulator.free_address()
+    command, environment = _emulator(address)
+    with process(command, environment | _named(settings)):
+        function = f"http://{address}{emulator.INVOCATIONS}"
+        emulator.wait_for(address)
         with ThreadingHTTPServer(("127.0.0.1", 0), _gateway(function)) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             try:
@@ -104,29 +104,11 @@ def lambda_function(**settings: str) -> Iterator[str]:
                 server.shutdown()
 
 
-def _emulator() -> tuple[list[str | Path], dict[str, str]]:
+def _emulator(address: str) -> tuple[list[str | Path], dict[str, str]]:
     arch = "arm64" if os.uname().machine == "aarch64" else "x86_64"
     (program,) = Path(sys.prefix).glob(f"lib/python*/site-packages/samcli/local/rapid/aws-lambda-rie-{arch}")
-    front, back = _free_address(), _free_address()
-    command = [program, "--runtime-interface-emulator-address", front, "--runtime-api-address", back]
     size = {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769", "AWS_LAMBDA_FUNCTION_TIMEOUT": "29"}
-    return [*command, TARGET / "release/bootstrap"], size | AWS
-
-
-def _free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"127.0.0.1:{listener.getsockname()[1]}"
-
-
-def _wait_for(address: str) -> None:
-    host, port = address.split(":")
-    end = time.monotonic() + 10
-    while True:
-        try:
-            return socket.create_connection((host, int(port))).close()
-        except OSError:
-            assert time.monotonic() < end, f"nobody listens on {address}"
-            time.sleep(0.01)
+    return emulator.command(program, address, TARGET / "release/bootstrap"), size | AWS
 
 
 def _gateway(function: str) -> type[BaseHTTPRequestHandler]:

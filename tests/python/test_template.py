@@ -21,25 +21,23 @@ OUTPUT = "arn:${AWS::Partition}:s3:::OutputBucket|ExistingOutputBucket"
 ALLOWED = {
     ("HttpRole", "logs:CreateLogStream", "HttpLogs.Arn"),
     ("HttpRole", "logs:PutLogEvents", "HttpLogs.Arn"),
-    ("HttpRole", "s3:GetObject", f"{INPUT}/*"),
-    ("HttpRole", "s3:GetObjectVersion", f"{INPUT}/*"),
-    ("HttpRole", "s3:ListBucket", INPUT),
-    ("HttpRole", "s3:GetObject", f"{OUTPUT}/${{OutputPrefix}}*"),
-    ("HttpRole", "s3:PutObject", f"{OUTPUT}/${{OutputPrefix}}*"),
-    ("HttpRole", "s3:DeleteObject", f"{OUTPUT}/${{OutputPrefix}}*"),
-    ("HttpRole", "s3:ListBucket", OUTPUT),
     ("HttpRole", "s3:GetObject", "${UploadBucket.Arn}/uploads/*"),
     ("HttpRole", "s3:PutObject", "${UploadBucket.Arn}/uploads/*"),
     ("S3Role", "logs:CreateLogStream", "S3Logs.Arn"),
     ("S3Role", "logs:PutLogEvents", "S3Logs.Arn"),
     ("S3Role", "sqs:SendMessage", "DeadLetters.Arn"),
-    ("S3Role", "s3:GetObject", f"{INPUT}/*"),
-    ("S3Role", "s3:GetObjectVersion", f"{INPUT}/*"),
-    ("S3Role", "s3:ListBucket", INPUT),
-    ("S3Role", "s3:GetObject", f"{OUTPUT}/${{OutputPrefix}}*"),
-    ("S3Role", "s3:PutObject", f"{OUTPUT}/${{OutputPrefix}}*"),
-    ("S3Role", "s3:DeleteObject", f"{OUTPUT}/${{OutputPrefix}}*"),
-    ("S3Role", "s3:ListBucket", OUTPUT),
+} | {
+    (role, action, where)
+    for role in ("HttpRole", "S3Role")
+    for action, where in (
+        ("s3:GetObject", f"{INPUT}/*"),
+        ("s3:GetObjectVersion", f"{INPUT}/*"),
+        ("s3:ListBucket", INPUT),
+        ("s3:GetObject", f"{OUTPUT}/${{OutputPrefix}}*"),
+        ("s3:PutObject", f"{OUTPUT}/${{OutputPrefix}}*"),
+        ("s3:DeleteObject", f"{OUTPUT}/${{OutputPrefix}}*"),
+        ("s3:ListBucket", OUTPUT),
+    )
 }
 
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from m2fp_train.crowd import CROWD_SHAPE, crowd_scene
+from m2fp_train.crowd import crowd_scenes
 from m2fp_train.geometry import STRIDE
 from m2fp_train.instances import LEAST_SCORE, InstanceScores, find_persons
 from m2fp_train.queries import QueryParser
@@ -21,9 +20,7 @@ SEED = 2
 def fit_confidence(parser: QueryParser, people: Sequence[Scene], count: int) -> Tensor:
     """Scale and shift [2] for `parser.confidence`, from `count` scenes composed of `people`."""
     scores = InstanceScores()
-    for index in range(count):
-        rng = np.random.default_rng((SEED, index))
-        scene = crowd_scene(rng, people, CROWD_SHAPE, int(rng.choice(PEOPLE)))
+    for scene in crowd_scenes(people, PEOPLE, count, SEED):
         with torch.no_grad():
             class_logits, masks = parser(torch.from_numpy(scene.image.transpose(2, 0, 1)[None]))
         masks = F.interpolate(masks, scale_factor=STRIDE, mode="bilinear", align_corners=False)

@@ -5,7 +5,7 @@ cropped, tall and tiny, beside and behind each other. Every choice is drawn from
 is passed in, so that a scene can be made again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -73,6 +73,15 @@ def crowd_scene(rng: Rng, scenes: Sequence[Scene], shape: Shape, people: int) ->
     """`people` people before a backdrop, as a camera sees them: what instances are judged by."""
     scene = _nobody(backdrop(rng, scenes, shape))
     return renumbered(paste_group(rng, scene, scenes, people))
+
+
+def crowd_scenes(
+    people: Sequence[Scene], group: Sequence[int], count: int, seed: int
+) -> Iterator[Scene]:
+    """`count` scenes of `CROWD_SHAPE` with as many of `people` as is drawn from `group`."""
+    for index in range(count):
+        rng = np.random.default_rng((seed, index))
+        yield crowd_scene(rng, people, CROWD_SHAPE, int(rng.choice(group)))
 
 
 def paste_group(rng: Rng, scene: Scene, scenes: Sequence[Scene], count: int) -> Scene:

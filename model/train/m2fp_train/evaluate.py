@@ -4,7 +4,7 @@ Parts and persons on the validation photos, at their own size. People told apart
 parts, in scenes composed of those people. What is seen where nobody is.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.classes import BACKGROUND_ID, CLASS_NAMES, IGNORE, NUM_CLASSES, NUM_PARTS, PERSON_ID
-from m2fp_train.crowd import CROWD_SHAPE, crowd_scene
+from m2fp_train.crowd import crowd_scenes
 from m2fp_train.instances import LEAST_SCORE, FoundPerson, InstanceScores
 from m2fp_train.program import Parsed, Program
 from m2fp_train.scene import Scene
@@ -24,21 +24,25 @@ CROWD_SEED, NOBODY_SEED = 0, 1
 
 @dataclass
 class PixelScores:
-    """Pixels counted over photos: per class 0..20, where Human is judged by all persons' masks."""
+    """Pixels counted over pictures: per class 0..20, where Human is anybody."""
 
     intersection: np.ndarray = field(default_factory=lambda: np.zeros(NUM_CLASSES, np.int64))
     union: np.ndarray = field(default_factory=lambda: np.zeros(NUM_CLASSES, np.int64))
 
     def add(self, parsed: Parsed, scene: Scene) -> None:
-        """Count a photo; pixels that nobody labelled are left out."""
+        """Count a photo; pixels that nobody labelled are left out. Human is all persons' masks."""
         known = scene.parts != IGNORE
-        for class_id in range(NUM_PARTS):
-            found, true = parsed.labels[known] == class_id, scene.parts[known] == class_id
-            self._count(class_id, found, true)
+        self.count_parts(parsed.labels[known], scene.parts[known])
         known = scene.person != IGNORE
-        self._count(PERSON_ID, anywhere(parsed)[known], scene.person[known] == 1)
+        self.count(PERSON_ID, anywhere(parsed)[known], scene.person[known] == 1)
 
-    def _count(self, class_id: int, found: np.ndarray, true: np.ndarray) -> None:
+    def count_parts(self, found: np.ndarray, true: np.ndarray) -> None:
+        """Count the labels of pixels that can be judged."""
+        for class_id in range(NUM_PARTS):
+            self.count(class_id, found == class_id, true == class_id)
+
+    def count(self, class_id: int, found: np.ndarray, true: np.ndarray) -> None:
+        """Count one class; both are bool, of pixels that can be judged."""
         self.intersection[class_id] += np.count_nonzero(found & true)
         self.union[class_id] += np.count_nonzero(found | true)
 
@@ -166,18 +170,14 @@ def evaluate(program: Program, data: ClothingCoParsing, scenes: int) -> Evaluati
     for group in GROUPS:
         told_apart.append(InstanceScores())
         parts.append(PartScores())
-        crowds = list(_crowds(people, group, scenes))
+        crowds = list(crowd_scenes(people, group, scenes, CROWD_SEED))
         answers = program.parse((scene.image for scene in crowds), "--score", str(LEAST_SCORE))
         for parsed, scene in zip(answers, crowds, strict=True):
             told_apart[-1].add(parsed.persons, scene.numbers)
             parts[-1].add(parsed, scene)
 
-    empty = list(
-        program.parse(
-            crowd_scene(np.random.default_rng((NOBODY_SEED, index)), people, CROWD_SHAPE, 0).image
-            for index in range(scenes)
-        )
-    )
+    backdrops = crowd_scenes(people, (0,), scenes, NOBODY_SEED)
+    empty = list(program.parse(scene.image for scene in backdrops))
     false_area = np.mean([np.mean(parsed.labels != BACKGROUND_ID) for parsed in empty])
     nobody = Nobody(scenes, sum(len(parsed.persons) for parsed in empty), float(false_area))
     return Evaluation(len(people), pixels, scenes, told_apart, parts, nobody)
@@ -187,12 +187,6 @@ def anywhere(parsed: Parsed) -> np.ndarray:
     """bool [H, W]: where any of the persons is."""
     masks = [person.mask for person in parsed.persons]
     return np.logical_or.reduce(masks) if masks else np.zeros(parsed.labels.shape, bool)
-
-
-def _crowds(people: Sequence[Scene], group: Sequence[int], count: int) -> Iterator[Scene]:
-    for index in range(count):
-        rng = np.random.default_rng((CROWD_SEED, index))
-        yield crowd_scene(rng, people, CROWD_SHAPE, int(rng.choice(group)))
 
 
 def _several(group: Sequence[int]) -> str:

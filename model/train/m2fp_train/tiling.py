@@ -18,8 +18,9 @@ from PIL import Image
 
 from m2fp_train.augment import Rng
 from m2fp_train.ccp import ClothingCoParsing
-from m2fp_train.classes import BACKGROUND_ID, IGNORE, NUM_PARTS
+from m2fp_train.classes import BACKGROUND_ID, IGNORE, PERSON_ID
 from m2fp_train.compose import ComposedScene, compose, random_background
+from m2fp_train.evaluate import PixelScores
 from m2fp_train.program import Program
 from m2fp_train.scene import Box
 
@@ -33,36 +34,21 @@ SCENE_SIZE = (3000, 2000)
 
 
 @dataclass
-class Tally:
-    """Pixels counted over people: per class, and of people against background."""
+class Tally(PixelScores):
+    """Pixels counted over people."""
 
-    intersection: np.ndarray
-    union: np.ndarray
     people: int = 0
 
-    @classmethod
-    def empty(cls) -> "Tally":
-        return cls(np.zeros(NUM_PARTS + 1, np.int64), np.zeros(NUM_PARTS + 1, np.int64))
-
-    def add(self, predicted: np.ndarray, true: np.ndarray) -> None:
-        """Count the labels of pixels that can be judged."""
-        for class_id in range(NUM_PARTS):
-            self._add(class_id, predicted == class_id, true == class_id)
-        self._add(NUM_PARTS, predicted != BACKGROUND_ID, true != BACKGROUND_ID)
-
-    def _add(self, place: int, predicted: np.ndarray, true: np.ndarray) -> None:
-        self.intersection[place] += np.count_nonzero(predicted & true)
-        self.union[place] += np.count_nonzero(predicted | true)
-
-    @property
-    def mean_iou(self) -> float:
-        """mIoU over the 20 classes that occur or are predicted."""
-        seen = self.union[:NUM_PARTS] > 0
-        return float(np.mean(self.intersection[:NUM_PARTS][seen] / self.union[:NUM_PARTS][seen]))
+    def add_person(self, found: np.ndarray, true: np.ndarray) -> None:
+        """Count the labels of pixels that can be judged around one person."""
+        self.people += 1
+        self.count_parts(found, true)
+        self.count(PERSON_ID, found != BACKGROUND_ID, true != BACKGROUND_ID)
 
     @property
     def foreground_iou(self) -> float:
-        return float(self.intersection[NUM_PARTS] / self.union[NUM_PARTS])
+        """Of people against background, by the labels."""
+        return self.person_iou
 
 
 def bucket_of(height: int) -> int:
@@ -86,8 +72,7 @@ def count_people(tallies: list[Tally], scene: ComposedScene, labels: np.ndarray)
         owner, true = scene.scene.numbers[area], scene.scene.parts[area]
         judged = ((owner == number) | (owner == 0)) & (true != IGNORE)
         tally = tallies[bucket_of(person.height)]
-        tally.people += 1
-        tally.add(labels[area][judged], true[judged])
+        tally.add_person(labels[area][judged], true[judged])
 
 
 def _around(box: Box, margin: int, shape: tuple[int, ...]) -> tuple[slice, slice]:
@@ -122,7 +107,7 @@ def main() -> None:
         background = np.asarray(photo.convert("RGB"))
 
     runs = {"auto": [], "tiled": [], "whole at the tiles' size": []}
-    tallies = {run: [Tally.empty() for _ in BUCKETS[1:]] for run in runs}
+    tallies = {run: [Tally() for _ in BUCKETS[1:]] for run in runs}
     agreements: list[float] = []
     with tempfile.TemporaryDirectory() as twice:
         own = Program(arguments.m2fp, arguments.model)

@@ -70,7 +70,7 @@ def test_true_labels_score_one_and_a_lost_person_nothing(composed: ComposedScene
     composed = replace(
         composed, people=tuple(replace(p, height=max(p.height, 60)) for p in composed.people)
     )
-    right, lost = ([Tally.empty() for _ in BUCKETS[1:]] for _ in range(2))
+    right, lost = ([Tally() for _ in BUCKETS[1:]] for _ in range(2))
     count_people(right, composed, np.where(true == IGNORE, 0, true))
     count_people(lost, composed, np.zeros_like(true))
     for tally in (tally for tally in right if tally.people):
