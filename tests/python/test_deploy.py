@@ -9,6 +9,7 @@ import pytest
 from samcli.yamlhelper import yaml_parse
 
 ROOT = Path(__file__).parents[2]
+MAIN = yaml_parse((ROOT / "template.yaml").read_text())
 TEMPLATES = {path.name: yaml_parse(path.read_text()) for path in sorted((ROOT / "deploy").glob("*.yaml"))}
 
 # All that each template allows. A new permission is added here on purpose.
@@ -55,6 +56,24 @@ def as_list(value: Any) -> list[Any]:  # noqa: ANN401 - YAML
 
 def test_every_template_is_known() -> None:
     assert set(TEMPLATES) == set(ALLOWED)
+
+
+def nulls(node: Any, at: str = "") -> Iterator[str]:  # noqa: ANN401 - YAML
+    """Where below `node` a value is null."""
+    if node is None:
+        yield at
+    elif isinstance(node, dict):
+        for name, value in node.items():
+            yield from nulls(value, f"{at}.{name}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from nulls(value, f"{at}[{index}]")
+
+
+@pytest.mark.parametrize("template", [MAIN, *TEMPLATES.values()], ids=["template.yaml", *TEMPLATES])
+def test_no_value_is_null(template: dict[str, Any]) -> None:
+    """CloudFormation refuses such a template whole; cfn-lint lets it pass inside a state machine."""
+    assert not list(nulls(template))
 
 
 @pytest.mark.parametrize("name", ALLOWED)
@@ -115,8 +134,7 @@ def test_the_map_retries_the_errors_that_may_pass() -> None:
 def test_every_parameter_is_used_and_every_output_named_exists(name: str) -> None:
     template = TEMPLATES[name]
     text = str({key: value for key, value in template.items() if key != "Parameters"})
-    main = yaml_parse((ROOT / "template.yaml").read_text())
     for parameter, described in template["Parameters"].items():
         assert f"'Ref': '{parameter}'" in text or f"${{{parameter}}}" in text, parameter
         for output in re.findall(r"(\w+) among the outputs", described.get("Description", "")):
-            assert output in main["Outputs"], output
+            assert output in MAIN["Outputs"], output
