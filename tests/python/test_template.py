@@ -23,6 +23,7 @@ ALLOWED = {
     ("HttpRole", "logs:PutLogEvents", "HttpLogs.Arn"),
     ("HttpRole", "s3:GetObject", "${UploadBucket.Arn}/uploads/*"),
     ("HttpRole", "s3:PutObject", "${UploadBucket.Arn}/uploads/*"),
+    ("HttpRole", "s3:ListBucket", "UploadBucket.Arn"),
     ("S3Role", "logs:CreateLogStream", "S3Logs.Arn"),
     ("S3Role", "logs:PutLogEvents", "S3Logs.Arn"),
     ("S3Role", "sqs:SendMessage", "DeadLetters.Arn"),
@@ -136,8 +137,11 @@ def iam(kind: str) -> Iterator[Any]:
 def test_uploads_are_signed_for_by_one_role_and_gone_after_a_day() -> None:
     signing = RESOURCES["SignUploads"]["Properties"]
     assert signing["Roles"] == [{"Ref": "HttpRole"}]
-    (statement,) = signing["PolicyDocument"]["Statement"]
-    assert set(statement["Action"]) == {"s3:PutObject", "s3:GetObject"}
+    assert {action for role, action, where in granted() if "UploadBucket" in where} == {
+        "s3:PutObject",
+        "s3:GetObject",
+        "s3:ListBucket",
+    }
     assert environment("HttpFunction")["M2FP_UPLOAD_PREFIX"] == "uploads/"
     assert "M2FP_UPLOAD_BUCKET" not in environment("S3Function")
     bucket = RESOURCES["UploadBucket"]["Properties"]
