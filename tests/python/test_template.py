@@ -254,6 +254,10 @@ def test_no_yaml_aliases() -> None:
 ENDS = dict(re.findall(r'Self::(\w+) => "(\w+)",', (ROOT / "src/telemetry/emf.rs").read_text()))
 
 
+# The ends that HTTP answers with 5xx, by the table in src/http/problem.rs.
+SERVER_FAULTS = ("Busy", "Deadline", "Storage", "Internal")
+
+
 def metrics_of(node: Any) -> set[tuple[str, str]]:  # noqa: ANN401 - YAML
     """Namespace and name of every metric an alarm looks at."""
     found = {(one["Namespace"], one["MetricName"]) for one in values_of(node, "Metric")}
@@ -288,13 +292,36 @@ def test_every_function_is_watched(name: str) -> None:
         ("AWS/Lambda", "Errors"),
         ("AWS/Lambda", "Throttles"),
         ("AWS/Lambda", "Duration"),
-        ("m2fp", "InternalFaults"),
         ("m2fp", "MemoryUsed"),
-    }
+    } | {("m2fp", ENDS[fault]) for fault in SERVER_FAULTS}
     timeout = RESOURCES[name]["Properties"]["Timeout"]["Ref"]
     (duration,) = [one for one in alarms if "duration /" in str(one)]
     # Milliseconds of so many seconds, in percent.
     assert duration["Metrics"][0]["Expression"] == {"Fn::Sub": f"duration / (10 * ${{{timeout}}})"}
+
+
+def test_server_faults_are_those_of_the_table() -> None:
+    table = (ROOT / "src/http/problem.rs").read_text()
+    rows = re.findall(r"Error::(\w+)[^=\n]*=> \(StatusCode::(\w+), ", table)
+    assert len(rows) > 10
+    server = {"INTERNAL_SERVER_ERROR", "BAD_GATEWAY", "SERVICE_UNAVAILABLE", "GATEWAY_TIMEOUT"}
+    assert {error for error, status in rows if status in server} == set(SERVER_FAULTS)
+    assert set(SERVER_FAULTS) < set(ENDS)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_sum_of_faults_takes_every_metric_that_has_no_data_for_0(name: str) -> None:
+    """Without FILL one metric that never had a value would leave the sum without one, and the alarm quiet."""
+    (alarm,) = [
+        one["Properties"]
+        for one in of_type("AWS::CloudWatch::Alarm").values()
+        if f"'{name}'" in str(one) and "InternalFaults" in str(one)
+    ]
+    (total, *metrics) = alarm["Metrics"]
+    filled = ", ".join(f"FILL({metric['Id']}, 0)" for metric in metrics)
+    assert total["Expression"] == f"SUM([{filled}])"
+    assert {metric["ReturnData"] for metric in metrics} == {False}
+    assert {metric["MetricStat"]["Stat"] for metric in metrics} == {"Sum"}
 
 
 def test_the_dashboard_shows_metrics_that_exist() -> None:
