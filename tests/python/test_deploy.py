@@ -2,15 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from samcli.yamlhelper import yaml_parse
-
-ROOT = Path(__file__).parents[2]
-MAIN = yaml_parse((ROOT / "template.yaml").read_text())
-TEMPLATES = {path.name: yaml_parse(path.read_text()) for path in sorted((ROOT / "deploy").glob("*.yaml"))}
+from templates import DEPLOY as TEMPLATES
+from templates import EVERY, MAIN, ROOT, as_list
 
 # All that each template allows. A new permission is added here on purpose.
 ALLOWED = {
@@ -50,10 +46,6 @@ def allowing(name: str) -> list[dict[str, Any]]:
     return [one for one in statements(TEMPLATES[name]["Resources"]) if one["Effect"] == "Allow"]
 
 
-def as_list(value: Any) -> list[Any]:  # noqa: ANN401 - YAML
-    return value if isinstance(value, list) else [value]
-
-
 def test_every_template_is_known() -> None:
     assert set(TEMPLATES) == set(ALLOWED)
 
@@ -70,7 +62,7 @@ def nulls(node: Any, at: str = "") -> Iterator[str]:  # noqa: ANN401 - YAML
             yield from nulls(value, f"{at}[{index}]")
 
 
-@pytest.mark.parametrize("template", [MAIN, *TEMPLATES.values()], ids=["template.yaml", *TEMPLATES])
+@pytest.mark.parametrize("template", EVERY.values(), ids=EVERY)
 def test_no_value_is_null(template: dict[str, Any]) -> None:
     """CloudFormation refuses such a template whole; cfn-lint lets it pass inside a state machine."""
     assert not list(nulls(template))

@@ -3,14 +3,13 @@
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from samcli.yamlhelper import yaml_parse
+import templates
+from templates import MAIN as TEMPLATE
+from templates import ROOT, as_list, values_of
 
-ROOT = Path(__file__).parents[2]
-TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 FUNCTIONS = ("HttpFunction", "S3Function")
 
@@ -43,23 +42,7 @@ ALLOWED = {
 
 
 def of_type(kind: str) -> dict[str, Any]:
-    return {name: resource for name, resource in RESOURCES.items() if resource["Type"] == kind}
-
-
-def as_list(value: Any) -> list[Any]:  # noqa: ANN401 - YAML
-    return value if isinstance(value, list) else [value]
-
-
-def values_of(node: Any, key: str) -> Iterator[Any]:  # noqa: ANN401 - YAML
-    """Every value that stands under `key` anywhere below `node`."""
-    if isinstance(node, dict):
-        for name, value in node.items():
-            if name == key:
-                yield value
-            yield from values_of(value, key)
-    elif isinstance(node, list):
-        for value in node:
-            yield from values_of(value, key)
+    return templates.of_type(TEMPLATE, kind)
 
 
 def statements(effect: str) -> list[dict[str, Any]]:
@@ -268,20 +251,6 @@ def documented() -> set[str]:
     """The function's own metrics, by docs/operations.md (which a test of the crate holds against the code)."""
     page = (ROOT / "docs/operations.md").read_text()
     return set(re.findall(r"^\| `(\w+)` \| (?:Count|Megabytes|Percent|Milliseconds) \|", page, re.MULTILINE))
-
-
-def test_every_alarm_is_documented_tells_the_topic_and_is_quiet_without_data() -> None:
-    alarms = of_type("AWS::CloudWatch::Alarm")
-    page = (ROOT / "docs/operations.md").read_text()
-    rows = page[page.index("| alarm |") :].splitlines()
-    named = [name for row in rows if row.startswith("| `") for name in re.findall(r"`(\w+)`", row.split("|")[1])]
-    assert sorted(named) == sorted(alarms)
-    for name, alarm in alarms.items():
-        properties = alarm["Properties"]
-        assert properties["TreatMissingData"] == "notBreaching", name
-        assert properties["AlarmActions"] == {
-            "Fn::If": ["TellAlarms", [{"Ref": "AlarmTopic"}], {"Ref": "AWS::NoValue"}]
-        }
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
