@@ -13,7 +13,7 @@ use m2fp::store::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore, SignedR
 use tokio::sync::Notify;
 
 /// What an operation may come to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// 500, a timeout or a body that ends early: nothing was done.
     Before,
@@ -62,7 +62,8 @@ impl<S: ObjectStore> Faulty<S> {
     async fn operate<T>(&self, operation: impl Future<Output = Result<T>> + Send) -> Result<T> {
         // Somebody else's turn, before and after.
         tokio::task::yield_now().await;
-        let meets_faults = DELIVERY.try_with(|delivery| delivery.meets_faults).unwrap_or_default();
+        // Panics where a task of its own calls the store: it would meet no fault, and nobody would see that.
+        let meets_faults = DELIVERY.with(|delivery| delivery.meets_faults);
         let fault = if meets_faults { (self.draw.lock().unwrap())() } else { None };
         let storage = |detail: &str| Error::Storage { detail: detail.to_owned(), source: None };
         match fault {
@@ -92,7 +93,7 @@ async fn crash() -> ! {
     pending().await
 }
 
-/// Runs `delivery` until it ends or a fault ends it, which is `None`.
+/// Runs `delivery` until it ends or a fault ends it, which is `None`. Every use of a [`Faulty`] is inside one.
 pub async fn until_crash<T>(meets_faults: bool, delivery: impl Future<Output = T>) -> Option<T> {
     let this = Arc::new(Delivery { meets_faults, crash: Notify::new() });
     tokio::select! {
