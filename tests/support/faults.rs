@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 /// What an operation may come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// 500, a timeout or a body that ends early: nothing was done.
+    /// 500, or the adapter's own timeout: nothing was done.
     Before,
     /// 503 `SlowDown`.
     SlowDown,
@@ -27,11 +27,13 @@ pub enum Fault {
     CrashBefore,
     /// The operation takes place, and the function ends before it learns so.
     CrashAfter,
+    /// No answer ever comes: the invocation's deadline ends it.
+    Hang,
 }
 
 impl Fault {
-    pub const ALL: [Self; 6] =
-        [Self::Before, Self::SlowDown, Self::After, Self::Denied, Self::CrashBefore, Self::CrashAfter];
+    pub const ALL: [Self; 7] =
+        [Self::Before, Self::SlowDown, Self::After, Self::Denied, Self::CrashBefore, Self::CrashAfter, Self::Hang];
 }
 
 /// Whether, and how, an operation fails.
@@ -76,6 +78,7 @@ impl<S: ObjectStore> Faulty<S> {
             Some(Fault::SlowDown) => Err(storage("it could not be reached (SlowDown)")),
             Some(Fault::Denied) => Err(Error::Forbidden { detail: "no permission for once".to_owned() }),
             Some(Fault::CrashBefore) => crash().await,
+            Some(Fault::Hang) => pending().await,
             Some(Fault::After) => {
                 drop(operation.await);
                 Err(storage("the answer was lost"))
