@@ -208,7 +208,7 @@ async fn every_fault_at_every_operation_is_mended_by_the_retry() {
                 let bucket = begin().await;
                 let begun = Arc::new(Mutex::new(0));
                 let counter = Arc::clone(&begun);
-                let faulty = Faulty::new(bucket.clone(), move || {
+                let faulty = Faulty::new(bucket.clone(), move |_| {
                     let mut begun = counter.lock().unwrap();
                     *begun += 1;
                     (*begun == at_operation + 1).then_some(fault)
@@ -524,7 +524,7 @@ async fn run_storm(bucket: MemoryStore) {
     let fault_rng = Arc::new(Mutex::new(Rng::with_seed(SEED + 1)));
     let faults = Arc::new(Mutex::new(BTreeMap::<Fault, usize>::new()));
     let (drawing, counting) = (Arc::clone(&fault_rng), Arc::clone(&faults));
-    let faulty: Arc<dyn ObjectStore> = Arc::new(Faulty::new(bucket.clone(), move || {
+    let faulty: Arc<dyn ObjectStore> = Arc::new(Faulty::new(bucket.clone(), move |_| {
         let mut rng = drawing.lock().unwrap();
         let fault = (rng.f64() < FAULT_RATE).then(|| Fault::ALL[rng.usize(..Fault::ALL.len())]);
         let fault = fault.filter(|fault| *fault != Fault::Hang || rng.f64() < HANGS_KEPT);

@@ -36,8 +36,8 @@ impl Fault {
         [Self::Before, Self::SlowDown, Self::After, Self::Denied, Self::CrashBefore, Self::CrashAfter, Self::Hang];
 }
 
-/// Whether, and how, an operation fails.
-type Draw = Box<dyn FnMut() -> Option<Fault> + Send>;
+/// Whether, and how, an operation on a key fails.
+type Draw = Box<dyn FnMut(&str) -> Option<Fault> + Send>;
 
 /// A delivery under way.
 struct Delivery {
@@ -57,16 +57,16 @@ pub struct Faulty<S> {
 }
 
 impl<S: ObjectStore> Faulty<S> {
-    pub fn new(inner: Arc<S>, draw: impl FnMut() -> Option<Fault> + Send + 'static) -> Self {
+    pub fn new(inner: Arc<S>, draw: impl FnMut(&str) -> Option<Fault> + Send + 'static) -> Self {
         Self { inner, draw: Mutex::new(Box::new(draw)) }
     }
 
-    async fn operate<T>(&self, operation: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    async fn operate<T>(&self, key: &str, operation: impl Future<Output = Result<T>> + Send) -> Result<T> {
         // Somebody else's turn, before and after.
         tokio::task::yield_now().await;
         // Panics where a task of its own calls the store: it would meet no fault, and nobody would see that.
         let meets_faults = DELIVERY.with(|delivery| delivery.meets_faults);
-        let fault = if meets_faults { (self.draw.lock().unwrap())() } else { None };
+        let fault = if meets_faults { (self.draw.lock().unwrap())(key) } else { None };
         let storage = |detail: &str| Error::Storage { detail: detail.to_owned(), source: None };
         match fault {
             None => {
@@ -108,26 +108,27 @@ pub async fn until_crash<T>(meets_faults: bool, delivery: impl Future<Output = T
 #[async_trait]
 impl<S: ObjectStore> ObjectStore for Faulty<S> {
     async fn head(&self, at: &ObjectRef) -> Result<ObjectMeta> {
-        self.operate(self.inner.head(at)).await
+        self.operate(&at.key, self.inner.head(at)).await
     }
 
     async fn get(&self, at: &ObjectRef, max_bytes: u64) -> Result<Object> {
-        self.operate(self.inner.get(at, max_bytes)).await
+        self.operate(&at.key, self.inner.get(at, max_bytes)).await
     }
 
     async fn put(&self, object: NewObject, over: &Standing) -> Result<bool> {
-        self.operate(self.inner.put(object, over)).await
+        let key = object.key.clone();
+        self.operate(&key, self.inner.put(object, over)).await
     }
 
     async fn delete(&self, bucket: &str, key: &str, standing: &Standing) -> Result<bool> {
-        self.operate(self.inner.delete(bucket, key, standing)).await
+        self.operate(key, self.inner.delete(bucket, key, standing)).await
     }
 
     async fn presign_get(&self, bucket: &str, key: &str, expires: Duration) -> Result<Secret> {
-        self.operate(self.inner.presign_get(bucket, key, expires)).await
+        self.operate(key, self.inner.presign_get(bucket, key, expires)).await
     }
 
     async fn presign_put(&self, upload: Upload<'_>, expires: Duration) -> Result<SignedRequest> {
-        self.operate(self.inner.presign_put(upload, expires)).await
+        self.operate(upload.key, self.inner.presign_put(upload, expires)).await
     }
 }
