@@ -72,7 +72,7 @@ class Visit:
 
     def picture(self, name: str) -> None:
         PICTURES.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+        self.page.screenshot(path=PICTURES / f"{name}.png")
 
     def api(self, query: str, photo: bytes, path: str = "parse") -> bytes:
         request = Request(f"{self.address.rstrip('/')}/{path}?{query}", photo)
