@@ -75,6 +75,38 @@ def test_the_command_makes_the_same_mask(visit: Visitor, server: str, scene: byt
     assert made == seen.api("output=mask", scene)
 
 
+def test_the_samples_command_needs_no_file(visit: Visitor, server: str, scene: bytes, tmp_path: Path) -> None:
+    seen = visit(server)
+    seen.page.locator("#sample").click()
+    seen.done()
+    expect(seen.page.locator("#sent")).to_be_hidden()
+    command = seen.page.locator("#curl").text_content()
+    subprocess.run(["bash", "-euc", command], cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "sample.jpg.mask.png").read_bytes() == seen.api("output=mask", scene)
+
+
+def test_a_photo_of_the_camera_is_saved_for_its_command(visit: Visitor, server: str, tmp_path: Path) -> None:
+    seen = visit(server)
+    seen.page.locator("#take").click()
+    expect(seen.page.locator("#video")).not_to_have_js_property("videoWidth", 0)
+    seen.page.locator("#shoot").click()
+    seen.done()
+    command = seen.page.locator("#curl").text_content()
+    assert command.startswith('# "camera.jpg" is the photo as it was sent; the button above saves it.')
+    with seen.page.expect_download() as download:
+        seen.page.locator("#sent").click()
+    download.value.save_as(tmp_path / download.value.suggested_filename)
+    subprocess.run(["bash", "-euc", command], cwd=tmp_path, check=True, capture_output=True)
+    photo = (tmp_path / "camera.jpg").read_bytes()
+    assert (tmp_path / "camera.jpg.mask.png").read_bytes() == seen.api("output=mask", photo)
+
+
+def test_a_command_that_is_refused_fails(parsed: Visit, scene_file: Path, tmp_path: Path) -> None:
+    (tmp_path / scene_file.name).write_bytes(b"no photo")
+    command = parsed.page.locator("#curl").text_content()
+    assert subprocess.run(["bash", "-c", command], cwd=tmp_path, check=False, capture_output=True).returncode != 0
+
+
 def test_a_files_name_cannot_become_a_command(visit: Visitor, server: str, scene: bytes, tmp_path: Path) -> None:
     seen = visit(server)
     name = "a'; touch made; 'b\ntouch made\n$(touch made).png"

@@ -84,9 +84,86 @@ def test_the_language_can_be_switched_at_any_time(visit: Visitor, server: str, s
     assert seen.page.locator(".target").count() == before
 
 
+@pytest.mark.parametrize(
+    ("locale", "name", "raw"), [("en-GB", "Upper clothes", "UpperClothes"), ("zh-CN", "上衣", "UpperClothes")]
+)
+def test_classes_have_the_languages_names(
+    visit: Visitor, server: str, scene_file: Path, locale: str, name: str, raw: str
+) -> None:
+    seen = visit(server, locale=locale)
+    seen.choose(scene_file)
+    seen.done()
+    page = seen.page
+    button = page.locator("#legend").get_by_role("button", name=name)
+    button.click()
+    expect(page.locator("#pointed")).to_contain_text(name)
+    assert page.locator("#persons ul span", has_text=name).count() > 0
+    assert name in page.locator("#stage").get_attribute("aria-label")
+    assert raw not in page.locator("body").text_content().replace(page.locator("script").text_content(), "")
+    assert raw in page.evaluate("state.reportBlob.text()"), "the report is the API's"
+    # A class that no language knows keeps the model's name.
+    page.evaluate(
+        "(raw) => { state.about.classes.find(({name}) => name === raw).name = 'Other-cloth'; render(); }", raw
+    )
+    expect(page.locator("#legend")).to_contain_text("Other-cloth")
+
+
+def test_fingers_are_told_what_fingers_can_do(visit: Visitor, server: str, scene_file: Path) -> None:
+    for how, drop, hint in ((PHONE, "Choose a photo of people", "Tap "), (DESKTOP, "Drop a photo", "Point at ")):
+        seen = visit(server, how)
+        expect(seen.page.locator("#drop")).to_contain_text(drop)
+        seen.choose(scene_file)
+        seen.done()
+        seen.page.mouse.move(0, 0)
+        expect(seen.page.locator("#pointed")).to_contain_text(hint)
+
+
+# What has the focus: a name of it.
+FOCUSED = "document.activeElement.id || document.activeElement.dataset.output"
+
+
+def test_the_focus_stays_through_a_download(parsed: Visit) -> None:
+    page = parsed.page
+    page.locator("[data-output=mask]").focus()
+    waiting = parsed.hold("**/parse?output=mask")
+    page.keyboard.press("Enter")
+    expect(page.locator("#working")).to_be_visible()
+    expect(page.locator("[data-output=mask]")).to_have_attribute("aria-disabled", "true")
+    # One at a time.
+    page.keyboard.press("Enter")
+    assert page.evaluate(FOCUSED) == "mask"
+    with page.expect_download():
+        waiting[0].continue_()
+    expect(page.locator("#status")).to_contain_text("Saved ")
+    assert page.evaluate(FOCUSED) == "mask"
+    assert len(waiting) == 1
+
+
+def test_the_focus_of_what_vanishes_goes_to_what_is_said(visit: Visitor, server: str, scene_file: Path) -> None:
+    seen = visit(server, refusals=1)
+    page = seen.page
+    page.route("**/parse?*", lambda _: None)
+    seen.choose(scene_file)
+    page.locator("#cancel").press("Enter")
+    expect(page.locator("#status")).to_have_text("Cancelled.")
+    assert page.evaluate(FOCUSED) == "status"
+    page.unroute("**/parse?*")
+    page.route("**/parse?*", lambda route: route.fulfill(status=503, json={"code": "busy", "detail": "Busy"}), times=1)
+    seen.choose(scene_file)
+    page.locator("#again").press("Enter")
+    seen.done()
+    assert page.evaluate(FOCUSED) == "status"
+    # Neither is it lost where the answer makes way for another photo.
+    page.locator("[data-output=mask]").focus()
+    page.evaluate("give(state.photo)")
+    assert page.evaluate(FOCUSED) == "status"
+    seen.done()
+
+
 def test_both_languages_say_the_same_things(visit: Visitor, server: str) -> None:
     seen = visit(server)
-    blanks = """(language) => JSON.stringify(WORDS[language], (_, value) =>
+    # Of classes a language has the names that differ from the model's.
+    blanks = """(language) => JSON.stringify({...WORDS[language], names: null}, (_, value) =>
         typeof value === "string" ? (value.match(/\\{\\w+\\}/g) || []).sort().join() : value)"""
     keys = {language: json.loads(seen.page.evaluate(blanks, language)) for language in ("en", "zh")}
     # A count of one needs no number.

@@ -98,6 +98,37 @@ def test_each_is_listed_numbered_and_found(crowd: Visit) -> None:
     crowd.picture("crowd")
 
 
+def test_who_is_pointed_at_is_scrolled_to_in_the_list(crowd: Visit) -> None:
+    page = crowd.page
+    row = page.locator("#persons > li").nth(PERSONS - 1).locator(".target").first
+    expect(row).not_to_be_in_viewport()
+    page.evaluate("scrollTo(0, 40)")
+    rows, columns = box(PERSONS - 1)
+    stage = page.locator("#stage").bounding_box()
+    x, y = (columns.stop - 10) / WIDTH, (rows.start + rows.stop) / 2 / HEIGHT
+    page.mouse.move(stage["x"] + x * stage["width"], stage["y"] + y * stage["height"])
+    expect(row).to_be_in_viewport(ratio=1)
+    expect(row).to_have_class("target lit")
+    assert page.evaluate("scrollY") == 40, "the page stays where it is"
+
+
+def test_numbers_stand_above_their_persons_and_inside_the_photo(crowd: Visit) -> None:
+    stage = crowd.page.locator("#stage").bounding_box()
+    for index, badge in enumerate(crowd.page.locator(".badge").all()):
+        it = badge.bounding_box()
+        rows, columns = box(index)
+        assert stage["x"] <= it["x"] and it["x"] + it["width"] <= stage["x"] + stage["width"]
+        assert stage["y"] <= it["y"]
+        head = stage["y"] + rows.start / HEIGHT * stage["height"]
+        assert it["y"] + it["height"] / 2 < head < it["y"] + it["height"]
+        middle = stage["x"] + (columns.start + columns.stop) / 2 / WIDTH * stage["width"]
+        assert it["x"] + it["width"] / 2 == pytest.approx(middle, abs=1)
+    # One who stands at the corner, as high as the photo.
+    crowd.page.evaluate("state.report.persons[0].bbox = [0, 0, 4, 4]; render()")
+    corner = crowd.page.locator(".badge").first.bounding_box()
+    assert corner["x"] >= stage["x"] and corner["y"] >= stage["y"]
+
+
 def test_each_has_a_colour_of_its_own(crowd: Visit) -> None:
     crowd.page.get_by_label("person", exact=True).check()
     drawn = canvas(crowd.page, "parts")

@@ -15,7 +15,7 @@ from pycocotools.mask import decode
 
 from tests.page.figures import FIGURES
 from tests.page.pictures import canvas, indices, jpeg, largest_part, maps, place_of, png_of, reduced
-from tests.page.visiting import PHONE, Visit, Visitor
+from tests.page.visiting import DESKTOP, PHONE, Visit, Visitor
 
 # --- giving ---------------------------------------------------------------------------------------------------------
 
@@ -25,8 +25,8 @@ def test_a_photo_is_chosen(parsed: Visit, scene: bytes) -> None:
     expect(page.locator("#status")).to_contain_text("Done: ")
     report = json.loads(parsed.api("output=json", scene))
     expect(page.locator("#persons > li")).to_have_count(len(report["persons"]))
-    names = page.locator("#legend .target span").all_inner_texts()
-    assert names == [one["name"] for one in report["classes"] if one["name"] not in ("Background", "Human")]
+    shown = page.locator("#legend .target").evaluate_all("(all) => all.map((one) => one.what.part)")
+    assert shown == [one["id"] for one in report["classes"] if one["name"] not in ("Background", "Human")]
     plan = page.locator("#plan").inner_text()
     assert plan.startswith("Parsed at 683×384 of 1280×720, peak ")
     parsed.picture("desktop")
@@ -43,6 +43,19 @@ def test_a_photo_is_dropped_anywhere(visit: Visitor, server: str, scene_file: Pa
     expect(seen.page.locator("body")).not_to_have_class("over")
 
 
+def test_a_drop_is_welcomed_wherever_the_page_is_scrolled(parsed: Visit, scene_file: Path) -> None:
+    page = parsed.page
+    page.locator("footer").scroll_into_view_if_needed()
+    browser = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(scene_file)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver"):
+        browser.send("Input.dispatchDragEvent", {"type": kind, "x": 200, "y": 500, "data": data})
+    expect(page.locator("body")).to_have_class("over")
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    right, bottom = (side - 2 for side in picture.size)
+    assert {picture.getpixel(corner) for corner in ((2, 2), (right, bottom))} == {(11, 87, 208)}, "the accent"
+
+
 def test_a_photo_is_pasted(visit: Visitor, server: str, scene: bytes) -> None:
     seen = visit(server, permissions=["clipboard-read", "clipboard-write"])
     png = io.BytesIO()
@@ -56,6 +69,8 @@ def test_a_photo_is_pasted(visit: Visitor, server: str, scene: bytes) -> None:
     )
     seen.page.keyboard.press("Control+V")
     seen.done()
+    # It is in no folder of the user's.
+    expect(seen.page.locator("#sent")).to_be_visible()
 
 
 def test_a_photo_is_taken(visit: Visitor, server: str) -> None:
@@ -93,6 +108,42 @@ def test_the_sample_is_fetched_only_when_asked_for(visit: Visitor, server: str, 
     assert seen.page.evaluate("state.photo.size") == len(scene)
 
 
+def test_the_sample_is_not_awaited_in_silence_and_can_be_cancelled(visit: Visitor, server: str) -> None:
+    seen = visit(server)
+    seen.page.route("**/sample.jpg", lambda _: None)
+    seen.page.locator("#sample").click()
+    expect(seen.page.locator("#status")).to_have_text("Reading sample.jpg …")
+    seen.page.locator("#cancel").click()
+    expect(seen.page.locator("#status")).to_have_text("Cancelled.")
+    expect(seen.page.locator("#working")).to_be_hidden()
+
+
+def test_a_photo_chosen_meanwhile_is_not_replaced_by_the_sample(
+    visit: Visitor, server: str, scene: bytes, scene_file: Path
+) -> None:
+    seen = visit(server)
+    waiting = seen.hold("**/sample.jpg")
+    seen.page.locator("#sample").click()
+    expect(seen.page.locator("#status")).to_have_text("Reading sample.jpg …")
+    seen.choose(scene_file)
+    seen.done()
+    waiting[0].fulfill(body=scene, content_type="image/jpeg")
+    # Longer than an answer that is there takes.
+    seen.page.wait_for_timeout(500)
+    seen.done()
+    assert seen.page.evaluate("state.photo.name") == scene_file.name
+
+
+def test_the_sample_takes_the_place_of_what_runs(visit: Visitor, server: str, scene_file: Path) -> None:
+    seen = visit(server)
+    seen.page.route("**/parse?*", lambda _: None, times=1)
+    seen.choose(scene_file)
+    expect(seen.page.locator("#status")).to_contain_text("Uploading")
+    seen.page.locator("#sample").click()
+    seen.done()
+    assert seen.page.evaluate("state.photo.name") == "sample.jpg"
+
+
 def test_of_several_the_first_is_taken_and_said_so(visit: Visitor, server: str, scene_file: Path) -> None:
     seen = visit(server)
     browser = seen.page.context.new_cdp_session(seen.page)
@@ -100,7 +151,13 @@ def test_of_several_the_first_is_taken_and_said_so(visit: Visitor, server: str, 
     for kind in ("dragEnter", "dragOver", "drop"):
         browser.send("Input.dispatchDragEvent", {"type": kind, "x": 200, "y": 300, "data": data})
     seen.done()
-    expect(seen.page.locator("#warnings")).to_contain_text("the first of 2")
+    note = seen.page.locator("#warnings")
+    expect(note).to_contain_text("the first of 2")
+    assert note.bounding_box()["y"] < seen.page.locator("#desk").bounding_box()["y"]
+    # It was of that photo.
+    seen.page.route("**/parse?*", lambda _: None)
+    seen.choose(scene_file)
+    expect(note).to_be_empty()
 
 
 # --- what is shown --------------------------------------------------------------------------------------------------
@@ -179,19 +236,28 @@ def test_the_sliders_show_the_photo_below(parsed: Visit) -> None:
     def stage() -> NDArray[np.int16]:
         return np.array(Image.open(io.BytesIO(page.locator("#stage").screenshot())).convert("RGB"), np.int16)
 
+    # Numbers and a highlight are of the "after" too.
+    page.locator("#legend .target").first.click()
+    page.mouse.move(0, 0)
+    expect(page.locator("#marks")).to_be_visible()
     coloured = stage()
-    slide("#opacity", 0)
+    slide("#compare", 100)
     plain = stage()
-    slide("#opacity", 60)
     slide("#compare", 50)
     half = stage()
     middle = coloured.shape[1] // 2
     # The divider and its shadow, and a pixel of rounding.
     left, right = slice(None, middle - 4), slice(middle + 4, None)
+    within = slice(4, -4)
     assert np.abs(coloured - plain).max() > 50
     # Edges of the persons' numbers are drawn anew, a few levels off.
-    assert np.abs(half - plain)[:, left].max() <= 8
-    assert np.abs(half - coloured)[:, right].max() <= 8
+    assert np.abs(half - plain)[:, left][:, within].max() <= 16
+    assert np.abs(half - coloured)[:, right][:, within].max() <= 16
+    slide("#compare", 0)
+    slide("#opacity", 0)
+    page.keyboard.press("Escape")
+    page.evaluate("document.getElementById('badges').replaceChildren()")
+    assert np.abs(stage() - plain)[:, within].max() <= 16, "nothing but the photo is left of the divider"
 
 
 # --- highlighting ---------------------------------------------------------------------------------------------------
@@ -224,6 +290,21 @@ def test_the_photo_points_at_the_lists(parsed: Visit) -> None:
     page.mouse.move(0, 0)
     assert lit(page) == []
     expect(page.locator("#marks")).to_be_hidden()
+
+
+def test_where_persons_are_coloured_they_are_pointed_at(parsed: Visit) -> None:
+    page = parsed.page
+    page.get_by_label("person", exact=True).check()
+    persons = maps(page)["persons"]
+    person = largest_part(persons)
+    x, y = place_of(persons == person)
+    stage = page.locator("#stage")
+    box = stage.bounding_box()
+    place = {"x": x * box["width"], "y": y * box["height"]}
+    stage.hover(position=place)
+    assert np.array_equal(highlighted(page), persons == person)
+    stage.click(position=place)
+    assert page.evaluate("state.pinned") == {"part": None, "person": person}
 
 
 def test_the_lists_point_at_the_photo(parsed: Visit) -> None:
@@ -283,6 +364,90 @@ def test_a_tap_keeps_and_lets_go(visit: Visitor, server: str, scene_file: Path) 
     expect(legend).to_have_attribute("aria-pressed", "true")
 
 
+def test_a_phone_keeps_the_photo_in_sight(visit: Visitor, server: str, scene_file: Path) -> None:
+    seen = visit(server, PHONE)
+    seen.choose(scene_file)
+    seen.done()
+    page = seen.page
+    last = page.locator("#persons > li > .target").last
+    last.tap()
+    expect(page.locator("#stage")).to_be_in_viewport(ratio=0.99)
+    stage = page.locator("#stage").bounding_box()
+    assert last.bounding_box()["y"] >= stage["y"] + stage["height"]
+    # Nor does the photo lie over what the keyboard comes to.
+    page.locator("[data-output=mask]").focus()
+    for _ in range(30):
+        page.keyboard.press("Shift+Tab")
+        focused = page.evaluate("document.activeElement.getBoundingClientRect().top")
+        if page.evaluate("document.activeElement.matches('#legend .target')"):
+            stage = page.locator("#stage").bounding_box()
+            assert focused >= stage["y"] + stage["height"] - 1
+    assert page.evaluate("document.activeElement.id") in (
+        "language",
+        "choose",
+        "take",
+        "sample",
+        "opacity",
+        "compare",
+        "",
+    )
+    seen.picture("phone-lists")
+
+
+def test_a_phones_sliders_fill_the_row(visit: Visitor, server: str, scene_file: Path) -> None:
+    seen = visit(server, PHONE)
+    seen.choose(scene_file)
+    seen.done()
+    widths = [seen.page.locator(one).bounding_box()["width"] for one in ("#opacity", "#compare")]
+    assert widths[0] == widths[1] > PHONE["viewport"]["width"] / 2
+    assert seen.page.locator(".badge").first.evaluate("(one) => getComputedStyle(one).fontSize") == "12px"
+
+
+# --- what is said, and where ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_what_is_said_is_seen_from_everywhere(
+    visit: Visitor, server: str, scene_file: Path, how: dict[str, Any]
+) -> None:
+    seen = visit(server, how, refusals=1)
+    page = seen.page
+    seen.choose(scene_file)
+    seen.done()
+    page.locator("#plan").scroll_into_view_if_needed()
+    with page.expect_download():
+        page.locator("[data-output=mask]").click()
+    expect(page.locator("#status")).to_contain_text("Saved ")
+    expect(page.locator("#status")).to_be_in_viewport(ratio=1)
+    page.route("**/parse?*", lambda route: route.fulfill(status=503, json={"code": "busy", "detail": "Busy"}), times=1)
+    page.locator("[data-output=overlay]").click()
+    expect(page.locator("#problem")).to_be_in_viewport(ratio=1)
+    page.route("**/parse?*", lambda _: None)
+    page.locator("#again").click()
+    for name in ("#progress", "#cancel"):
+        expect(page.locator(name)).to_be_in_viewport(ratio=1)
+    # At the very top too.
+    page.evaluate("scrollTo(0, 0)")
+    expect(page.locator("#cancel")).to_be_in_viewport(ratio=1)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1440, 900)])
+@pytest.mark.parametrize("size", [(540, 720), (720, 720), (1280, 720)], ids=["portrait", "square", "landscape"])
+def test_a_photo_leaves_room_for_its_controls(
+    visit: Visitor, server: str, scene: bytes, width: int, height: int, size: tuple[int, int]
+) -> None:
+    seen = visit(server, {"viewport": {"width": width, "height": height}})
+    photo = jpeg(Image.open(io.BytesIO(scene)).crop((1280 - size[0], 0, 1280, size[1])))
+    seen.choose({"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": photo})
+    seen.done()
+    news = seen.page.locator("#news").bounding_box()
+    for name in ("#stage", "#pointed", "#controls"):
+        box = seen.page.locator(name).bounding_box()
+        assert box["y"] + box["height"] <= news["y"], name
+    assert seen.page.locator("#stage").bounding_box()["height"] >= 288
+    assert seen.page.locator("#give").bounding_box()["height"] < 70
+
+
 # --- sizes ----------------------------------------------------------------------------------------------------------
 
 
@@ -327,3 +492,16 @@ def test_a_photo_without_people_says_so(visit: Visitor, server: str) -> None:
     report = json.loads(seen.api("output=json", png_of(Image.new("RGB", (64, 48), "grey"))))
     if not report["persons"]:
         expect(seen.page.locator("#persons")).to_contain_text("No persons were found.")
+
+
+def test_where_nobody_is_there_is_nothing_to_point_at(
+    visit: Visitor, server: str, scene: bytes, scene_file: Path
+) -> None:
+    seen = visit(server)
+    report = json.loads(seen.api("output=json", scene)) | {"persons": [], "classes": []}
+    seen.page.route("**/parse?output=json*", lambda route: route.fulfill(json=report))
+    seen.choose(scene_file)
+    seen.done()
+    expect(seen.page.locator("#status")).to_contain_text("no person was found")
+    expect(seen.page.locator("#controls")).to_be_hidden()
+    expect(seen.page.locator("#pointed")).to_be_empty()

@@ -69,6 +69,30 @@ def test_after_a_refusal_the_next_photo_is_parsed(visit: Visitor, server: str, s
     expect(seen.page.locator("#problem")).to_be_hidden()
 
 
+def test_no_image_after_a_photo_leaves_no_picture(visit: Visitor, server: str, scene_file: Path) -> None:
+    seen = visit(server, refusals=1)
+    seen.choose(scene_file)
+    seen.done()
+    seen.choose({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"notes"})
+    refused(seen, "(415)", "Choose")
+    expect(seen.page.locator("#desk")).to_be_hidden()
+    assert seen.page.locator("#photo").get_attribute("src") is None
+    seen.choose(scene_file)
+    seen.done()
+    expect(seen.page.locator("#photo")).to_have_js_property("naturalWidth", 1280)
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"), [("answer_too_large", "another download"), ("too_little_memory", "more memory")]
+)
+def test_what_cannot_help_is_not_offered(visit: Visitor, server: str, scene_file: Path, code: str, advice: str) -> None:
+    seen = visit(server, refusals=1)
+    seen.page.route("**/parse?*", lambda route: route.fulfill(status=413, json={"code": code, "detail": "Too large"}))
+    seen.choose(scene_file)
+    refused(seen, "Too large (413)", advice)
+    expect(seen.page.locator("#again")).to_be_hidden()
+
+
 def test_too_many_pixels(visit: Visitor, strict: str) -> None:
     # `/info` without the token, then the photo.
     seen = visit(strict, refusals=2)
@@ -97,6 +121,20 @@ def test_a_token_is_asked_for_and_not_kept(visit: Visitor, strict: str, scene: b
     seen.page.reload()
     refused(seen, "(401)", "Enter the token above")
     assert seen.page.locator("#token").input_value() == ""
+
+
+def test_a_photo_waits_through_a_wrong_token(visit: Visitor, strict: str, scene: bytes) -> None:
+    # `/info` at the start, for the photo, and for the wrong token.
+    seen = visit(strict, refusals=3)
+    small = jpeg(Image.open(io.BytesIO(scene)).resize((640, 360)))
+    seen.choose({"name": "small.jpg", "mimeType": "image/jpeg", "buffer": small})
+    refused(seen, "(401)", "Enter the token above")
+    with seen.page.expect_response("**/info"):
+        seen.page.locator("#token").fill("wrong")
+        seen.page.locator("#token").press("Enter")
+    refused(seen, "(401)", "Enter the token above")
+    admitted(seen)
+    seen.done()
 
 
 # What every plan leaves free, and what figures in whole MB may be off by.

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.page import servers
 
@@ -60,9 +60,19 @@ class Visit:
         expect(self.page.locator("#working")).to_be_hidden()
         expect(self.page.locator("#photo")).to_have_js_property("complete", True)
 
+    def hold(self, requests: str) -> list[Route]:
+        """Such requests from now on: they wait until they are answered."""
+        held: list[Route] = []
+
+        def hold(route: Route) -> None:
+            held.append(route)
+
+        self.page.route(requests, hold)
+        return held
+
     def picture(self, name: str) -> None:
         PICTURES.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+        self.page.screenshot(path=PICTURES / f"{name}.png")
 
     def api(self, query: str, photo: bytes, path: str = "parse") -> bytes:
         request = Request(f"{self.address.rstrip('/')}/{path}?{query}", photo)

@@ -1,6 +1,8 @@
 // The page: what it holds, and how that is shown.
 
 const $ = (id) => document.getElementById(id);
+const all = (selector) => document.querySelectorAll(selector);
+const on = (target, kind, act) => target.addEventListener(kind, act);
 const SVG = "http://www.w3.org/2000/svg";
 const SUFFIXES = { mask: ".mask.png", instances: ".instances.png", overlay: ".overlay.jpg", cutout: ".cutout.png", json: ".json" };
 
@@ -19,19 +21,20 @@ const state = {
   refusal: null,
   retry: null,
   several: 1, // how many photos were given at once
+  origin: null, // where the photo is from: "disk", "sample", or "here" when no file of the user's has it
   pinned: null, // {part, person}, either of them null: what is highlighted until let go
   pointed: null, // the same under the pointer or the focus
   abort: null,
 };
 
 // Refusals of the photo itself: trying again would not help.
-const FINAL = new Set(["body_too_large", "too_many_pixels", "unsupported", "undecodable", "not_readable_here"]);
+const FINAL = new Set(["body_too_large", "too_many_pixels", "too_little_memory", "answer_too_large", "unsupported", "undecodable", "not_readable_here"]);
 
-// --- what is said ------------------------------------------------------------------------------------------------
+// --- what is said
 
 function say(key, values = () => ({})) {
   state.said = [key, values];
-  state.refusal = null;
+  state.refusal = state.retry = null;
   renderSaid();
 }
 
@@ -49,10 +52,16 @@ function fail(error, retry) {
 function renderSaid() {
   const { said, refusal } = state;
   $("status").textContent = said ? word(said[0], said[1]()) : "";
-  $("problem").hidden = !refusal;
+  hide("problem", !refusal);
   $("sentence").textContent = refusal ? refusal.message.replace(/^./u, (first) => first.toUpperCase()) : "";
   $("advice").textContent = refusal ? advice(refusal.code, refusal.values) : "";
   $("again").hidden = !state.retry;
+}
+
+// Hides an element or shows it. The focus, were it inside, would be lost: it goes to what is said.
+function hide(id, is) {
+  if (is && $(id).contains(document.activeElement)) $("status").focus();
+  $(id).hidden = is;
 }
 
 // What is running: `share` of an upload, or none while nobody knows how long it takes.
@@ -77,22 +86,22 @@ function progress(share) {
 function rest() {
   clearInterval(clock);
   state.abort = null;
-  $("working").hidden = true;
+  hide("working", true);
   busy(false);
 }
 
 function busy(is) {
-  for (const button of document.querySelectorAll("[data-output]")) button.disabled = is;
+  for (const button of all("[data-output]")) button.setAttribute("aria-disabled", is);
 }
 
-// --- a photo is given --------------------------------------------------------------------------------------------
+// --- a photo is given
 
 // `count`: of the files given at once.
-async function give(file, count = 1) {
+async function give(file, count = 1, origin = "disk") {
   state.abort?.abort();
   const photo = plainlyNamed(file);
   const abort = new AbortController();
-  Object.assign(state, { photo, delivery: null, report: null, reportBlob: null, map: null, pinned: null, pointed: null, several: count });
+  Object.assign(state, { photo, delivery: null, report: null, reportBlob: null, map: null, pinned: null, pointed: null, several: count, origin });
   const name = () => ({ name: photo.name, size: bytes(photo.size) });
   say("reading", name);
   work(abort);
@@ -115,7 +124,7 @@ async function give(file, count = 1) {
     const report = await parseJson(blob);
     if (!report.image) throw new Refusal("other", word("not_a_report"));
     const map = new LabelMap(report, state.about.background_id);
-    if (state.photo !== photo) return;
+    if (state.abort !== abort) return;
     Object.assign(state, { delivery, report, reportBlob: blob, map });
     say(report.persons.length ? "found" : "found_nobody", found);
     render();
@@ -124,9 +133,9 @@ async function give(file, count = 1) {
     rest();
     await straighten(photo, await shown);
   } catch (error) {
-    if (state.photo !== photo || state.abort !== abort) return;
+    if (state.abort !== abort) return;
     rest();
-    fail(error, () => give(file, count));
+    fail(error, () => give(file, count, origin));
   }
 }
 
@@ -137,17 +146,28 @@ function plainlyNamed(file) {
 }
 
 const found = () => ({ persons: counted("persons", state.report.persons.length), parts: counted("parts", parts().length) });
+const anything = () => state.report.persons.length + parts().length > 0;
 const parts = () => state.report.classes.filter((one) => one.id !== state.about.background_id && one.id !== state.about.person_id);
-const className = (id) => state.about.classes.find((one) => one.id === id).name;
+const className = (id) => {
+  const { name } = state.about.classes.find((one) => one.id === id);
+  return WORDS[language].names[name] ?? name;
+};
 
 // Shows the photo as the browser reads it, upright; gives its size, or null where it cannot.
 async function show(blob) {
   const image = $("photo");
+  const url = URL.createObjectURL(blob);
   URL.revokeObjectURL(image.src);
-  image.src = URL.createObjectURL(blob);
+  image.src = url;
   try {
     await image.decode();
   } catch {
+    // Unless another photo has come meanwhile.
+    if (image.src === url) {
+      URL.revokeObjectURL(url);
+      image.removeAttribute("src");
+      $("desk").hidden = !state.report;
+    }
     return null;
   }
   const size = { width: image.naturalWidth, height: image.naturalHeight };
@@ -163,7 +183,7 @@ async function straighten(photo, size) {
     const upright = await state.delivery.parse("output=overlay&alpha=0");
     if (state.photo === photo) await show(upright);
   } catch (error) {
-    if (state.photo === photo) fail(error, () => straighten(photo, size));
+    if (state.photo === photo) fail(error, () => { say("found", found); straighten(photo, size); });
   }
 }
 
@@ -172,14 +192,17 @@ function frame({ width, height }) {
   $("desk").hidden = false;
 }
 
-// --- what is shown -----------------------------------------------------------------------------------------------
+// --- what is shown
 
 function render() {
   const { report } = state;
-  $("result").hidden = $("controls").hidden = !report;
+  $("give").classList.toggle("small", Boolean(state.photo));
+  hide("result", !report);
+  hide("controls", !report || !anything());
   $("stage").classList.toggle("done", Boolean(report));
   for (const id of ["parts", "marks"]) $(id).hidden = !report;
   $("badges").replaceChildren();
+  $("warnings").replaceChildren();
   if (!report) {
     $("pointed").textContent = "";
     $("stage").setAttribute("aria-label", word("picture"));
@@ -194,7 +217,7 @@ function render() {
 
 function renderWords() {
   const { report, delivery } = state;
-  const list = parts().map((one) => `${one.name} ${percent(one.fraction)}`).join(", ");
+  const list = parts().map((one) => `${className(one.id)} ${percent(one.fraction)}`).join(", ");
   $("stage").setAttribute("aria-label", word("summary", { photo: word("picture"), persons: found().persons, list }));
   $("plan").textContent = word(report.plan.tiles > 1 ? "plan_tiles" : "plan", {
     working: `${report.plan.working_width}×${report.plan.working_height}`,
@@ -204,7 +227,7 @@ function renderWords() {
     limit: number(report.memory.limit_mb),
     s: number(report.timings_ms.total / 1e3, 2),
   });
-  $("sent").hidden = delivery.sent === state.photo;
+  $("sent").hidden = delivery.sent === state.photo && state.origin !== "here";
   $("curl").textContent = curl();
   renderWarnings();
 }
@@ -235,7 +258,7 @@ function renderLists() {
   const area = report.image.width * report.image.height;
   const colours = new Map(state.about.classes.map((one) => [one.id, `rgb(${one.color})`]));
   $("legend").replaceChildren(...parts().map((one) => element("li", {}, target(
-    { part: one.id, person: null }, colours.get(one.id), one.name, percent(one.fraction),
+    { part: one.id, person: null }, colours.get(one.id), className(one.id), percent(one.fraction),
   ))));
   $("persons").replaceChildren(...report.persons.map((person) => element("li", {},
     target({ part: null, person: person.id }, personColour(person.id), word("person", { id: person.id }),
@@ -253,8 +276,8 @@ function renderLists() {
   $("badges").replaceChildren(...badges.map((person) => {
     const badge = element("span", { className: "badge", textContent: person.id });
     const [x, y, width] = person.bbox;
-    badge.style.left = `${((x + width / 2) / report.image.width) * 100}%`;
-    badge.style.top = `${(y / report.image.height) * 100}%`;
+    badge.style.left = `clamp(1em, ${((x + width / 2) / report.image.width) * 100}%, 100% - 1em)`;
+    badge.style.top = `max(1.4em, ${(y / report.image.height) * 100}%)`;
     return badge;
   }));
 }
@@ -268,13 +291,13 @@ function target(what, colour, name, share) {
   for (const [key, value] of Object.entries({ width: 1, height: 1, fill: colour })) fill.setAttribute(key, value);
   square.append(fill);
   const label = element("span", { textContent: name });
-  const button = element("button", { type: "button", className: "target" }, square, label, element("small", { textContent: share }));
+  const button = element("button", { className: "target" }, square, label, element("small", { textContent: share }));
   button.what = what;
-  button.addEventListener("pointerenter", () => point(what));
-  button.addEventListener("pointerleave", () => point(null));
-  button.addEventListener("focus", () => point(what));
-  button.addEventListener("blur", () => point(null));
-  button.addEventListener("click", () => pin(what));
+  on(button, "pointerenter", () => point(what));
+  on(button, "pointerleave", () => point(null));
+  on(button, "focus", () => point(what));
+  on(button, "blur", () => point(null));
+  on(button, "click", () => pin(what));
   return button;
 }
 
@@ -284,7 +307,7 @@ function element(name, properties, ...children) {
   return made;
 }
 
-// --- colours -----------------------------------------------------------------------------------------------------
+// --- colours
 
 // Hues a golden angle apart, so that neighbours in number differ.
 const personHue = (id) => (id * 137.508) % 360;
@@ -309,17 +332,18 @@ function paint(canvas, pick) {
   canvas.getContext("2d").putImageData(picture, 0, 0);
 }
 
+const byPerson = () => document.querySelector("[name=colour]:checked").value === "persons";
+
 function colour() {
   const { map, about, report } = state;
-  const byPerson = document.querySelector("[name=colour]:checked").value === "persons";
   const table = new Uint32Array(256);
-  if (byPerson) for (const { id } of report.persons) table[id] = rgba(rgb(personColour(id)));
+  if (byPerson()) for (const { id } of report.persons) table[id] = rgba(rgb(personColour(id)));
   else for (const one of about.classes) if (one.id !== about.background_id) table[one.id] = rgba(one.color);
-  const values = byPerson ? map.persons : map.classes;
+  const values = byPerson() ? map.persons : map.classes;
   paint($("parts"), (i) => table[values[i]]);
 }
 
-// --- highlighting, both ways -------------------------------------------------------------------------------------
+// --- highlighting, both ways
 
 const same = (a, b) => (a && b ? a.part === b.part && a.person === b.person : a === b);
 const covers = (what, part, person) => (what.part === null || what.part === part) && (what.person === null || what.person === person);
@@ -338,12 +362,12 @@ function pin(what) {
 function renderMarks() {
   const { map, pinned, pointed } = state;
   const what = pointed || pinned;
-  for (const button of document.querySelectorAll(".target")) {
+  for (const button of all(".target")) {
     button.setAttribute("aria-pressed", same(button.what, pinned));
     // The thing itself, and of a person's part on the photo also the person and the part.
     button.classList.toggle("lit", Boolean(what) && covers(button.what, what.part, what.person));
   }
-  $("pointed").textContent = what ? describe(what) : word("hint");
+  $("pointed").textContent = what ? describe(what) : anything() ? handed("hint") : "";
   $("marks").hidden = !what;
   if (!what) return;
   const { width, classes, persons } = map;
@@ -372,15 +396,25 @@ function describe({ part, person }) {
   return names.concat(share).filter(Boolean).join(" · ");
 }
 
-// What of the photo is under a pointer: a person's part, a part, a person, or nothing.
+// What of the photo is under a pointer: a person's part, a part, a person, or nothing. Where persons are coloured, they
+// are what is pointed at.
 function underPointer(event) {
   const box = $("stage").getBoundingClientRect();
   const { part, person } = state.map.at((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
-  const isPart = part !== state.about.background_id;
+  const isPart = part !== state.about.background_id && !(person && byPerson());
   return isPart || person ? { part: isPart ? part : null, person: person || null } : null;
 }
 
-// --- downloads ---------------------------------------------------------------------------------------------------
+// Scrolls the list of persons, where it scrolls, to one who is not in sight there; the page stays where it is.
+function reveal(person) {
+  const list = $("persons");
+  const row = list.children[state.report.persons.findIndex(({ id }) => id === person)];
+  if (!row) return;
+  const top = row.offsetTop;
+  if (top < list.scrollTop || top + row.firstChild.offsetHeight > list.scrollTop + list.clientHeight) list.scrollTop = top;
+}
+
+// --- downloads
 
 const opacity = () => $("opacity").value / 100;
 const query = (output) => (output === "overlay" ? `output=overlay&alpha=${opacity()}` : output === "json" ? "output=json&rle=true" : `output=${output}`);
@@ -414,22 +448,24 @@ const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 
 // The mask of this photo, as a shell would ask for it. The token is named, not shown.
 function curl() {
-  const { photo, delivery } = state;
+  const { photo, delivery, origin } = state;
   const url = new URL(BASE, location.href).href;
+  const run = "curl --fail-with-body";
   const auth = $("token").value.trim() ? ` -H "authorization: Bearer $M2FP_TOKEN"` : "";
   const lines = [];
   if (auth) lines.push(`# ${word("curl_token")}`);
-  if (delivery.reason) lines.push(`# ${word("curl_sent", { name: delivery.sent.name })}`);
+  if (origin === "sample" && !delivery.reason) lines.push(`${run} -o sample.jpg ${quoted(`${url}sample.jpg`)}`);
+  if (!$("sent").hidden) lines.push(`# ${word("curl_sent", { name: delivery.sent.name })}`);
   const out = `-o ${quoted(`${photo.name}.mask.png`)}`;
   if (delivery.uploaded) {
     const wish = `{"content_type": "${photo.type}", "bytes": ${photo.size}}`;
     lines.push(
-      `curl${auth} --json ${quoted(wish)} ${quoted(`${url}uploads`)} > upload.json`,
-      `curl -g -T ${quoted(photo.name)} -H ${quoted(`content-type: ${photo.type}`)} "$(jq -r .upload.url upload.json)"`,
-      `jq .parse upload.json | curl -L${auth} --json @- ${quoted(`${url}parse?output=mask`)} ${out}`,
+      `${run}${auth} --json ${quoted(wish)} ${quoted(`${url}uploads`)} > upload.json`,
+      `${run} -g -T ${quoted(photo.name)} -H ${quoted(`content-type: ${photo.type}`)} "$(jq -r .upload.url upload.json)"`,
+      `jq .parse upload.json | ${run} -L${auth} --json @- ${quoted(`${url}parse?output=mask`)} ${out}`,
     );
   } else {
-    lines.push(`curl -L${auth} -H 'content-type: application/octet-stream' --data-binary ${quoted(`@${delivery.sent.name}`)} ${quoted(`${url}parse?output=mask`)} ${out}`);
+    lines.push(`${run} -L${auth} -H 'content-type: application/octet-stream' --data-binary ${quoted(`@${delivery.sent.name}`)} ${quoted(`${url}parse?output=mask`)} ${out}`);
   }
   return lines.join("\n");
 }
@@ -444,7 +480,10 @@ async function copy() {
   }
 }
 
-// --- the camera --------------------------------------------------------------------------------------------------
+// --- the camera
+
+// Fingers do not point, and bring no Escape.
+const handed = (key) => word(isPhone() ? `${key}_touch` : key);
 
 // Phones have a better camera than a page can be: theirs is asked where there is one.
 const isPhone = () => matchMedia("(pointer: coarse)").matches;
@@ -463,98 +502,112 @@ function shoot() {
   const video = $("video");
   const canvas = element("canvas", { width: video.videoWidth, height: video.videoHeight });
   canvas.getContext("2d").drawImage(video, 0, 0);
-  canvas.toBlob((blob) => give(new File([blob], "camera.jpg", { type: "image/jpeg" })), "image/jpeg", 0.92);
+  canvas.toBlob((blob) => give(new File([blob], "camera.jpg", { type: "image/jpeg" }), 1, "here"), "image/jpeg", 0.92);
   $("camera").close();
 }
 
 async function sample() {
+  const name = "sample.jpg";
+  state.abort?.abort();
+  const abort = new AbortController();
+  say("reading", () => ({ name }));
+  work(abort);
   try {
-    const blob = await request("GET", `${BASE}sample.jpg`);
-    give(new File([blob], "sample.jpg", { type: "image/jpeg" }));
+    const blob = await request("GET", BASE + name, { signal: abort.signal });
+    if (!abort.signal.aborted) give(new File([blob], name, { type: "image/jpeg" }), 1, "sample");
   } catch (error) {
+    // A photo that was given meanwhile is what is wanted.
+    if (state.abort !== abort) return;
+    rest();
     fail(error, sample);
   }
 }
 
-// --- wiring ------------------------------------------------------------------------------------------------------
+// --- wiring
 
-function openFirst(files) {
-  if (files?.length) give(files[0], files.length);
+function openFirst(files, origin) {
+  if (files?.length) give(files[0], files.length, origin);
 }
 
 function translate() {
   document.documentElement.lang = language === "zh" ? "zh-Hans" : "en";
   document.title = word("title");
-  for (const one of document.querySelectorAll("[data-word]")) one.textContent = word(one.dataset.word);
-  for (const one of document.querySelectorAll("[data-label]")) one.setAttribute("aria-label", word(one.dataset.label));
+  for (const one of all("[data-word]")) one.textContent = word(one.dataset.word);
+  for (const one of all("[data-label]")) one.setAttribute("aria-label", word(one.dataset.label));
+  $("drop").textContent = handed("drop");
   Object.assign($("language"), { textContent: word("other_language"), lang: language === "zh" ? "en" : "zh-Hans" });
   renderSaid();
   renderModel();
   render();
 }
 
-$("language").addEventListener("click", () => {
+on($("language"), "click", () => {
   language = language === "zh" ? "en" : "zh";
   translate();
 });
-$("choose").addEventListener("click", () => $("file").click());
-$("take").addEventListener("click", take);
+on($("choose"), "click", () => $("file").click());
+on($("take"), "click", take);
 $("take").hidden = !isPhone() && !navigator.mediaDevices;
-$("sample").addEventListener("click", sample);
+on($("sample"), "click", sample);
 for (const id of ["file", "phone-camera"]) {
-  $(id).addEventListener("change", (event) => {
-    openFirst([...event.target.files]);
+  on($(id), "change", (event) => {
+    openFirst([...event.target.files], id === "file" ? "disk" : "here");
     // The same file may be chosen again.
     event.target.value = "";
   });
 }
 for (const kind of ["dragover", "dragleave", "drop"]) {
-  document.addEventListener(kind, (event) => {
+  on(document, kind, (event) => {
     if (!event.dataTransfer.types.includes("Files")) return;
     event.preventDefault();
     document.body.classList.toggle("over", kind === "dragover");
-    if (kind === "drop") openFirst(event.dataTransfer.files);
+    if (kind === "drop") openFirst(event.dataTransfer.files, "disk");
   });
 }
-document.addEventListener("paste", (event) => openFirst(event.clipboardData.files));
-$("cancel").addEventListener("click", () => state.abort?.abort());
-$("again").addEventListener("click", () => state.retry());
-$("token").addEventListener("change", introduce);
+on(document, "paste", (event) => openFirst(event.clipboardData.files, "here"));
+on($("cancel"), "click", () => state.abort?.abort());
+on($("again"), "click", () => state.retry());
+on($("token"), "change", introduce);
 
-$("shoot").addEventListener("click", shoot);
-$("leave").addEventListener("click", () => $("camera").close());
-$("camera").addEventListener("close", () => {
+on($("shoot"), "click", shoot);
+on($("leave"), "click", () => $("camera").close());
+on($("camera"), "close", () => {
   for (const track of $("video").srcObject.getTracks()) track.stop();
 });
 
-$("opacity").addEventListener("input", () => { $("parts").style.opacity = opacity(); });
-$("compare").addEventListener("input", () => {
+on($("opacity"), "input", () => { $("parts").style.opacity = opacity(); });
+on($("compare"), "input", () => {
   const left = `${$("compare").value}%`;
-  $("parts").style.clipPath = `inset(0 0 0 ${left})`;
+  for (const id of ["parts", "marks", "badges"]) $(id).style.clipPath = `inset(0 0 0 ${left})`;
   $("divider").style.left = left;
   $("divider").hidden = $("compare").value === "0";
 });
-for (const radio of document.querySelectorAll("[name=colour]")) radio.addEventListener("change", colour);
+for (const radio of all("[name=colour]")) on(radio, "change", colour);
 
-$("stage").addEventListener("pointermove", (event) => state.map && event.pointerType !== "touch" && point(underPointer(event)));
-$("stage").addEventListener("pointerleave", () => state.map && point(null));
-$("stage").addEventListener("click", (event) => {
+on($("stage"), "pointermove", (event) => {
+  if (!state.map || event.pointerType === "touch") return;
+  const what = underPointer(event);
+  point(what);
+  if (what?.person) reveal(what.person);
+});
+on($("stage"), "pointerleave", () => state.map && point(null));
+on($("stage"), "click", (event) => {
   if (!state.map) return;
   const what = underPointer(event);
   state.pinned = what && !same(what, state.pinned) ? what : null;
   renderMarks();
 });
-document.addEventListener("keydown", (event) => {
+on(document, "keydown", (event) => {
   if (event.key !== "Escape" || !state.map) return;
   Object.assign(state, { pinned: null, pointed: null });
   renderMarks();
 });
 
-for (const button of document.querySelectorAll("[data-output]")) {
-  button.addEventListener("click", () => download(button.dataset.output));
+for (const button of all("[data-output]")) {
+  on(button, "click", () => state.abort || download(button.dataset.output));
 }
-$("sent").addEventListener("click", () => save(state.delivery.sent, state.delivery.sent.name));
-$("copy").addEventListener("click", copy);
+on($("sent"), "click", () => save(state.delivery.sent, state.delivery.sent.name));
+on($("copy"), "click", copy);
 
 // Asks the server what it is. Where it wants a token first, it says so.
 async function introduce() {
@@ -562,9 +615,15 @@ async function introduce() {
     state.about = await info();
     renderModel();
     $("access").hidden = !$("token").value;
-    if (state.refusal?.code === "unauthorized") state.photo ? state.retry() : say("admitted");
+    const { refusal, retry } = state;
+    if (refusal?.code === "unauthorized") retry === introduce ? say("admitted") : retry();
+    else if (retry === introduce) {
+      state.refusal = state.retry = null;
+      renderSaid();
+    }
   } catch (error) {
-    fail(error, introduce);
+    // A photo that waits for the token goes on waiting.
+    fail(error, state.retry ?? introduce);
   }
 }
 

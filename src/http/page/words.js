@@ -1,11 +1,14 @@
 "use strict";
-// What the page says, in each language; `{name}` is filled in. Class names are the model's, sentences of refusals the server's.
+// What the page says, in each language; `{name}` is filled in. `names` are of the models' classes: one that is not there
+// keeps its own. Sentences of refusals are the server's.
 const WORDS = {
   en: {
     title: "Human parsing",
+    about: "Finds the people in a photo and colours their clothes and body parts.",
     other_language: "中文",
     give: "Give a photo",
     drop: "Drop a photo anywhere on this page, paste one, or",
+    drop_touch: "Choose a photo of people, or take one.",
     choose: "Choose a photo",
     take: "Take a photo",
     sample: "Try a sample photo",
@@ -33,8 +36,8 @@ const WORDS = {
     copy: "Copy as curl",
     how: "How it was done",
     shoot: "Take the photo",
-    privacy: "This page stores nothing: no cookies, no local storage. The photo goes to this server and nowhere else.",
-    privacy_uploads: "This page stores nothing: no cookies, no local storage. The photo goes to this server; a large one through its S3 bucket.",
+    privacy: "This page stores nothing. The photo goes to this server and nowhere else.",
+    privacy_uploads: "This page stores nothing. The photo goes to this server; a large one through its S3 bucket.",
 
     reading: "Reading {name} …",
     converting: "Making {name} small enough to send …",
@@ -59,7 +62,8 @@ const WORDS = {
     of_photo: "{area} of the photo",
     nobody: "No persons were found.",
     no_parts: "No parts were found.",
-    hint: "Point at the photo or at a name in the lists to see one part or person; a click keeps it, Escape lets it go.",
+    hint: "Point at the photo or a name to see one part or person; click keeps it, Escape lets it go.",
+    hint_touch: "Tap the photo or a name to see one part or person; tap it again to let it go.",
     summary: "{photo}: {persons}; {list}",
     plan: "Parsed at {working} of {photo}, peak {peak} of {limit} MB, {s} s.",
     plan_tiles: "Parsed at {working} of {photo} in {tiles} tiles, peak {peak} of {limit} MB, {s} s.",
@@ -72,6 +76,10 @@ const WORDS = {
     no_camera: "The camera cannot be used: {reason}",
     not_readable_here: "This file is too large to be sent as it is, and the browser cannot read it to make it smaller.",
     not_a_report: "The server's answer is not a report.",
+    names: {
+      UpperClothes: "Upper clothes", "Torso-skin": "Torso skin", "Left-arm": "Left arm", "Right-arm": "Right arm",
+      "Left-leg": "Left leg", "Right-leg": "Right leg", "Left-shoe": "Left shoe", "Right-shoe": "Right shoe", Human: "Person",
+    },
     advice: {
       unauthorized: "Enter the token above, then try again.",
       forbidden: "This server may not do that; its owner can allow it.",
@@ -93,9 +101,11 @@ const WORDS = {
   },
   zh: {
     title: "人体解析",
+    about: "找出照片中的人，并为其服装和身体部位着色。",
     other_language: "English",
     give: "提供照片",
     drop: "把照片拖到本页任意位置、粘贴一张，或者",
+    drop_touch: "选择一张有人的照片，或现拍一张。",
     choose: "选择照片",
     take: "拍照",
     sample: "试用示例照片",
@@ -123,8 +133,8 @@ const WORDS = {
     copy: "复制 curl 命令",
     how: "处理过程",
     shoot: "拍摄",
-    privacy: "本页不保存任何内容：没有 cookie，也没有本地存储。照片只发送到本服务器。",
-    privacy_uploads: "本页不保存任何内容：没有 cookie，也没有本地存储。照片只发送到本服务器；较大的照片经由它的 S3 存储桶。",
+    privacy: "本页不保存任何内容。照片只发送到本服务器。",
+    privacy_uploads: "本页不保存任何内容。照片只发送到本服务器；较大的照片经由它的 S3 存储桶。",
 
     reading: "正在读取 {name} …",
     converting: "正在缩小 {name} 以便发送 …",
@@ -150,6 +160,7 @@ const WORDS = {
     nobody: "没有发现人。",
     no_parts: "没有发现部位。",
     hint: "指向照片或列表中的名称可查看单个部位或人；点击可固定，按 Esc 取消。",
+    hint_touch: "轻触照片或列表中的名称可查看单个部位或人；再次轻触取消。",
     summary: "{photo}：{persons}；{list}",
     plan: "以 {working} 解析（原图 {photo}），峰值内存 {peak} / {limit} MB，用时 {s} 秒。",
     plan_tiles: "以 {working} 分 {tiles} 块解析（原图 {photo}），峰值内存 {peak} / {limit} MB，用时 {s} 秒。",
@@ -162,6 +173,12 @@ const WORDS = {
     no_camera: "无法使用相机：{reason}",
     not_readable_here: "文件过大，无法直接发送，而浏览器又无法读取并缩小它。",
     not_a_report: "服务器的回答不是报告。",
+    names: {
+      Hat: "帽子", Hair: "头发", Glove: "手套", Gloves: "手套", Sunglasses: "太阳镜", UpperClothes: "上衣",
+      Dress: "连衣裙", Coat: "外套", Socks: "袜子", Pants: "裤子", "Torso-skin": "躯干皮肤", Jumpsuits: "连体衣", Scarf: "围巾",
+      Skirt: "半身裙", Face: "脸", "Left-arm": "左臂", "Right-arm": "右臂", "Left-leg": "左腿", "Right-leg": "右腿",
+      "Left-shoe": "左鞋", "Right-shoe": "右鞋", Human: "人",
+    },
     advice: {
       unauthorized: "请在上方填写令牌，然后重试。",
       forbidden: "服务器不允许此操作；其所有者可以开放。",
