@@ -2,6 +2,7 @@
 //!
 //! `pipeline` is the program; the doors (`http`, `lambda`, `cli`) bring it photos and carry its answers.
 
+pub mod access;
 pub mod blob;
 pub mod budget;
 pub mod cli;

@@ -106,7 +106,7 @@ pub trait ObjectStore: Send + Sync {
     async fn delete(&self, bucket: &str, key: &str, standing: &Standing) -> Result<bool>;
 
     /// A link that reads the object without credentials for `expires`.
-    async fn presign_get(&self, bucket: &str, key: &str, expires: Duration) -> Result<String>;
+    async fn presign_get(&self, bucket: &str, key: &str, expires: Duration) -> Result<Secret>;
 
     /// A request that writes `upload` without credentials when it begins within `expires`; another type, length, key or
     /// method is not what was signed. The store is not asked: whether the bucket exists shows when it is sent.

@@ -153,8 +153,9 @@ async fn the_adapter_keeps_the_ports_promises() {
     assert!(matches!(store.head(&other).await, Err(Error::Overtaken)));
     assert!(matches!(store.get(&at("no-such-bucket", "k"), 5).await, Err(Error::NoObject { .. })));
     let link = store.presign_get(BUCKET, KEY, Duration::from_mins(1)).await.unwrap();
-    let read =
-        tokio::task::spawn_blocking(move || ureq::get(&link).call().unwrap().body_mut().read_to_string().unwrap());
+    let read = tokio::task::spawn_blocking(move || {
+        ureq::get(link.expose()).call().unwrap().body_mut().read_to_string().unwrap()
+    });
     assert_eq!(read.await.unwrap(), "12345");
     assert!(store.delete(BUCKET, KEY, &Standing::Whatever).await.unwrap());
     assert!(store.delete(BUCKET, KEY, &Standing::Whatever).await.unwrap());

@@ -17,19 +17,16 @@ use base64::read::DecoderReader;
 use serde::Deserialize;
 use serde::de::{self, Visitor};
 
+use crate::access::Sender;
 use crate::blob::{self, Blob, MEMORY_BYTES, Writer};
 use crate::config::Config;
 use crate::error::{Error, Limit, Result};
 use crate::options::RawOptions;
 use crate::pipeline::{Source, StoreTarget};
-use crate::record::{Destination, MAX_KEY_BYTES};
 use crate::store::ObjectRef;
 
 /// What a body asked for: the photo, its options as they came, and where the outputs shall be written.
 pub type Asked = (Source, RawOptions, Option<StoreTarget>);
-
-/// Longest S3 version id, bytes.
-const MAX_VERSION_BYTES: usize = 1024;
 
 /// Longest text field of a multipart form, bytes.
 const MAX_TEXT_FIELD_BYTES: u64 = 256;
@@ -121,70 +118,6 @@ pub fn parse_invocation(body: &[u8], config: &Config) -> Result<Asked> {
     parse_json_from(Sender::Invoker, body, config)
 }
 
-/// Checks a bucket that a trusted invocation wants its outputs in: its name, and that it is allowed.
-///
-/// # Errors
-/// `BadRequest` that names `field`; `Forbidden`.
-pub fn check_output_bucket(field: &str, bucket: &str, config: &Config) -> Result<()> {
-    check_bucket(field, bucket)?;
-    Sender::Invoker.check_write(bucket, config)
-}
-
-/// Checks the bucket and key that an event names. The bucket may be of those from before today's rules, with capitals,
-/// underscores and up to 255 characters.
-///
-/// # Errors
-/// `BadRequest`.
-pub fn check_object(bucket: &str, key: &str) -> Result<()> {
-    let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    if !(3..=255).contains(&bucket.len()) || !bucket.bytes().all(is_part) {
-        return Err(Error::bad_request("the event names no bucket"));
-    }
-    check_key("key", key)
-}
-
-/// Who sent a body, and so which buckets it may name.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sender {
-    /// Somebody with the token, or anybody where there is none.
-    Anyone,
-    /// Somebody whom IAM lets invoke the function.
-    Invoker,
-}
-
-impl Sender {
-    fn check_read(self, object: &ObjectRef, config: &Config) -> Result<()> {
-        let (bucket, allowed) = (&object.bucket, &config.allowed_buckets);
-        if self.is_free(config) || config.is_upload(bucket, &object.key) || allowed.contains(bucket) {
-            return Ok(());
-        }
-        Err(Error::Forbidden {
-            detail: if allowed.is_empty() {
-                "requests may read no bucket; M2FP_ALLOWED_BUCKETS names those they may".to_owned()
-            } else {
-                format!("requests may not read the bucket `{bucket}`; M2FP_ALLOWED_BUCKETS does not name it")
-            },
-        })
-    }
-
-    fn check_write(self, bucket: &str, config: &Config) -> Result<()> {
-        let mut allowed = config.allowed_buckets.iter().chain(&config.output_bucket);
-        if self.is_free(config) || allowed.any(|b| b == bucket) {
-            return Ok(());
-        }
-        Err(Error::Forbidden {
-            detail: format!(
-                "requests may not write to the bucket `{bucket}`; M2FP_OUTPUT_BUCKET and M2FP_ALLOWED_BUCKETS name those \
-                 they may"
-            ),
-        })
-    }
-
-    fn is_free(self, config: &Config) -> bool {
-        self == Self::Invoker && config.allowed_buckets.is_empty()
-    }
-}
-
 /// The JSON body, as it came: one of `image` and `s3`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -229,14 +162,12 @@ fn parse_json_from(sender: Sender, body: &[u8], config: &Config) -> Result<Asked
     let parsed: JsonBody<'_> =
         serde_json::from_slice(body).map_err(|e| Error::bad_request(format!("the JSON body does not fit: {e}")))?;
     if let Some(target) = &parsed.store {
-        check_target(target)?;
-        sender.check_write(&target.bucket, config)?;
+        sender.check_target(target, config)?;
     }
     let source = match (parsed.image, parsed.s3) {
         (Some(Text(text)), None) => Source::Bytes(decode_image(&text, config)?),
         (None, Some(object)) => {
-            check_source(&object)?;
-            sender.check_read(&object, config)?;
+            sender.check_source(&object, config)?;
             Source::Object(object)
         }
         _ => return Err(Error::bad_request("the JSON body needs one of `image` and `s3`")),
@@ -362,51 +293,6 @@ fn printable(text: &str) -> String {
     text.chars().take(80).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-fn check_source(object: &ObjectRef) -> Result<()> {
-    check_bucket("s3.bucket", &object.bucket)?;
-    check_key("s3.key", &object.key)?;
-    let version = object.version_id.as_deref();
-    if version.is_some_and(|v| v.is_empty() || v.len() > MAX_VERSION_BYTES || !v.bytes().all(|b| b.is_ascii_graphic()))
-    {
-        return Err(Error::bad_request("`s3.version_id` is not a version id"));
-    }
-    Ok(())
-}
-
-fn check_target(target: &StoreTarget) -> Result<()> {
-    check_bucket("store.bucket", &target.bucket)?;
-    check_key("store.key_prefix", &target.key_prefix)?;
-    Destination::for_target(target).map(drop)
-}
-
-/// S3's rules for general purpose buckets: 3–63 of a–z, 0–9, `.` and `-`, first and last a letter or digit, no `..`.
-fn check_bucket(field: &str, bucket: &str) -> Result<()> {
-    let is_end = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let bytes = bucket.as_bytes();
-    let fits = (3..=63).contains(&bytes.len())
-        && bytes.iter().all(|b| is_end(b) || matches!(b, b'.' | b'-'))
-        && bytes.first().is_some_and(is_end)
-        && bytes.last().is_some_and(is_end)
-        && !bucket.contains("..");
-    if fits { Ok(()) } else { Err(Error::bad_request(format!("`{field}` is not a bucket's name"))) }
-}
-
-/// Keys are bytes to S3, but path segments to the URL they travel in: `.` and `..` are refused with control characters.
-fn check_key(field: &str, key: &str) -> Result<()> {
-    let fault = if key.is_empty() {
-        "is empty".to_owned()
-    } else if key.len() > MAX_KEY_BYTES {
-        format!("is longer than {MAX_KEY_BYTES} bytes")
-    } else if key.chars().any(char::is_control) {
-        "holds control characters".to_owned()
-    } else if key.split('/').any(|segment| matches!(segment, "." | "..")) {
-        "holds a path segment `.` or `..`".to_owned()
-    } else {
-        return Ok(());
-    };
-    Err(Error::bad_request(format!("`{field}` {fault}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -430,16 +316,6 @@ mod tests {
         match asked.unwrap().0 {
             Source::Bytes(bytes) => bytes.to_vec(),
             Source::Object(object) => panic!("an object: {object:?}"),
-        }
-    }
-
-    #[test]
-    fn events_may_name_buckets_of_old_rules() {
-        for bucket in ["photos", "My_Photos.2009", &"b".repeat(255)] {
-            assert!(check_object(bucket, "a.jpg").is_ok(), "{bucket}");
-        }
-        for bucket in ["", "ab", "a/b", "arn:aws:s3:::b", "bü", "a b", &"b".repeat(256)] {
-            assert!(check_object(bucket, "a.jpg").is_err(), "{bucket}");
         }
     }
 

@@ -78,8 +78,8 @@ async fn storage_origins(app: &App) -> Result<String> {
     let answers = config.output_bucket.as_ref().filter(|_| app.max_answer_bytes.is_some());
     let mut origins = BTreeSet::new();
     for bucket in config.upload_bucket.iter().chain(answers) {
-        let link: Uri =
-            store.presign_get(bucket, "any", Duration::from_secs(1)).await?.parse().map_err(Error::internal)?;
+        let link = store.presign_get(bucket, "any", Duration::from_secs(1)).await?;
+        let link: Uri = link.expose().parse().map_err(Error::internal)?;
         let (Some(scheme), Some(authority)) = (link.scheme_str(), link.authority()) else {
             return Err(Error::internal("a link without an origin"));
         };

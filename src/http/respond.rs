@@ -86,14 +86,14 @@ async fn linked(app: &App, kind: OutputKind, etag: &str, body: Bytes) -> Result<
         NewObject { bucket: bucket.clone(), key: key.clone(), body, content_type: kind.content_type(), metadata };
     store.put(object, &Standing::Whatever).await?;
     let url = store.presign_get(bucket, &key, LINK_EXPIRES).await?;
-    let location = HeaderValue::try_from(url.as_str()).map_err(Error::internal)?;
+    let location = HeaderValue::try_from(url.expose()).map_err(Error::internal)?;
     let mut response = sent(
         OutputKind::Json,
         json_bytes(&json!({"outputs": [{
             "kind": kind.name(),
             "content_type": kind.content_type(),
             "bytes": bytes,
-            "s3": {"bucket": bucket, "key": key, "url": url},
+            "s3": {"bucket": bucket, "key": key, "url": url.expose()},
         }]}))?,
     );
     *response.status_mut() = StatusCode::SEE_OTHER;

@@ -22,9 +22,9 @@ use super::failure::Failure;
 use super::s3::decode_key;
 use super::time_share::TimeShare;
 use super::upload::{self, Done, Order};
+use crate::access::Sender;
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
-use crate::http::body;
 use crate::options::{Options, RawOptions};
 use crate::pipeline::{Context, Pipeline};
 use crate::store::ObjectRef;
@@ -162,7 +162,7 @@ fn order(arguments: &BTreeMap<String, String>, config: &Config) -> Result<Order>
     let (mut order, mut faults, mut options) = (Order::configured(config)?, Vec::new(), Vec::new());
     for (name, value) in arguments {
         match name.as_str() {
-            "output_bucket" => match body::check_output_bucket(name, value, config) {
+            "output_bucket" => match Sender::Invoker.check_output_bucket(name, value, config) {
                 Ok(()) => order.bucket = Some(value.clone()),
                 Err(error) => faults.push(error.to_string()),
             },

@@ -147,12 +147,12 @@ impl ObjectStore for S3Store {
         }
     }
 
-    async fn presign_get(&self, bucket: &str, key: &str, expires: Duration) -> Result<String> {
+    async fn presign_get(&self, bucket: &str, key: &str, expires: Duration) -> Result<Secret> {
         let at = ObjectRef { bucket: bucket.to_owned(), key: key.to_owned(), version_id: None, etag: None };
         let config = PresigningConfig::expires_in(expires).map_err(Error::internal)?;
         let request = self.client().await.get_object().bucket(bucket).key(key);
         let link = request.presigned(config).await.map_err(|e| classify(e, "sign a link to", &at))?;
-        Ok(link.uri().to_owned())
+        Ok(Secret::new(link.uri().to_owned()))
     }
 
     async fn presign_put(&self, upload: Upload<'_>, expires: Duration) -> Result<SignedRequest> {

@@ -15,9 +15,10 @@
 
 use std::sync::Arc;
 
+use crate::access;
 use crate::config::Config;
 use crate::error::{Error, Limit, Result};
-use crate::http::{body, problem};
+use crate::http::problem;
 use crate::options::{Options, RawOptions};
 use crate::pipeline::{Context, Outcome, Pipeline, Source};
 use crate::record::{self, Destination, Seen, Work, Written};
@@ -96,7 +97,7 @@ impl Order {
 /// Those that a retry or an operator must mend; see the module.
 pub async fn process(pipeline: &Arc<Pipeline>, event: &ObjectRef, order: &Order, context: &Context) -> Result<Done> {
     let config = &pipeline.config;
-    body::check_object(&event.bucket, &event.key)?;
+    access::check_object(&event.bucket, &event.key)?;
     check_allowed(&event.bucket, config)?;
     if is_passed(event, order, config)? {
         return Ok(Done::Passed);

@@ -274,8 +274,8 @@ impl ObjectStore for MemoryStore {
         })
     }
 
-    async fn presign_get(&self, bucket: &str, key: &str, expires: Duration) -> Result<String> {
-        Ok(format!("https://{bucket}.example/{key}?expires={}", expires.as_secs()))
+    async fn presign_get(&self, bucket: &str, key: &str, expires: Duration) -> Result<Secret> {
+        Ok(Secret::new(format!("https://{bucket}.example/{key}?expires={}", expires.as_secs())))
     }
 
     async fn presign_put(&self, upload: Upload<'_>, expires: Duration) -> Result<SignedRequest> {

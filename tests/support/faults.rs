@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use m2fp::config::Secret;
 use m2fp::error::{Error, Result};
 use m2fp::store::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore, SignedRequest, Standing, Upload};
 use tokio::sync::Notify;
@@ -118,7 +119,7 @@ impl<S: ObjectStore> ObjectStore for Faulty<S> {
         self.operate(self.inner.delete(bucket, key, standing)).await
     }
 
-    async fn presign_get(&self, bucket: &str, key: &str, expires: Duration) -> Result<String> {
+    async fn presign_get(&self, bucket: &str, key: &str, expires: Duration) -> Result<Secret> {
         self.operate(self.inner.presign_get(bucket, key, expires)).await
     }
 

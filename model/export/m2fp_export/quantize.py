@@ -142,6 +142,26 @@ class Topology:
         return known
 
 
+def widen_halves(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` with its weights in float32 that were stored as float16 and cast in the graph: an
+    operator whose weight is a cast's result is no candidate."""
+    halves = {
+        tensor.name: tensor
+        for tensor in model.graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT16
+    }
+    kept = []
+    for node in model.graph.node:
+        if node.op_type == "Cast" and node.input[0] in halves:
+            values = numpy_helper.to_array(halves[node.input[0]]).astype(np.float32)
+            model.graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
+        else:
+            kept.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    return model
+
+
 def quantize(
     model: onnx.ModelProto, ranges: Mapping[str, Range], chosen: Iterable[str]
 ) -> onnx.ModelProto:

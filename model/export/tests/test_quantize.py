@@ -19,7 +19,7 @@ from m2fp_export.calibrate import best_range, calibrate, rounded
 from m2fp_export.graph_parts import EPSILON, GROUP_NORM
 from m2fp_export.graph_pixel_decoder import STRIPES
 from m2fp_export.label_map import label_map
-from m2fp_export.quantize import Range, Topology, quantize, quantized_weight
+from m2fp_export.quantize import Range, Topology, quantize, quantized_weight, widen_halves
 from m2fp_export.verify import is_fused, open_session
 
 NANO = Path(__file__).parents[2] / "nano"
@@ -293,11 +293,26 @@ def test_sizes_are_the_functions_own() -> None:
         assert photos.working_size(photo, 640, 1333) == size
 
 
+def test_weights_stored_as_halves_are_seen() -> None:
+    half = numpy_helper.from_array(np.float16([[0.5, -0.25]]), "w.half")
+    nodes = [
+        onnx.helper.make_node("Cast", ["w.half"], ["w"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Cast", ["bytes"], ["x"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Gemm", ["x", "w"], ["y"]),
+    ]
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [], [], [half]))
+    assert not Topology(model).candidates()
+    topology = Topology(widen_halves(model))
+    assert [node.op_type for node in topology.nodes] == ["Cast", "Gemm"]
+    assert [node.op_type for node in topology.candidates()] == ["Gemm"]
+    assert numpy_helper.to_array(topology.tensors["w"]).tolist() == [[0.5, -0.25]]
+
+
 def test_the_packaged_model(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "nano8"
     report = quantize_folder.quantize_folder(NANO, pictures, out)
     assert report == json.loads((out / "quantization.json").read_text())
-    assert report["against_float"]["label_agreement"] > 0.9
+    assert report["eight_bits"] and report["against_float"]["label_agreement"] > 0.9
     assert all(np.isfinite(report["against_float"]["logit_error"]))
     assert sum(p.stat().st_size for p in out.iterdir()) < 2_000_000
     assert list(tmp_path.iterdir()) == [out]
