@@ -168,7 +168,7 @@ $(MODEL_VENV)/packages: model/train/pyproject.toml model/export/pyproject.toml m
 	@touch $@
 
 DATA ?= ../shared/data
-MINUTES ?= 110
+MINUTES ?= 216
 RUN ?= runs/nano
 
 .PHONY: train
