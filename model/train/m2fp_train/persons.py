@@ -25,6 +25,7 @@ COORDINATE_UNIT = 128
 """Pixels that count as 1 where a kernel sees the way from its place to a pixel."""
 
 MOST_AGREEMENT = 4.0
+"""What the parts may add to a mask's logit in training."""
 
 
 def person_masks(features: Tensor, kernels: Tensor, places: Tensor, stride: int) -> Tensor:
@@ -47,13 +48,13 @@ def person_masks(features: Tensor, kernels: Tensor, places: Tensor, stride: int)
     return logits.reshape(batch, people, features.shape[2], features.shape[3])
 
 
-def agreed_masks(masks: Tensor, somebody: Tensor) -> Tensor:
-    """Mask logits [N, M, h, w] with what the parts say added, as far as `MOST_AGREEMENT`.
+def agreed_masks(masks: Tensor, somebody: Tensor, most: float = MOST_AGREEMENT) -> Tensor:
+    """Mask logits [N, M, h, w] with what the parts say added, at most `most` either way.
 
     somebody: logit [N, h, w] that a pixel is no background. The parts see an outline better; whose
     it is they cannot tell, so they move no pixel of which a mask is sure.
     """
-    return masks + somebody.clamp(-MOST_AGREEMENT, MOST_AGREEMENT)[:, None]
+    return masks + somebody.clamp(-most, most)[:, None]
 
 
 def somebody_logit(parts: Tensor) -> Tensor:

@@ -22,6 +22,10 @@ NEVER = 20.0
 """The negative of the logit of a class that a query never has, and of a place that is no peak."""
 FAINTEST = -4.0
 """Logit of a centre under which a peak is nobody's."""
+MOST_FURTHER_AGREEMENT = 1.0
+"""On photos that were not trained on, kernels know outlines less well than in training: there the
+parts count once more. On the validation photos the person IoU gains 0.004 by it, and people are
+told apart as before; from 2 on they are not."""
 SURE = (1e-8, 1 - 1e-6)
 """Least and greatest probability of a person, so that its logit is finite."""
 OWN_CLASS_LOGIT = 8.0
@@ -80,7 +84,7 @@ class QueryParser(nn.Module):
         positions = pixel_positions(answer.centres, CENTRE_STRIDE)
         kernels, places = at_cells(answer.kernels, cells), at_cells(positions, cells)
         masks = person_masks(answer.features, kernels, places, STRIDE)
-        masks = agreed_masks(masks, somebody)
+        masks = agreed_masks(agreed_masks(masks, somebody), somebody, MOST_FURTHER_AGREEMENT)
         # Squared, so that the faint rest of a photo does not outweigh a small person.
         weights = masks.flatten(2).sigmoid() ** 2
         agreed = weights @ somebody.sigmoid().flatten(1)[..., None] / weights.sum(2, keepdim=True)
