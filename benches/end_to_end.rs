@@ -8,6 +8,7 @@ use m2fp::config::Config;
 use m2fp::options::{Options, OutputKind, RawOptions};
 use m2fp::pipeline::{Context, Pipeline, Source};
 use m2fp::render::report::TimingsSection;
+use m2fp::telemetry::emf::Parse;
 
 const RUNS: usize = 15;
 
@@ -51,7 +52,7 @@ fn main() {
             runtime.block_on(async {
                 let prepared =
                     pipeline.prepare(Source::Bytes(photo.clone().into()), options.clone(), &context).await.unwrap();
-                pipeline.run(prepared, &context).await.unwrap().report
+                pipeline.run(prepared, &context, &mut Parse::default()).await.unwrap().report
             })
         })
         .collect();

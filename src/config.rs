@@ -88,7 +88,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "METRICS",
         default: "on in Lambda, off elsewhere",
-        meaning: "on: print a line of CloudWatch's embedded metric format for each parse",
+        meaning: "on: print a line of CloudWatch's embedded metric format for each request to parse and each object of an event",
     },
     Setting {
         name: "LOG",

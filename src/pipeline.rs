@@ -176,23 +176,11 @@ impl Pipeline {
         self.engine.initialized()
     }
 
-    /// The first half of a parse: [`Self::plan`], and a failure counts as the parse's.
-    ///
-    /// # Errors
-    /// Those of [`Self::plan`].
-    pub async fn prepare(&self, source: Source, options: Options, context: &Context) -> Result<Prepared> {
-        let prepared = self.plan(source, options, context).await;
-        if let Err(error) = &prepared {
-            self.count(context, &Parse::default(), Ended::of(error));
-        }
-        prepared
-    }
-
-    /// Fetches the photo, reads its header and plans it. A refusal is data here, for `/plan`.
+    /// The first half of a parse: fetches the photo, reads its header and plans it. A refusal is data here, for `/plan`.
     ///
     /// # Errors
     /// Whatever keeps a photo from being planned: no such object, not an image, too many pixels.
-    pub async fn plan(&self, source: Source, options: Options, context: &Context) -> Result<Prepared> {
+    pub async fn prepare(&self, source: Source, options: Options, context: &Context) -> Result<Prepared> {
         let bytes = self.fetch(source).await?;
         let header = header::read(&bytes, self.config.max_source_pixels)?;
         let sha256 = bytes.sha256();
@@ -212,20 +200,22 @@ impl Pipeline {
         Ok(Prepared { bytes, sha256, header, options, decision, etag })
     }
 
-    /// Runs a prepared photo: decodes, infers, parses, renders. What became of it is counted.
+    /// Runs a prepared photo: decodes, infers, parses, renders. What it took is noted in `parse`, for whoever
+    /// [counts](Self::count) it when the outputs are where they belong.
     ///
     /// # Errors
     /// The plan's refusal; `Deadline` when it would not end, or did not end, in time; `Busy` when other requests hold
     /// the memory; `Undecodable`.
-    pub async fn run(&self, prepared: Prepared, context: &Context) -> Result<Outcome> {
-        let mut parse = Parse { planned: Some(Planned::from(&prepared.decision.plan)), ..Parse::default() };
-        let outcome = self.carry_out(prepared, context, &mut parse).await;
-        parse.timings_ms = outcome.as_ref().ok().and_then(|made| made.report.timings_ms);
-        self.count(context, &parse, outcome.as_ref().err().map_or(Ended::Ok, Ended::of));
-        outcome
+    pub async fn run(&self, prepared: Prepared, context: &Context, parse: &mut Parse) -> Result<Outcome> {
+        let planned = Some(Planned::from(&prepared.decision.plan));
+        *parse = Parse { planned, model_load: parse.model_load, ..Parse::default() };
+        let outcome = self.carry_out(prepared, context, parse).await?;
+        parse.timings_ms = outcome.report.timings_ms;
+        Ok(outcome)
     }
 
-    fn count(&self, context: &Context, parse: &Parse, ended: Ended) {
+    /// Writes the one line of metrics of a request or of an object, whose end is known.
+    pub fn count(&self, context: &Context, parse: &Parse, ended: Ended) {
         if let Some(metrics) = &self.metrics {
             metrics.record(&context.request_id, parse, ended);
         }
@@ -243,7 +233,9 @@ impl Pipeline {
         context.require(expected + Duration::from_millis(load))?;
         let start = Instant::now();
         let engine = self.engine(context).await?;
-        parse.model_load = (!is_loaded).then(|| start.elapsed());
+        if !is_loaded {
+            parse.model_load = Some(start.elapsed());
+        }
         let max_wait = context.remaining().map_or(self.config.max_wait, |left| left.min(self.config.max_wait));
         let reservation = self.budget.reserve(plan.request_bytes, max_wait).await?;
         context.require(expected)?;

@@ -4,6 +4,8 @@
 mod events;
 #[path = "support/http.rs"]
 mod http_support;
+#[path = "support/metrics.rs"]
+mod metrics;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +14,8 @@ use bytes::Bytes;
 use events::{BUCKET, KEY, OUTPUT_BUCKET, event, invoke, invoke_until, photo};
 use http_support::{MemoryStore, pipeline};
 use m2fp::pipeline::Pipeline;
+use m2fp::store::memory::Failing;
+use metrics::{Lines, counted};
 use serde_json::{Value, json};
 
 /// A bucket with the events' photo, a second one, and one that is no image.
@@ -99,6 +103,48 @@ async fn every_source_of_the_folder_leaves_masks_and_a_report() {
         invoke(&pipeline, &event(name)).await.unwrap();
         assert_eq!(store.written().len(), written, "{name}");
     }
+}
+
+/// Whichever operation of the store is the one that fails, from the first look at the photo to the last at the outputs.
+#[tokio::test]
+async fn each_object_is_counted_once_by_how_it_ended() {
+    for name in
+        ["s3-put", "eventbridge", "sqs-s3", "sqs-eventbridge", "s3-batch-1.0", "s3-batch-2.0", "direct-invoke-s3"]
+    {
+        for at_operation in 0.. {
+            let (pipeline, store) = bucket();
+            let lines = Lines::default();
+            let pipeline = counted(pipeline, &lines);
+            store.fail(Some((at_operation, Failing::Before)));
+            let answer = invoke(&pipeline, &event(name)).await;
+            if store.operations() <= at_operation {
+                assert!(at_operation > 0 && answer.is_ok(), "{answer:?}");
+                assert_eq!(lines.ends(), ["Parsed"], "{name}");
+                break;
+            }
+            assert_eq!(lines.ends(), ["StorageFaults"], "{name}, operation {at_operation}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn objects_that_are_not_parsed_are_counted_too() {
+    let (pipeline, _) = bucket();
+    let lines = Lines::default();
+    let pipeline = counted(pipeline, &lines);
+    let keys = ["%zz", "b.jpg", "b.jpg", "text.jpg", "gone.jpg", "b.jpg.mask.png"];
+    let ends = ["ClientFaults", "Parsed", "Skipped", "ClientFaults", "Overtaken", "Skipped"];
+    invoke(&pipeline, &notification(&keys)).await.unwrap_err();
+    assert_eq!(lines.ends(), ends);
+    invoke(&pipeline, &tasks(&keys, &json!({"output": "instances"}))).await.unwrap();
+    assert_eq!(lines.ends(), ends);
+    // Arguments that do not fit fail every task.
+    invoke(&pipeline, &tasks(&keys, &json!({"score": "much"}))).await.unwrap();
+    assert_eq!(lines.ends(), ["ClientFaults"; 6]);
+    // Not begun, for lack of time.
+    let queued = messages(&[("1", notification(&["b.jpg"]).to_string()), ("2", event_bridge("b.jpg").to_string())]);
+    invoke_until(&pipeline, &queued, Instant::now()).await.unwrap();
+    assert_eq!(lines.ends(), ["Deadlines"; 2]);
 }
 
 #[tokio::test]

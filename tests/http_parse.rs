@@ -1,17 +1,19 @@
 //! Photos through the public HTTP door, with the fake engine.
 
+#[path = "support/metrics.rs"]
+mod metrics;
 #[path = "support/http.rs"]
 mod support;
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
 use m2fp::http::App;
 use m2fp::store::ObjectStore;
-use m2fp::telemetry::emf::Metrics;
+use m2fp::store::memory::Failing;
+use metrics::{Lines, counted};
 use serde_json::{Value, json};
 use support::{MemoryStore, app, header, json_of, manifest, photo, pipeline, pipeline_of, send};
 
@@ -113,36 +115,10 @@ async fn a_photo_that_memory_refuses_is_planned_and_not_run() {
     assert_eq!(json_of(&run)["detail"], plan["refused"]["detail"]);
 }
 
-/// Lines of metrics as they are written.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Lines {
-    fn take(&self) -> Vec<Value> {
-        let bytes = std::mem::take(&mut *self.0.lock().unwrap());
-        String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-}
-
 #[tokio::test]
 async fn each_parse_is_counted_once_and_nothing_else_is() {
     let lines = Lines::default();
-    let counted = |mut pipeline: Arc<m2fp::pipeline::Pipeline>| {
-        let inner = Arc::get_mut(&mut pipeline).unwrap();
-        inner.metrics = Some(Metrics::new("f", &inner.manifest, lines.clone()));
-        App::local(pipeline)
-    };
-    let app = counted(pipeline(&[], None));
+    let app = App::local(counted(pipeline(&[], None), &lines));
     let parsed = send(&app, "POST /parse", &[], photo(90, 60)).await;
     let [line]: [Value; 1] = lines.take().try_into().unwrap();
     assert_eq!((&line["Parsed"], &line["request_id"]), (&json!(1.0), &json!("test-1")));
@@ -150,6 +126,7 @@ async fn each_parse_is_counted_once_and_nothing_else_is() {
 
     let etag = header(&parsed, "etag").unwrap();
     assert_eq!(send(&app, "POST /parse", &[("if-none-match", etag)], photo(90, 60)).await.status(), 304);
+    assert_eq!(lines.ends(), ["Skipped"]);
     for line in ["POST /plan", "POST /plan?output=cutout"] {
         assert_eq!(send(&app, line, &[], photo(90, 60)).await.status(), StatusCode::OK);
         assert_eq!(send(&app, line, &[], "no image").await.status(), StatusCode::OK);
@@ -163,10 +140,38 @@ async fn each_parse_is_counted_once_and_nothing_else_is() {
 
     let mut hungry = manifest();
     hungry.memory.base_mb = 4096.0;
-    send(&counted(pipeline_of(hungry, &[], None)), "POST /parse", &[], photo(90, 60)).await;
+    let app = App::local(counted(pipeline_of(hungry, &[], None), &lines));
+    send(&app, "POST /parse", &[], photo(90, 60)).await;
     let [line]: [Value; 1] = lines.take().try_into().unwrap();
     assert_eq!(line["TooLittleMemory"], 1.0);
     assert!(line["PredictedMemory"].as_f64().unwrap() > 4096.0 && line.get("PeakMemory").is_none());
+}
+
+/// Whichever operation of the store is the one that fails: what could not be stored was not parsed.
+#[tokio::test]
+async fn an_answer_that_storage_fails_is_not_counted_as_parsed() {
+    let stored = json!({
+        "s3": {"bucket": "masks", "key": "photo.png"},
+        "store": {"bucket": "masks", "key_prefix": "x"},
+    });
+    // The second one is too large to send, and stored and linked.
+    let linked = json!({"s3": {"bucket": "masks", "key": "photo.png"}, "options": {"output": "cutout"}});
+    for body in [stored, linked] {
+        for at_operation in 0.. {
+            let store = MemoryStore::with("masks", "photo.png", photo(200, 200));
+            store.fail(Some((at_operation, Failing::Before)));
+            let (lines, allowed) = (Lines::default(), [("OUTPUT_BUCKET", "masks"), ("ALLOWED_BUCKETS", "masks")]);
+            let app = App::new(counted(pipeline(&allowed, Some(store.clone())), &lines), Some(1000));
+            let status = send(&app, "POST /parse", &[JSON], body.to_string()).await.status();
+            if store.operations() <= at_operation {
+                assert!(at_operation > 0 && !status.is_server_error(), "{status}");
+                assert_eq!(lines.ends(), ["Parsed"]);
+                break;
+            }
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "operation {at_operation}");
+            assert_eq!(lines.ends(), ["StorageFaults"], "operation {at_operation}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -10,14 +10,13 @@ mod s3_servers;
 use std::sync::Arc;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{BehaviorVersion, Builder, Credentials, Region};
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use bytes::Bytes;
 use events::{BUCKET, KEY, OUTPUT_BUCKET, event, invoke, photo};
 use http_support::pipeline;
 use m2fp::error::Error;
 use m2fp::store::{NewObject, ObjectRef, ObjectStore, Standing};
-use s3_servers::{ACCESS_KEY, Moto, SECRET_KEY};
+use s3_servers::Moto;
 use serde_json::{Value, json};
 
 /// What uploads and looks, beside the function.
@@ -27,14 +26,7 @@ struct User {
 
 impl User {
     async fn of(moto: &Moto) -> Self {
-        let config = Builder::new()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "fixed"))
-            .endpoint_url(moto.endpoint())
-            .force_path_style(true)
-            .build();
-        let user = Self { client: Client::from_conf(config) };
+        let user = Self { client: moto.client() };
         for bucket in [BUCKET, OUTPUT_BUCKET] {
             user.client.create_bucket().bucket(bucket).send().await.unwrap();
         }

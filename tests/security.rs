@@ -16,6 +16,7 @@ use m2fp::http::{App, handle};
 use m2fp::lambda::upload::{self, Done, Order};
 use m2fp::options::OutputKind;
 use m2fp::store::{NewObject, ObjectRef, ObjectStore, Standing};
+use m2fp::telemetry::emf::Parse;
 use proptest::prelude::*;
 use s3_servers::Moto;
 use serde_json::{Value, json};
@@ -137,7 +138,9 @@ async fn strange_keys_stay_what_they_are() {
             version_id: None,
             etag: None,
         };
-        let done = upload::process(&pipeline, &at("m2fp-photos", key), &order, &context()).await.unwrap();
+        let done = upload::process(&pipeline, &at("m2fp-photos", key), &order, &context(), &mut Parse::default())
+            .await
+            .unwrap();
         assert_eq!(done, Done::Stored, "{key:?}");
         let report = store.get(&at("m2fp-masks", &format!("masks/{key}.json")), 1 << 20).await.unwrap();
         let report: Value = serde_json::from_slice(&report.body).unwrap();

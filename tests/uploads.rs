@@ -16,6 +16,7 @@ use m2fp::lambda::store::S3Store;
 use m2fp::lambda::upload::{self, Done, Order};
 use m2fp::pipeline::Pipeline;
 use m2fp::store::{NewObject, ObjectRef, ObjectStore, Standing};
+use m2fp::telemetry::emf::Parse;
 use s3_servers::{FileServer, Moto};
 use serde_json::{Value, json};
 
@@ -157,7 +158,11 @@ async fn s3_events_pass_over_uploads() {
         store.put(object, &Standing::Whatever).await.unwrap();
         let at = ObjectRef { bucket: BUCKET.to_owned(), key: key.to_owned(), version_id: None, etag: None };
         let order = Order::configured(&pipeline.config).unwrap();
-        assert_eq!(upload::process(&pipeline, &at, &order, &context()).await.unwrap(), expected, "{key}");
+        assert_eq!(
+            upload::process(&pipeline, &at, &order, &context(), &mut Parse::default()).await.unwrap(),
+            expected,
+            "{key}"
+        );
     }
 }
 

@@ -13,6 +13,7 @@ use super::{EXIT_FAILED, RequestFlags, UsageError, context};
 use crate::options::{Options, OutputKind};
 use crate::pipeline::{Outcome, Pipeline, Source};
 use crate::render::report::OutputSection;
+use crate::telemetry::emf::Parse;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -65,7 +66,7 @@ async fn parse_one(
     let describe = |error: crate::error::Error| anyhow::anyhow!(error.chain());
     let source = Source::Bytes(photo.read(pipeline.config.max_object_bytes)?);
     let prepared = pipeline.prepare(source, options.clone(), &context).await.map_err(describe)?;
-    let mut outcome = pipeline.run(prepared, &context).await.map_err(describe)?;
+    let mut outcome = pipeline.run(prepared, &context, &mut Parse::default()).await.map_err(describe)?;
     for output in &outcome.outputs {
         let path = photo.output(folder, output.kind);
         write_file(&path, &output.bytes)?;

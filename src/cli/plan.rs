@@ -32,7 +32,10 @@ pub async fn run(pipeline: &Pipeline, arguments: &Arguments) -> anyhow::Result<E
         let prepared = match photo.read(pipeline.config.max_object_bytes) {
             Ok(bytes) => {
                 let source = Source::Bytes(bytes);
-                pipeline.plan(source, options.clone(), &context(&label)).await.map_err(|e| anyhow::anyhow!(e.chain()))
+                pipeline
+                    .prepare(source, options.clone(), &context(&label))
+                    .await
+                    .map_err(|e| anyhow::anyhow!(e.chain()))
             }
             Err(error) => Err(error),
         };

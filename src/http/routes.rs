@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::options::{Options, RawOptions};
 use crate::pipeline::{Context, Job};
 use crate::record::{Destination, Work};
+use crate::telemetry::emf::{Ended, Parse};
 
 /// The path the function is mounted at, `/Prod` for example; a request's extension, set by the door that knows it.
 #[derive(Debug, Clone)]
@@ -169,33 +170,63 @@ fn preflight(app: &App, route: Route) -> Response<Bytes> {
     response
 }
 
+/// Parses, answers, and only then counts: an answer that could not be stored or sent was not parsed for anybody.
 async fn parse(app: &App, parts: &Parts, body: Blob, context: &Context) -> Result<Response<Bytes>> {
+    let mut parse = Parse::default();
+    let answer = parse_and_answer(app, parts, body, context, &mut parse).await;
+    let ended = match &answer {
+        Ok(response) if response.status() == StatusCode::NOT_MODIFIED => Ended::Skipped,
+        answer => Ended::of(answer),
+    };
+    app.pipeline.count(context, &parse, ended);
+    answer
+}
+
+async fn parse_and_answer(
+    app: &App,
+    parts: &Parts,
+    body: Blob,
+    context: &Context,
+    parse: &mut Parse,
+) -> Result<Response<Bytes>> {
     let job = job(app, parts, body).await?;
     match job.store.clone() {
-        None => parse_and_send(app, parts, job, context).await,
-        Some(target) => parse_and_store(app, &Destination::for_target(&target)?, job, context).await,
+        None => parse_and_send(app, parts, job, context, parse).await,
+        Some(target) => parse_and_store(app, &Destination::for_target(&target)?, job, context, parse).await,
     }
 }
 
-async fn parse_and_send(app: &App, parts: &Parts, job: Job, context: &Context) -> Result<Response<Bytes>> {
+async fn parse_and_send(
+    app: &App,
+    parts: &Parts,
+    job: Job,
+    context: &Context,
+    parse: &mut Parse,
+) -> Result<Response<Bytes>> {
     let kind = job.options.outputs[0];
     let prepared = app.pipeline.prepare(job.source, job.options, context).await?;
     if prepared.decision.refusal.is_none() && negotiate::has_current(&parts.headers, &prepared.etag) {
         return Ok(respond::not_modified(kind, &prepared));
     }
-    respond::one(app, kind, app.pipeline.run(prepared, context).await?).await
+    respond::one(app, kind, app.pipeline.run(prepared, context, parse).await?).await
 }
 
-async fn parse_and_store(app: &App, at: &Destination, job: Job, context: &Context) -> Result<Response<Bytes>> {
+async fn parse_and_store(
+    app: &App,
+    at: &Destination,
+    job: Job,
+    context: &Context,
+    parse: &mut Parse,
+) -> Result<Response<Bytes>> {
     let prepared = app.pipeline.prepare(job.source.clone(), job.options, context).await?;
     let work = Work::of(&job.source, &prepared, &app.pipeline.manifest);
-    respond::stored(app, at, &work, app.pipeline.run(prepared, context).await?).await
+    respond::stored(app, at, &work, app.pipeline.run(prepared, context, parse).await?).await
 }
 
 /// Plans alone: a photo that would be refused is a finding here, not a failure.
 async fn plan(app: &App, parts: &Parts, body: Blob, context: &Context) -> Result<Response<Bytes>> {
     let job = job(app, parts, body).await?;
-    match app.pipeline.plan(job.source, job.options, context).await {
+    match app.pipeline.prepare(job.source, job.options, context).await {
         Ok(prepared) => describe::plan(&prepared),
         Err(error @ (Error::TooLarge { .. } | Error::Unsupported { .. } | Error::Undecodable { .. })) => {
             describe::refused(&error)

@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::options::{Options, RawOptions};
 use crate::pipeline::{Context, Pipeline};
 use crate::store::ObjectRef;
+use crate::telemetry::emf::Parse;
 
 /// The schemas served.
 const SCHEMAS: [&str; 2] = ["1.0", "2.0"];
@@ -113,11 +114,13 @@ pub async fn handle(pipeline: &Arc<Pipeline>, event: &str, context: &Context) ->
     let mut share = TimeShare::of(context);
     let mut results = Vec::with_capacity(invocation.tasks.len());
     for task in invocation.tasks {
+        let mut parse = Parse::default();
         let done = match (&order, object_of(&task)) {
-            (Ok(order), Ok(object)) => share.run(upload::process(pipeline, &object, order, context)).await,
+            (Ok(order), Ok(object)) => share.run(upload::process(pipeline, &object, order, context, &mut parse)).await,
             (Err(error), _) => Err(Error::bad_request(error.to_string())),
             (_, Err(error)) => Err(error),
         };
+        let done = upload::counted(pipeline, context, &parse, done);
         results.push(result(task.id, done, &context.request_id));
     }
     Ok(Answer {
@@ -130,7 +133,7 @@ pub async fn handle(pipeline: &Arc<Pipeline>, event: &str, context: &Context) ->
 
 fn result(task_id: String, done: Result<Done>, request_id: &str) -> TaskResult {
     let (result_code, result_string) = match done {
-        Ok(Done::Refused { code, detail }) => (Code::PermanentFailure, format!("{code}: {detail}")),
+        Ok(Done::Refused { code, detail, .. }) => (Code::PermanentFailure, format!("{code}: {detail}")),
         Ok(Done::Gone) => (Code::PermanentFailure, "gone: there is no such object".to_owned()),
         Ok(done) => (Code::Succeeded, done.name().to_owned()),
         Err(error) => {

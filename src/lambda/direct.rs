@@ -8,18 +8,33 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
+use super::dispatch::carried;
 use crate::error::{Error, Result};
 use crate::http::body;
 use crate::options::{Options, OutputKind};
 use crate::pipeline::{Context, Pipeline};
 use crate::record::{self, Destination, Work};
 use crate::render::report::Report;
+use crate::telemetry::emf::{Ended, Parse};
 
 /// Runs the request and returns the report; with `store`, after its outputs and the report are stored.
 ///
 /// # Errors
 /// Those of the request, the pipeline and the store.
-pub async fn handle(pipeline: &Arc<Pipeline>, event: Box<RawValue>, context: &Context) -> Result<Report> {
+pub async fn handle(pipeline: &Arc<Pipeline>, event: Box<RawValue>, context: &Context) -> Result<Box<RawValue>> {
+    let mut parse = Parse::default();
+    let report = report(pipeline, event, context, &mut parse).await;
+    let answer = report.and_then(|report| carried(&report));
+    pipeline.count(context, &parse, Ended::of(&answer));
+    answer
+}
+
+async fn report(
+    pipeline: &Arc<Pipeline>,
+    event: Box<RawValue>,
+    context: &Context,
+    parse: &mut Parse,
+) -> Result<Report> {
     let config = &pipeline.config;
     let (source, raw, target) = body::parse_invocation(event.get().as_bytes(), config)?;
     // The event's text is as large as the photo.
@@ -30,14 +45,14 @@ pub async fn handle(pipeline: &Arc<Pipeline>, event: Box<RawValue>, context: &Co
     let Some(destination) = destination else {
         refuse_images(&options)?;
         let prepared = pipeline.prepare(source, options, context).await?;
-        return Ok(pipeline.run(prepared, context).await?.report);
+        return Ok(pipeline.run(prepared, context, parse).await?.report);
     };
     let store = pipeline.store.as_ref().ok_or_else(|| Error::internal("no object store is configured"))?;
     let prepared = pipeline.prepare(source.clone(), options, context).await?;
     let work = Work::of(&source, &prepared, &pipeline.manifest);
     // The photo's bytes are the pipeline's alone from here.
     drop(source);
-    let outcome = pipeline.run(prepared, context).await?;
+    let outcome = pipeline.run(prepared, context, parse).await?;
     let stored = record::store(store.as_ref(), &destination, &work, &outcome).await?;
     Ok(record::answer(&outcome, &stored))
 }

@@ -6,8 +6,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::FutureExt;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use tracing::Instrument;
 
@@ -144,16 +144,20 @@ pub async fn dispatch(app: &App, event: Box<RawValue>, context: Context) -> Resu
 }
 
 async fn answer(app: &App, shape: Shape, event: Box<RawValue>, context: &Context) -> Result<Box<RawValue>> {
-    let answer = match shape {
-        Shape::Http(gateway) => return gateway::answer(app, gateway, event, context).await,
-        Shape::S3 => to_raw_value(&s3::handle(&app.pipeline, event.get(), context).await?),
-        Shape::S3Test => to_raw_value(&serde_json::json!({"records": []})),
-        Shape::EventBridge => to_raw_value(&eventbridge::handle(&app.pipeline, event.get(), context).await?),
-        Shape::Sqs => to_raw_value(&sqs::handle(&app.pipeline, event.get(), context).await?),
-        Shape::S3Batch => to_raw_value(&batch::handle(&app.pipeline, event.get(), context).await?),
-        Shape::Direct => to_raw_value(&direct::handle(&app.pipeline, event, context).await?),
-    };
-    let answer = answer.map_err(Error::internal)?;
+    match shape {
+        Shape::Http(gateway) => gateway::answer(app, gateway, event, context).await,
+        Shape::S3 => carried(&s3::handle(&app.pipeline, event.get(), context).await?),
+        Shape::S3Test => carried(&serde_json::json!({"records": []})),
+        Shape::EventBridge => carried(&eventbridge::handle(&app.pipeline, event.get(), context).await?),
+        Shape::Sqs => carried(&sqs::handle(&app.pipeline, event.get(), context).await?),
+        Shape::S3Batch => carried(&batch::handle(&app.pipeline, event.get(), context).await?),
+        Shape::Direct => direct::handle(&app.pipeline, event, context).await,
+    }
+}
+
+/// An answer as Lambda carries it.
+pub(super) fn carried(answer: &impl Serialize) -> Result<Box<RawValue>> {
+    let answer = to_raw_value(answer).map_err(Error::internal)?;
     if answer.get().len() > MAX_ANSWER_BYTES {
         return Err(Error::TooLarge {
             limit: Limit::Answer,

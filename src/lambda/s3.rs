@@ -16,6 +16,7 @@ use super::upload::{self, Done, Order};
 use crate::error::{Error, Result};
 use crate::pipeline::{Context, Pipeline};
 use crate::store::ObjectRef;
+use crate::telemetry::emf::Parse;
 
 /// Handles every record of a notification; the answer lists what became of each.
 ///
@@ -51,13 +52,13 @@ pub(super) async fn handle_each(
             Ok(Some(object)) => (object.bucket.clone(), object.key.clone()),
             _ => Default::default(),
         };
-        let context = share.context();
+        let (context, mut parse) = (share.context(), Parse::default());
         let done = match object {
-            Ok(Some(object)) => share.run(upload::process(pipeline, &object, &order, context)).await,
+            Ok(Some(object)) => share.run(upload::process(pipeline, &object, &order, context, &mut parse)).await,
             Ok(None) => Ok(Done::Passed),
             Err(error) => Err(error),
         };
-        match done {
+        match upload::counted(pipeline, context, &parse, done) {
             Ok(done) => {
                 tracing::info!(bucket, key, done = done.name(), "object");
                 answers.push(answer(&bucket, &key, &done));
@@ -73,7 +74,7 @@ pub(super) async fn handle_each(
 
 fn answer(bucket: &str, key: &str, done: &Done) -> Value {
     let mut answer = json!({"bucket": bucket, "key": key, "result": done.name()});
-    if let Done::Refused { code, detail } = done {
+    if let Done::Refused { code, detail, .. } = done {
         answer["code"] = json!(code);
         answer["detail"] = json!(detail);
     }

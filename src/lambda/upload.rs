@@ -23,6 +23,7 @@ use crate::options::{Options, RawOptions};
 use crate::pipeline::{Context, Outcome, Pipeline, Source};
 use crate::record::{self, Destination, Seen, Work, Written};
 use crate::store::{ObjectMeta, ObjectRef, ObjectStore};
+use crate::telemetry::emf::{Ended, Parse};
 
 /// How often one delivery begins again because the photo was replaced, or others wrote, meanwhile.
 const MOST_RUNS: usize = 3;
@@ -43,6 +44,7 @@ pub enum Done {
     Refused {
         code: &'static str,
         detail: String,
+        ended: Ended,
     },
 }
 
@@ -59,6 +61,23 @@ impl Done {
             Self::Refused { .. } => "refused",
         }
     }
+
+    /// How it is counted.
+    #[must_use]
+    pub const fn ended(&self) -> Ended {
+        match self {
+            Self::Stored => Ended::Ok,
+            Self::Before | Self::Passed => Ended::Skipped,
+            Self::Overtaken | Self::Gone => Ended::Overtaken,
+            Self::Refused { ended, .. } => *ended,
+        }
+    }
+}
+
+/// Writes the line of metrics of an object that a door is done with, and has it back.
+pub(super) fn counted(pipeline: &Pipeline, context: &Context, parse: &Parse, done: Result<Done>) -> Result<Done> {
+    pipeline.count(context, parse, done.as_ref().map_or_else(Ended::of_error, Done::ended));
+    done
 }
 
 /// What is made of objects, and where it goes.
@@ -91,11 +110,17 @@ impl Order {
 }
 
 /// Parses an object as `order` says and stores what comes of it. `event` names the object and, if it says so, a version;
-/// what is made is always of the newest.
+/// what is made is always of the newest. What that took is noted in `parse`; the door counts it.
 ///
 /// # Errors
 /// Those that a retry or an operator must mend; see the module.
-pub async fn process(pipeline: &Arc<Pipeline>, event: &ObjectRef, order: &Order, context: &Context) -> Result<Done> {
+pub async fn process(
+    pipeline: &Arc<Pipeline>,
+    event: &ObjectRef,
+    order: &Order,
+    context: &Context,
+    parse: &mut Parse,
+) -> Result<Done> {
     let config = &pipeline.config;
     access::check_object(&event.bucket, &event.key)?;
     check_allowed(&event.bucket, config)?;
@@ -106,7 +131,7 @@ pub async fn process(pipeline: &Arc<Pipeline>, event: &ObjectRef, order: &Order,
     let bucket = order.bucket.as_ref().unwrap_or(&event.bucket);
     let destination = Destination::for_source(bucket, &order.prefix, &event.key)?;
     let upload = Upload { pipeline, store: store.as_ref(), destination, options: &order.options, context };
-    upload.settle(event).await
+    upload.settle(event, parse).await
 }
 
 fn check_allowed(bucket: &str, config: &Config) -> Result<()> {
@@ -138,7 +163,7 @@ impl Upload<'_> {
     /// Makes what belongs to the object as it stands, whatever version the event names: an event says that a key
     /// changed, and every delivery leaves the destination as the newest version wants it. Only another look, after
     /// whatever was written, ends it; so whoever writes last has seen that all is right.
-    async fn settle(&self, event: &ObjectRef) -> Result<Done> {
+    async fn settle(&self, event: &ObjectRef, parse: &mut Parse) -> Result<Done> {
         let mut made: Option<(ObjectRef, Done)> = None;
         for run in 0.. {
             let Some(meta) = self.newest(event).await? else {
@@ -160,7 +185,7 @@ impl Upload<'_> {
                 _ if is_whole && is_about(event, &at) => return Ok(Done::Before),
                 _ if is_whole => return Ok(Done::Overtaken),
                 _ if run == MOST_RUNS => break,
-                _ => made = self.make(&at, meta.bytes, &work, &seen).await?.map(|done| (at, done)),
+                _ => made = self.make(&at, meta.bytes, &work, &seen, parse).await?.map(|done| (at, done)),
             }
         }
         Err(record::contended())
@@ -178,8 +203,15 @@ impl Upload<'_> {
 
     /// Parses one version and writes what comes of it over what was seen; `None` when the photo, or what was seen,
     /// is another by now.
-    async fn make(&self, at: &ObjectRef, bytes: u64, work: &Work, seen: &Seen) -> Result<Option<Done>> {
-        let parsed = self.parse(at, bytes).await;
+    async fn make(
+        &self,
+        at: &ObjectRef,
+        bytes: u64,
+        work: &Work,
+        seen: &Seen,
+        parse: &mut Parse,
+    ) -> Result<Option<Done>> {
+        let parsed = self.parse(at, bytes, parse).await;
         let newest = self.newest(at).await?;
         if newest.is_none_or(|meta| meta.etag != at.etag || meta.version_id != at.version_id) {
             return Ok(None);
@@ -189,7 +221,8 @@ impl Upload<'_> {
             Err(error) if is_about_the_photo(&error) => {
                 tracing::info!(error = error.chain(), "the photo cannot be served");
                 let written = record::write_error(self.store, &self.destination, work, seen, &error).await?;
-                (written, Done::Refused { code: problem::row(&error).1, detail: error.to_string() })
+                let (code, ended) = (problem::row(&error).1, Ended::of_error(&error));
+                (written, Done::Refused { code, detail: error.to_string(), ended })
             }
             // It was another when it was read.
             Err(Error::Overtaken | Error::NoObject { .. }) => return Ok(None),
@@ -198,14 +231,14 @@ impl Upload<'_> {
         Ok((written == Written::Yes).then_some(done))
     }
 
-    async fn parse(&self, at: &ObjectRef, bytes: u64) -> Result<Outcome> {
+    async fn parse(&self, at: &ObjectRef, bytes: u64, parse: &mut Parse) -> Result<Outcome> {
         let most = self.pipeline.config.max_object_bytes;
         if bytes > most {
             let detail = format!("the object has {bytes} bytes; at most {most} are read");
             return Err(Error::TooLarge { limit: Limit::Body, detail });
         }
         let prepared = self.pipeline.prepare(Source::Object(at.clone()), self.options.clone(), self.context).await?;
-        self.pipeline.run(prepared, self.context).await
+        self.pipeline.run(prepared, self.context, parse).await
     }
 }
 
@@ -260,7 +293,8 @@ mod tests {
 
     async fn run(pipeline: &Arc<Pipeline>, at: &ObjectRef) -> Result<Done> {
         let order = Order::configured(&pipeline.config)?;
-        process(pipeline, at, &order, &Context { request_id: "test".to_owned(), deadline: None }).await
+        let context = Context { request_id: "test".to_owned(), deadline: None };
+        process(pipeline, at, &order, &context, &mut Parse::default()).await
     }
 
     #[track_caller]
@@ -542,7 +576,7 @@ mod tests {
         let seen = record::look(store.as_ref(), &destination).await.unwrap();
         let work = Work::of_pinned(&old, &order.options, &pipeline.manifest);
         let prepared = pipeline.prepare(Source::Object(old.clone()), order.options, &context).await.unwrap();
-        let outcome = pipeline.run(prepared, &context).await.unwrap();
+        let outcome = pipeline.run(prepared, &context, &mut Parse::default()).await.unwrap();
 
         let new = store.add("photos", KEY, other_photo());
         assert_eq!(run(&second(&store), &new).await.unwrap(), Done::Stored);

@@ -1,4 +1,5 @@
-//! CloudWatch's embedded metric format: one line of JSON a parse, out of which CloudWatch Logs makes metrics.
+//! CloudWatch's embedded metric format: one line of JSON for each request to parse and each object that an event names,
+//! out of which CloudWatch Logs makes metrics. Whoever answers, or stores, writes it when that is done or has failed.
 //!
 //! The format: "Specification: Embedded metric format", Amazon CloudWatch user guide. docs/operations.md says what each
 //! metric means. The function's name is the only dimension, because each combination of dimensions is billed as metrics
@@ -12,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value, json};
 
 use crate::budget::MIB;
-use crate::error::{Error, Fault, Limit};
+use crate::error::{Error, Fault, Limit, Result};
 use crate::manifest::Manifest;
 use crate::plan::Plan;
 use crate::render::report::TimingsSection;
@@ -23,10 +24,13 @@ pub const NAMESPACE: &str = "m2fp";
 /// The only dimension.
 const DIMENSION: &str = "FunctionName";
 
-/// How a parse ended.
+/// How a request to parse, or an object that an event names, ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
+    /// It was parsed, and the answer or the outputs went where they belong.
     Ok,
+    /// There was nothing to do: what it would make is there already, or it is no photo of ours.
+    Skipped,
     /// The request or the photo is at fault.
     Client,
     /// The photo was replaced or removed meanwhile.
@@ -43,8 +47,14 @@ pub enum Ended {
 }
 
 impl Ended {
+    /// That of work that ends in an answer.
     #[must_use]
-    pub fn of(error: &Error) -> Self {
+    pub fn of<T>(result: &Result<T>) -> Self {
+        result.as_ref().err().map_or(Self::Ok, Self::of_error)
+    }
+
+    #[must_use]
+    pub fn of_error(error: &Error) -> Self {
         match error {
             Error::Overtaken => Self::Overtaken,
             Error::Busy { .. } => Self::Busy,
@@ -63,6 +73,7 @@ impl Ended {
     pub const fn metric(self) -> &'static str {
         match self {
             Self::Ok => "Parsed",
+            Self::Skipped => "Skipped",
             Self::Client => "ClientFaults",
             Self::Overtaken => "Overtaken",
             Self::Busy => "Busy",
@@ -74,7 +85,7 @@ impl Ended {
     }
 }
 
-/// What is known of one parse, as far as it came.
+/// What is known of one parse, as far as it came; of the last run where it took several.
 #[derive(Debug, Clone, Default)]
 pub struct Parse {
     pub planned: Option<Planned>,
@@ -218,8 +229,9 @@ mod tests {
 
     use super::*;
 
-    const ENDS: [Ended; 8] = [
+    const ENDS: [Ended; 9] = [
         Ended::Ok,
+        Ended::Skipped,
         Ended::Client,
         Ended::Overtaken,
         Ended::Busy,
@@ -367,8 +379,10 @@ mod tests {
             (Error::Storage { detail: detail(), source: None }, Ended::Storage),
             (Error::internal("x"), Ended::Internal),
         ] {
-            assert_eq!(Ended::of(&error), ended, "{error:?}");
+            assert_eq!(Ended::of_error(&error), ended, "{error:?}");
+            assert_eq!(Ended::of::<()>(&Err(error)), ended);
         }
+        assert_eq!(Ended::of(&Ok(())), Ended::Ok);
     }
 
     /// docs/operations.md has a row `| `Name` | unit | meaning |` for every metric, and for no other.

@@ -2,74 +2,185 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from samcli.yamlhelper import yaml_parse
+from templates import DEPLOY as TEMPLATES
+from templates import EVERY, MAIN, ROOT, as_list, of_type, values_of
 
-ROOT = Path(__file__).parents[2]
-TEMPLATES = {path.name: yaml_parse(path.read_text()) for path in sorted((ROOT / "deploy").glob("*.yaml"))}
+FUNCTION = "arn:${AWS::Partition}:lambda:${AWS::Region}:${AWS::AccountId}:function:${FunctionName}"
+INPUT = "arn:${AWS::Partition}:s3:::${InputBucketName}"
+CHILDREN = "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}:execution:${Map.Name}/*"
+OWN_ACCOUNT = "StringEquals aws:SourceAccount AWS::AccountId"
+BY_RULE = "ArnEquals aws:SourceArn Rule.Arn"
 
-# All that each template allows. A new permission is added here on purpose.
+# All that each template allows: who (a role, or a service that is trusted), action, on what, on which condition. A new
+# permission is added here on purpose.
 ALLOWED = {
     "backfill.yaml": {
-        "lambda:InvokeFunction",
-        "s3:AbortMultipartUpload",
-        "s3:GetObject",
-        "s3:GetObjectVersion",
-        "s3:ListBucket",
-        "s3:ListMultipartUploadParts",
-        "s3:PutInventoryConfiguration",
-        "s3:PutObject",
-        "states:DescribeExecution",
-        "states:RedriveExecution",
-        "states:StartExecution",
-        "states:StopExecution",
-        "sts:AssumeRole",
+        ("states.amazonaws.com", "sts:AssumeRole", "MapRole", OWN_ACCOUNT),
+        ("MapRole", "lambda:InvokeFunction", FUNCTION, ""),
+        ("MapRole", "s3:ListBucket", INPUT, ""),
+        ("MapRole", "s3:PutObject", "${Records.Arn}/map/*", ""),
+        ("MapRole", "s3:GetObject", "${Records.Arn}/map/*", ""),
+        ("MapRole", "s3:ListMultipartUploadParts", "${Records.Arn}/map/*", ""),
+        ("MapRole", "s3:AbortMultipartUpload", "${Records.Arn}/map/*", ""),
+        ("MapRole", "states:StartExecution", "Map", ""),
+        ("MapRole", "states:DescribeExecution", CHILDREN, ""),
+        ("MapRole", "states:StopExecution", CHILDREN, ""),
+        ("MapRole", "states:RedriveExecution", CHILDREN, ""),
+        ("batchoperations.s3.amazonaws.com", "sts:AssumeRole", "BatchRole", OWN_ACCOUNT),
+        ("BatchRole", "lambda:InvokeFunction", FUNCTION, ""),
+        ("BatchRole", "s3:PutInventoryConfiguration", INPUT, ""),
+        ("BatchRole", "s3:GetObject", "${Records.Arn}/manifests/*", ""),
+        ("BatchRole", "s3:GetObjectVersion", "${Records.Arn}/manifests/*", ""),
+        ("BatchRole", "s3:PutObject", "${Records.Arn}/manifests/*", ""),
+        ("BatchRole", "s3:PutObject", "${Records.Arn}/reports/*", ""),
     },
-    "eventbridge.yaml": {"sqs:SendMessage"},
-    "queue.yaml": {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:SendMessage"},
+    "eventbridge.yaml": {
+        ("events.amazonaws.com", "sqs:SendMessage", "Undelivered.Arn", BY_RULE),
+        ("events.amazonaws.com", "lambda:InvokeFunction", "FunctionName", "SourceArn Rule.Arn"),
+    },
+    "queue.yaml": {
+        ("s3.amazonaws.com", "sqs:SendMessage", "Uploads.Arn", f"{OWN_ACCOUNT}, ArnEquals aws:SourceArn {INPUT}"),
+        ("events.amazonaws.com", "sqs:SendMessage", "Uploads.Arn", BY_RULE),
+        ("FunctionRoleName", "sqs:ReceiveMessage", "Uploads.Arn", ""),
+        ("FunctionRoleName", "sqs:DeleteMessage", "Uploads.Arn", ""),
+        ("FunctionRoleName", "sqs:GetQueueAttributes", "Uploads.Arn", ""),
+    },
+}
+# Buckets refuse what does not come over TLS.
+DENIED = {
+    "backfill.yaml": {
+        ("*", "s3:*", "Records.Arn", "Bool aws:SecureTransport false"),
+        ("*", "s3:*", "${Records.Arn}/*", "Bool aws:SecureTransport false"),
+    },
+    "eventbridge.yaml": set(),
+    "queue.yaml": set(),
 }
 
-
-def statements(node: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - YAML
-    """Every policy statement below `node`."""
-    if isinstance(node, dict):
-        if "Effect" in node and "Action" in node:
-            yield node
-        for value in node.values():
-            yield from statements(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from statements(value)
+Grant = tuple[str, str, str, str]
 
 
-def allowing(name: str) -> list[dict[str, Any]]:
-    return [one for one in statements(TEMPLATES[name]["Resources"]) if one["Effect"] == "Allow"]
+def text(value: Any) -> str:  # noqa: ANN401 - YAML
+    """A value of a policy as it stands in the lists above."""
+    match value:
+        case str():
+            return value
+        case {"Ref": str(name), **rest} if not rest:
+            return name
+        case {"Fn::GetAtt": [*path], **rest} if not rest:
+            return ".".join(path)
+        case {"Fn::Sub": str(pattern), **rest} if not rest:
+            return pattern
+    raise AssertionError(f"a value of a form that this test does not know: {value}")
 
 
-def as_list(value: Any) -> list[Any]:  # noqa: ANN401 - YAML
-    return value if isinstance(value, list) else [value]
+def statements_of(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A policy's statements, those under a condition of the template too."""
+    assert set(document) == {"Version", "Statement"}
+    for one in as_list(document["Statement"]):
+        match one:
+            case {"Fn::If": [_, statement, {"Ref": "AWS::NoValue"}]}:
+                yield statement
+            case _:
+                yield one
+
+
+def grants_of(statement: dict[str, Any], roles: list[str]) -> Iterator[Grant]:
+    """What a statement says of `roles`, or, where it names principals itself, of those."""
+    # `NotAction`, `NotResource` and the like mean what they do not name.
+    assert set(statement) <= {"Effect", "Principal", "Action", "Resource", "Condition"}, statement
+    match statement.get("Principal"):
+        case None:
+            who = roles
+        case {"Service": service, **rest} if not rest:
+            who = as_list(service)
+        case principal:
+            who = [text(principal)]
+    assert who, statement
+    conditions = [
+        f"{operator} {key} {text(value)}"
+        for operator, pairs in statement.get("Condition", {}).items()
+        for key, value in pairs.items()
+    ]
+    for one in who:
+        for action in as_list(statement["Action"]):
+            # A trust policy is about the role that it stands in.
+            for resource in as_list(statement["Resource"]) if "Resource" in statement else roles:
+                yield one, action, text(resource), ", ".join(conditions)
+
+
+def policies(template: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Every policy document, and the roles that it is about; none where it is a bucket's or a queue's."""
+    for name, resource in template["Resources"].items():
+        properties = resource.get("Properties", {})
+        match resource["Type"]:
+            case "AWS::IAM::Role":
+                yield properties["AssumeRolePolicyDocument"], [name]
+                for policy in properties["Policies"]:
+                    yield policy["PolicyDocument"], [name]
+            case "AWS::IAM::RolePolicy":
+                yield properties["PolicyDocument"], [text(properties["RoleName"])]
+            case "AWS::IAM::Policy":
+                yield properties["PolicyDocument"], [text(role) for role in properties["Roles"]]
+            case "AWS::S3::BucketPolicy" | "AWS::SQS::QueuePolicy":
+                yield properties["PolicyDocument"], []
+
+
+def grants(template: dict[str, Any], effect: str) -> list[Grant]:
+    """All that a template allows or denies."""
+    found = [
+        grant
+        for document, roles in policies(template)
+        for statement in statements_of(document)
+        if statement["Effect"] == effect
+        for grant in grants_of(statement, roles)
+    ]
+    if effect == "Allow":
+        for permission in of_type(template, "AWS::Lambda::Permission").values():
+            properties = dict(permission["Properties"])
+            who, action, on = (text(properties.pop(key)) for key in ("Principal", "Action", "FunctionName"))
+            found.append((who, action, on, ", ".join(f"{key} {text(value)}" for key, value in properties.items())))
+    return found
 
 
 def test_every_template_is_known() -> None:
     assert set(TEMPLATES) == set(ALLOWED)
 
 
-@pytest.mark.parametrize("name", ALLOWED)
-def test_allows_the_listed_actions_and_no_other(name: str) -> None:
-    actions = {action for statement in allowing(name) for action in as_list(statement["Action"])}
-    assert actions == ALLOWED[name]
+def nulls(node: Any, at: str = "") -> Iterator[str]:  # noqa: ANN401 - YAML
+    """Where below `node` a value is null."""
+    if node is None:
+        yield at
+    elif isinstance(node, dict):
+        for name, value in node.items():
+            yield from nulls(value, f"{at}.{name}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from nulls(value, f"{at}[{index}]")
+
+
+@pytest.mark.parametrize("template", EVERY.values(), ids=EVERY)
+def test_no_value_is_null(template: dict[str, Any]) -> None:
+    """CloudFormation refuses such a template whole; cfn-lint lets it pass inside a state machine."""
+    assert not list(nulls(template))
 
 
 @pytest.mark.parametrize("name", ALLOWED)
-def test_allows_nothing_on_everything(name: str) -> None:
-    for statement in allowing(name):
-        for resource in as_list(statement.get("Resource", "of the role")):
-            assert resource != "*" and ":::*" not in str(resource), statement
-        service = statement.get("Principal", {}).get("Service")
-        assert service is None or "Condition" in statement, f"{service} may be asked by another account"
+def test_allows_what_is_listed_and_nothing_else(name: str) -> None:
+    for effect, listed in (("Allow", ALLOWED), ("Deny", DENIED)):
+        found = grants(TEMPLATES[name], effect)
+        assert len(found) == len(set(found)), "granted twice"
+        assert set(found) == listed[name]
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_policies_stand_where_they_are_looked_for(name: str) -> None:
+    resources = TEMPLATES[name]["Resources"]
+    looked_at = [statement for document, _ in policies(TEMPLATES[name]) for statement in statements_of(document)]
+    assert len(list(values_of(resources, "Effect"))) == len(looked_at)
+    assert not list(values_of(resources, "ManagedPolicyArns"))
 
 
 def test_the_queue_reports_failed_messages_and_keeps_them() -> None:
@@ -115,8 +226,7 @@ def test_the_map_retries_the_errors_that_may_pass() -> None:
 def test_every_parameter_is_used_and_every_output_named_exists(name: str) -> None:
     template = TEMPLATES[name]
     text = str({key: value for key, value in template.items() if key != "Parameters"})
-    main = yaml_parse((ROOT / "template.yaml").read_text())
     for parameter, described in template["Parameters"].items():
         assert f"'Ref': '{parameter}'" in text or f"${{{parameter}}}" in text, parameter
         for output in re.findall(r"(\w+) among the outputs", described.get("Description", "")):
-            assert output in main["Outputs"], output
+            assert output in MAIN["Outputs"], output

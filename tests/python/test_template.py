@@ -3,14 +3,13 @@
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from samcli.yamlhelper import yaml_parse
+import templates
+from templates import MAIN as TEMPLATE
+from templates import ROOT, as_list, values_of
 
-ROOT = Path(__file__).parents[2]
-TEMPLATE = yaml_parse((ROOT / "template.yaml").read_text())
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 FUNCTIONS = ("HttpFunction", "S3Function")
 
@@ -23,6 +22,7 @@ ALLOWED = {
     ("HttpRole", "logs:PutLogEvents", "HttpLogs.Arn"),
     ("HttpRole", "s3:GetObject", "${UploadBucket.Arn}/uploads/*"),
     ("HttpRole", "s3:PutObject", "${UploadBucket.Arn}/uploads/*"),
+    ("HttpRole", "s3:ListBucket", "UploadBucket.Arn"),
     ("S3Role", "logs:CreateLogStream", "S3Logs.Arn"),
     ("S3Role", "logs:PutLogEvents", "S3Logs.Arn"),
     ("S3Role", "sqs:SendMessage", "DeadLetters.Arn"),
@@ -42,23 +42,7 @@ ALLOWED = {
 
 
 def of_type(kind: str) -> dict[str, Any]:
-    return {name: resource for name, resource in RESOURCES.items() if resource["Type"] == kind}
-
-
-def as_list(value: Any) -> list[Any]:  # noqa: ANN401 - YAML
-    return value if isinstance(value, list) else [value]
-
-
-def values_of(node: Any, key: str) -> Iterator[Any]:  # noqa: ANN401 - YAML
-    """Every value that stands under `key` anywhere below `node`."""
-    if isinstance(node, dict):
-        for name, value in node.items():
-            if name == key:
-                yield value
-            yield from values_of(value, key)
-    elif isinstance(node, list):
-        for value in node:
-            yield from values_of(value, key)
+    return templates.of_type(TEMPLATE, kind)
 
 
 def statements(effect: str) -> list[dict[str, Any]]:
@@ -136,8 +120,11 @@ def iam(kind: str) -> Iterator[Any]:
 def test_uploads_are_signed_for_by_one_role_and_gone_after_a_day() -> None:
     signing = RESOURCES["SignUploads"]["Properties"]
     assert signing["Roles"] == [{"Ref": "HttpRole"}]
-    (statement,) = signing["PolicyDocument"]["Statement"]
-    assert set(statement["Action"]) == {"s3:PutObject", "s3:GetObject"}
+    assert {action for role, action, where in granted() if "UploadBucket" in where} == {
+        "s3:PutObject",
+        "s3:GetObject",
+        "s3:ListBucket",
+    }
     assert environment("HttpFunction")["M2FP_UPLOAD_PREFIX"] == "uploads/"
     assert "M2FP_UPLOAD_BUCKET" not in environment("S3Function")
     bucket = RESOURCES["UploadBucket"]["Properties"]
@@ -246,6 +233,14 @@ def test_no_yaml_aliases() -> None:
     assert not re.search(r":\s+[&*]\w+\s*$", text, re.MULTILINE)
 
 
+# How the function counts each way to end.
+ENDS = dict(re.findall(r'Self::(\w+) => "(\w+)",', (ROOT / "src/telemetry/emf.rs").read_text()))
+
+
+# The ends that HTTP answers with 5xx, by the table in src/http/problem.rs.
+SERVER_FAULTS = ("Busy", "Deadline", "Storage", "Internal")
+
+
 def metrics_of(node: Any) -> set[tuple[str, str]]:  # noqa: ANN401 - YAML
     """Namespace and name of every metric an alarm looks at."""
     found = {(one["Namespace"], one["MetricName"]) for one in values_of(node, "Metric")}
@@ -258,20 +253,6 @@ def documented() -> set[str]:
     return set(re.findall(r"^\| `(\w+)` \| (?:Count|Megabytes|Percent|Milliseconds) \|", page, re.MULTILINE))
 
 
-def test_every_alarm_is_documented_tells_the_topic_and_is_quiet_without_data() -> None:
-    alarms = of_type("AWS::CloudWatch::Alarm")
-    page = (ROOT / "docs/operations.md").read_text()
-    rows = page[page.index("| alarm |") :].splitlines()
-    named = [name for row in rows if row.startswith("| `") for name in re.findall(r"`(\w+)`", row.split("|")[1])]
-    assert sorted(named) == sorted(alarms)
-    for name, alarm in alarms.items():
-        properties = alarm["Properties"]
-        assert properties["TreatMissingData"] == "notBreaching", name
-        assert properties["AlarmActions"] == {
-            "Fn::If": ["TellAlarms", [{"Ref": "AlarmTopic"}], {"Ref": "AWS::NoValue"}]
-        }
-
-
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_is_watched(name: str) -> None:
     alarms = [one["Properties"] for one in of_type("AWS::CloudWatch::Alarm").values() if f"'{name}'" in str(one)]
@@ -280,13 +261,36 @@ def test_every_function_is_watched(name: str) -> None:
         ("AWS/Lambda", "Errors"),
         ("AWS/Lambda", "Throttles"),
         ("AWS/Lambda", "Duration"),
-        ("m2fp", "InternalFaults"),
         ("m2fp", "MemoryUsed"),
-    }
+    } | {("m2fp", ENDS[fault]) for fault in SERVER_FAULTS}
     timeout = RESOURCES[name]["Properties"]["Timeout"]["Ref"]
     (duration,) = [one for one in alarms if "duration /" in str(one)]
     # Milliseconds of so many seconds, in percent.
     assert duration["Metrics"][0]["Expression"] == {"Fn::Sub": f"duration / (10 * ${{{timeout}}})"}
+
+
+def test_server_faults_are_those_of_the_table() -> None:
+    table = (ROOT / "src/http/problem.rs").read_text()
+    rows = re.findall(r"Error::(\w+)[^=\n]*=> \(StatusCode::(\w+), ", table)
+    assert len(rows) > 10
+    server = {"INTERNAL_SERVER_ERROR", "BAD_GATEWAY", "SERVICE_UNAVAILABLE", "GATEWAY_TIMEOUT"}
+    assert {error for error, status in rows if status in server} == set(SERVER_FAULTS)
+    assert set(SERVER_FAULTS) < set(ENDS)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_sum_of_faults_takes_every_metric_that_has_no_data_for_0(name: str) -> None:
+    """Without FILL one metric that never had a value would leave the sum without one, and the alarm quiet."""
+    (alarm,) = [
+        one["Properties"]
+        for one in of_type("AWS::CloudWatch::Alarm").values()
+        if f"'{name}'" in str(one) and "InternalFaults" in str(one)
+    ]
+    (total, *metrics) = alarm["Metrics"]
+    filled = ", ".join(f"FILL({metric['Id']}, 0)" for metric in metrics)
+    assert total["Expression"] == f"SUM([{filled}])"
+    assert {metric["ReturnData"] for metric in metrics} == {False}
+    assert {metric["MetricStat"]["Stat"] for metric in metrics} == {"Sum"}
 
 
 def test_the_dashboard_shows_metrics_that_exist() -> None:
@@ -298,8 +302,7 @@ def test_the_dashboard_shows_metrics_that_exist() -> None:
     ours = {metric[1] for metric in metrics if metric[0] == "m2fp"}
     assert ours <= documented()
     # Every end of a parse is on it.
-    assert {"Parsed", "ClientFaults", "Overtaken", "Busy", "TooLittleMemory", "Deadlines"} <= ours
-    assert {"StorageFaults", "InternalFaults"} <= ours
+    assert set(ENDS.values()) <= ours
     assert {metric[2] for metric in metrics} == {"FunctionName", "QueueName"}
     places = [(widget["x"], widget["y"]) for widget in widgets]
     assert len(set(places)) == len(places)

@@ -55,15 +55,20 @@ pub fn photo() -> Bytes {
 
 /// What the function answers to an event.
 pub async fn invoke(pipeline: &Arc<Pipeline>, event: &Value) -> Result<Value, Failure> {
-    invoke_with(pipeline, event, None).await
+    invoke_within(pipeline, event, None).await
 }
 
 /// As [`invoke`], with an answer that must be given by `deadline`.
 pub async fn invoke_until(pipeline: &Arc<Pipeline>, event: &Value, deadline: Instant) -> Result<Value, Failure> {
-    invoke_with(pipeline, event, Some(deadline)).await
+    invoke_within(pipeline, event, Some(deadline)).await
 }
 
-async fn invoke_with(pipeline: &Arc<Pipeline>, event: &Value, deadline: Option<Instant>) -> Result<Value, Failure> {
+/// As [`invoke_until`], if there is a deadline.
+pub async fn invoke_within(
+    pipeline: &Arc<Pipeline>,
+    event: &Value,
+    deadline: Option<Instant>,
+) -> Result<Value, Failure> {
     let app = App::lambda(Arc::clone(pipeline));
     let context = Context { request_id: "test-1".to_owned(), deadline };
     let answer = dispatch(&app, to_raw_value(event).expect("JSON"), context).await?;

@@ -13,9 +13,9 @@ use m2fp::store::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore, SignedR
 use tokio::sync::Notify;
 
 /// What an operation may come to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// 500, a timeout or a body that ends early: nothing was done.
+    /// 500, or the adapter's own timeout: nothing was done.
     Before,
     /// 503 `SlowDown`.
     SlowDown,
@@ -27,15 +27,17 @@ pub enum Fault {
     CrashBefore,
     /// The operation takes place, and the function ends before it learns so.
     CrashAfter,
+    /// No answer ever comes: the invocation's deadline ends it.
+    Hang,
 }
 
 impl Fault {
-    pub const ALL: [Self; 6] =
-        [Self::Before, Self::SlowDown, Self::After, Self::Denied, Self::CrashBefore, Self::CrashAfter];
+    pub const ALL: [Self; 7] =
+        [Self::Before, Self::SlowDown, Self::After, Self::Denied, Self::CrashBefore, Self::CrashAfter, Self::Hang];
 }
 
-/// Whether, and how, an operation fails.
-type Draw = Box<dyn FnMut() -> Option<Fault> + Send>;
+/// Whether, and how, an operation on a key fails.
+type Draw = Box<dyn FnMut(&str) -> Option<Fault> + Send>;
 
 /// A delivery under way.
 struct Delivery {
@@ -55,15 +57,16 @@ pub struct Faulty<S> {
 }
 
 impl<S: ObjectStore> Faulty<S> {
-    pub fn new(inner: Arc<S>, draw: impl FnMut() -> Option<Fault> + Send + 'static) -> Self {
+    pub fn new(inner: Arc<S>, draw: impl FnMut(&str) -> Option<Fault> + Send + 'static) -> Self {
         Self { inner, draw: Mutex::new(Box::new(draw)) }
     }
 
-    async fn operate<T>(&self, operation: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    async fn operate<T>(&self, key: &str, operation: impl Future<Output = Result<T>> + Send) -> Result<T> {
         // Somebody else's turn, before and after.
         tokio::task::yield_now().await;
-        let meets_faults = DELIVERY.try_with(|delivery| delivery.meets_faults).unwrap_or_default();
-        let fault = if meets_faults { (self.draw.lock().unwrap())() } else { None };
+        // Panics where a task of its own calls the store: it would meet no fault, and nobody would see that.
+        let meets_faults = DELIVERY.with(|delivery| delivery.meets_faults);
+        let fault = if meets_faults { (self.draw.lock().unwrap())(key) } else { None };
         let storage = |detail: &str| Error::Storage { detail: detail.to_owned(), source: None };
         match fault {
             None => {
@@ -75,6 +78,7 @@ impl<S: ObjectStore> Faulty<S> {
             Some(Fault::SlowDown) => Err(storage("it could not be reached (SlowDown)")),
             Some(Fault::Denied) => Err(Error::Forbidden { detail: "no permission for once".to_owned() }),
             Some(Fault::CrashBefore) => crash().await,
+            Some(Fault::Hang) => pending().await,
             Some(Fault::After) => {
                 drop(operation.await);
                 Err(storage("the answer was lost"))
@@ -92,7 +96,7 @@ async fn crash() -> ! {
     pending().await
 }
 
-/// Runs `delivery` until it ends or a fault ends it, which is `None`.
+/// Runs `delivery` until it ends or a fault ends it, which is `None`. Every use of a [`Faulty`] is inside one.
 pub async fn until_crash<T>(meets_faults: bool, delivery: impl Future<Output = T>) -> Option<T> {
     let this = Arc::new(Delivery { meets_faults, crash: Notify::new() });
     tokio::select! {
@@ -104,26 +108,27 @@ pub async fn until_crash<T>(meets_faults: bool, delivery: impl Future<Output = T
 #[async_trait]
 impl<S: ObjectStore> ObjectStore for Faulty<S> {
     async fn head(&self, at: &ObjectRef) -> Result<ObjectMeta> {
-        self.operate(self.inner.head(at)).await
+        self.operate(&at.key, self.inner.head(at)).await
     }
 
     async fn get(&self, at: &ObjectRef, max_bytes: u64) -> Result<Object> {
-        self.operate(self.inner.get(at, max_bytes)).await
+        self.operate(&at.key, self.inner.get(at, max_bytes)).await
     }
 
     async fn put(&self, object: NewObject, over: &Standing) -> Result<bool> {
-        self.operate(self.inner.put(object, over)).await
+        let key = object.key.clone();
+        self.operate(&key, self.inner.put(object, over)).await
     }
 
     async fn delete(&self, bucket: &str, key: &str, standing: &Standing) -> Result<bool> {
-        self.operate(self.inner.delete(bucket, key, standing)).await
+        self.operate(key, self.inner.delete(bucket, key, standing)).await
     }
 
     async fn presign_get(&self, bucket: &str, key: &str, expires: Duration) -> Result<Secret> {
-        self.operate(self.inner.presign_get(bucket, key, expires)).await
+        self.operate(key, self.inner.presign_get(bucket, key, expires)).await
     }
 
     async fn presign_put(&self, upload: Upload<'_>, expires: Duration) -> Result<SignedRequest> {
-        self.operate(self.inner.presign_put(upload, expires)).await
+        self.operate(upload.key, self.inner.presign_put(upload, expires)).await
     }
 }

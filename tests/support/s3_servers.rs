@@ -8,6 +8,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{self, BehaviorVersion, Credentials, Region};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use m2fp::lambda::store::S3Store;
@@ -114,6 +116,18 @@ impl Moto {
 
     pub fn store(&self) -> S3Store {
         S3Store::with_keys(&self.endpoint(), ACCESS_KEY, SECRET_KEY)
+    }
+
+    /// A client of whoever uploads and looks, beside the function.
+    pub fn client(&self) -> Client {
+        let config = config::Builder::new()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "fixed"))
+            .endpoint_url(self.endpoint())
+            .force_path_style(true)
+            .build();
+        Client::from_conf(config)
     }
 }
 
