@@ -53,7 +53,7 @@ fn cors_origin(config: &Config) -> Option<HeaderValue> {
     config.cors_origin.as_deref().and_then(|origin| HeaderValue::from_str(origin).ok())
 }
 
-/// Any text as a header's value: printable ASCII, one line, at most [`MAX_TEXT_BYTES`]. Nothing can be injected.
+/// Any text as a header's value: printable ASCII, one line, at most `MAX_TEXT_BYTES`. Nothing can be injected.
 #[must_use]
 pub fn text(value: &str) -> HeaderValue {
     let line: String = value

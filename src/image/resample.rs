@@ -2,7 +2,7 @@
 //!
 //! The formula is Pillow's `src/libImaging/Resample.c` (`precompute_coeffs`, `normalize_coeffs_8bpc`,
 //! `ImagingResampleHorizontal_8bpc`, `ImagingResampleVertical_8bpc`): a triangle filter as wide as the reduction,
-//! weights as integers with [`PRECISION_BITS`] fraction bits, the horizontal pass first, each pass rounded to 8 bits.
+//! weights as integers with `PRECISION_BITS` fraction bits, the horizontal pass first, each pass rounded to 8 bits.
 //! That order is Pillow's up to version 12, which the models were trained with. Version 13 takes the vertical pass first
 //! where the height loses more than twice as many pixels as the width; samples then differ by at most one grey level.
 //!
