@@ -168,13 +168,13 @@ $(MODEL_VENV)/packages: model/train/pyproject.toml model/export/pyproject.toml m
 	@touch $@
 
 DATA ?= ../shared/data
-MINUTES ?= 110
+MINUTES ?= 216
 RUN ?= runs/nano
 
 .PHONY: train
 # Large tensors stay with the process, which else gives them back and fetches them anew at every step; and threads
 # that wait for each other busily take the cores from the process that makes the crops.
-train: build $(MODEL_VENV)/packages ## the packaged model from the data in DATA (MINUTES=110 RUN=runs/nano; stopped, it goes on)
+train: build $(MODEL_VENV)/packages ## the packaged model from the data in DATA (MINUTES=216 RUN=runs/nano; stopped, it goes on)
 	$(say) "training for $(MINUTES) minutes in $(RUN)"
 	@MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456 OMP_WAIT_POLICY=passive \
 		$(MODEL_VENV)/bin/python -m m2fp_train train --data '$(DATA)' --out '$(RUN)' --minutes $(MINUTES) $(ARGS)

@@ -34,7 +34,7 @@ def random_crop(rng: Rng, scene: Scene, shape: tuple[int, int]) -> Scene:
 def paste_person(scene: Scene, person: Scene, left: int, top: int) -> Scene:
     """`scene` with the person of another scene in front at (left, top), maybe partly outside.
 
-    The person gets the next free number.
+    The person gets the next free number, and is where it covers more than half of a pixel.
     """
     x0, x1 = max(0, left), min(scene.width, left + person.width)
     y0, y1 = max(0, top), min(scene.height, top + person.height)
@@ -44,7 +44,7 @@ def paste_person(scene: Scene, person: Scene, left: int, top: int) -> Scene:
     source = np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
     target = np.s_[y0:y1, x0:x1]
     alpha = opacity[source][..., None]
-    visible = person.person[source] == 1
+    visible = opacity[source] > 0.5
     image, parts, numbers = scene.image.copy(), scene.parts.copy(), scene.numbers.copy()
     image[target] = np.rint(person.image[source] * alpha + image[target] * (1 - alpha))
     parts[target][visible] = person.parts[source][visible]

@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from m2fp_train.classes import IGNORE, NUM_PARTS, PERSON_ID
 
 CLASS_WEIGHTS = (
-    0.5,  # Background
+    0.8,  # Background
     2.0,  # Hat
     1.2,  # Hair
-    2.0,  # Gloves
+    1.2,  # Gloves
     2.0,  # Sunglasses
     1.0,  # UpperClothes
     1.0,  # Dress

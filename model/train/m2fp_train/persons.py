@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from m2fp_train.classes import BACKGROUND_ID
+
 CENTRE_STRIDE = 8
 """Photo pixels per place, in each direction."""
 FEATURES = 16
@@ -21,6 +23,9 @@ KERNEL_SIZES = (HIDDEN * (FEATURES + 2), HIDDEN, HIDDEN, 1)
 KERNEL = sum(KERNEL_SIZES)
 COORDINATE_UNIT = 128
 """Pixels that count as 1 where a kernel sees the way from its place to a pixel."""
+
+MOST_AGREEMENT = 4.0
+"""What the parts may add to a mask's logit in training."""
 
 
 def person_masks(features: Tensor, kernels: Tensor, places: Tensor, stride: int) -> Tensor:
@@ -41,6 +46,21 @@ def person_masks(features: Tensor, kernels: Tensor, places: Tensor, stride: int)
     logits = last_weights.reshape(batch, people, 1, HIDDEN) @ hidden
     logits = logits.reshape(batch, people, -1) + last_bias
     return logits.reshape(batch, people, features.shape[2], features.shape[3])
+
+
+def agreed_masks(masks: Tensor, somebody: Tensor, most: float = MOST_AGREEMENT) -> Tensor:
+    """Mask logits [N, M, h, w] with what the parts say added, at most `most` either way.
+
+    somebody: logit [N, h, w] that a pixel is no background. The parts see an outline better; whose
+    it is they cannot tell, so they move no pixel of which a mask is sure.
+    """
+    return masks + somebody.clamp(-most, most)[:, None]
+
+
+def somebody_logit(parts: Tensor) -> Tensor:
+    """Logit [N, h, w] that a pixel is no background, from the parts' logits [N, 20, h, w]."""
+    somebody = parts.narrow(1, BACKGROUND_ID + 1, parts.shape[1] - 1)
+    return somebody.logsumexp(1) - parts[:, BACKGROUND_ID]
 
 
 def pixel_positions(like: Tensor, stride: int) -> Tensor:

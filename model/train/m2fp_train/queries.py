@@ -7,7 +7,13 @@ from torch.nn import functional as F
 from m2fp_train.classes import BACKGROUND_ID, NUM_CLASSES, NUM_PARTS
 from m2fp_train.geometry import STRIDE
 from m2fp_train.network import Answer, NanoParser
-from m2fp_train.persons import CENTRE_STRIDE, at_cells, person_masks, pixel_positions
+from m2fp_train.persons import (
+    CENTRE_STRIDE,
+    agreed_masks,
+    at_cells,
+    person_masks,
+    pixel_positions,
+)
 
 PERSON_QUERIES = 24
 """The most people in one photo."""
@@ -16,6 +22,10 @@ NEVER = 20.0
 """The negative of the logit of a class that a query never has, and of a place that is no peak."""
 FAINTEST = -4.0
 """Logit of a centre under which a peak is nobody's."""
+MOST_FURTHER_AGREEMENT = 1.0
+"""On photos that were not trained on, kernels know outlines less well than in training: there the
+parts count once more. On the validation photos the person IoU gains 0.004 by it, and people are
+told apart as before; from 2 on they are not."""
 SURE = (1e-8, 1 - 1e-6)
 """Least and greatest probability of a person, so that its logit is finite."""
 OWN_CLASS_LOGIT = 8.0
@@ -55,13 +65,13 @@ class QueryParser(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         answer = self.network(self._pad(normalise(image)))
         parts = self._softmax_logits(answer.logits[:, :NUM_PARTS])
-        person_classes, masks = self._persons(answer, (-parts[:, BACKGROUND_ID]).sigmoid())
+        person_classes, masks = self._persons(answer, -parts[:, BACKGROUND_ID])
         return torch.cat([self.part_classes, person_classes], 1), torch.cat([parts, masks], 1)
 
     def _persons(self, answer: Answer, somebody: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits and masks of the best peaks among the centres.
 
-        somebody: probability [1, h, w] that a pixel is no background.
+        somebody: logit [1, h, w] that a pixel is no background.
         """
         is_peak = answer.centres == F.max_pool2d(answer.centres, 3, stride=1, padding=1)
         is_person = is_peak & (answer.centres > FAINTEST)
@@ -74,9 +84,10 @@ class QueryParser(nn.Module):
         positions = pixel_positions(answer.centres, CENTRE_STRIDE)
         kernels, places = at_cells(answer.kernels, cells), at_cells(positions, cells)
         masks = person_masks(answer.features, kernels, places, STRIDE)
+        masks = agreed_masks(agreed_masks(masks, somebody), somebody, MOST_FURTHER_AGREEMENT)
         # Squared, so that the faint rest of a photo does not outweigh a small person.
         weights = masks.flatten(2).sigmoid() ** 2
-        agreed = weights @ somebody.flatten(1)[..., None] / weights.sum(2, keepdim=True)
+        agreed = weights @ somebody.sigmoid().flatten(1)[..., None] / weights.sum(2, keepdim=True)
         chance = (scores.sigmoid() * agreed[..., 0]).clamp(*SURE)
         human = (chance / (1 - chance)).log() * self.confidence[0] + self.confidence[1]
         return torch.cat([self.no_part, human[..., None], self.no_object], 2), masks

@@ -16,12 +16,19 @@ from torch.utils.data import DataLoader, Dataset
 from m2fp_train.backbone import load_bodypix
 from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.checkpoint import Checkpoint
-from m2fp_train.classes import IGNORE
+from m2fp_train.classes import IGNORE, NUM_PARTS
 from m2fp_train.crowd import PERSON_HEIGHT, training_scene, with_rare_parts_more_often
 from m2fp_train.geometry import STRIDE
 from m2fp_train.losses import centre_loss, mask_loss, parsing_loss
 from m2fp_train.network import NanoParser
-from m2fp_train.persons import CENTRE_STRIDE, at_cells, person_masks, pixel_positions
+from m2fp_train.persons import (
+    CENTRE_STRIDE,
+    agreed_masks,
+    at_cells,
+    person_masks,
+    pixel_positions,
+    somebody_logit,
+)
 from m2fp_train.queries import normalise
 from m2fp_train.scene import Scene
 from m2fp_train.targets import PersonTargets
@@ -205,6 +212,7 @@ class Run:
         positions = pixel_positions(answer.centres, CENTRE_STRIDE)
         kernels, places = at_cells(answer.kernels, cells), at_cells(positions, cells)
         masks = person_masks(answer.features, kernels, places, STRIDE)
+        masks = agreed_masks(masks, somebody_logit(answer.logits[:, :NUM_PARTS]))
         return torch.stack(
             [
                 parsing_loss(logits, parts[every], person[every]),

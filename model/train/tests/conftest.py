@@ -7,6 +7,9 @@ from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.scene import Scene
 from synthetic import draw_person, scene_of, write_ccp
 
+# NumPy remembers what a float can hold. Asked once a run flushes subnormals, it would warn of it.
+np.finfo(np.float64)
+
 
 @pytest.fixture
 def scene() -> Scene:

@@ -1,6 +1,16 @@
 import torch
 
-from m2fp_train.persons import FEATURES, HIDDEN, KERNEL, at_cells, person_masks, pixel_positions
+from m2fp_train.persons import (
+    FEATURES,
+    HIDDEN,
+    KERNEL,
+    MOST_AGREEMENT,
+    agreed_masks,
+    at_cells,
+    person_masks,
+    pixel_positions,
+    somebody_logit,
+)
 
 
 def test_positions_are_the_middles_of_the_pixels() -> None:
@@ -37,3 +47,18 @@ def test_kernels_do_what_two_plain_convolutions_do() -> None:
     hidden = torch.einsum("oc,chw->ohw", first.reshape(HIDDEN, -1), seen) + bias[:, None, None]
     expected = torch.einsum("c,chw->hw", second, hidden.relu()) + last
     torch.testing.assert_close(masks[1, 2], expected)
+
+
+def test_parts_move_only_what_a_mask_is_unsure_of() -> None:
+    masks = torch.tensor([-5.0, -1.0, 1.0, 5.0]).reshape(1, 1, 1, 4).expand(1, 2, 1, 4)
+    for somebody, expected in ((9.0, [-1, 3, 5, 9]), (-0.5, [-5.5, -1.5, 0.5, 4.5])):
+        agreed = agreed_masks(masks, torch.full((1, 1, 4), somebody))
+        assert agreed[0, 1, 0].tolist() == expected
+    assert MOST_AGREEMENT == 4
+
+
+def test_somebody_is_who_is_no_background() -> None:
+    torch.manual_seed(0)
+    parts = torch.randn(2, 20, 3, 5)
+    expected = 1 - parts.softmax(1)[:, 0]
+    torch.testing.assert_close(somebody_logit(parts).sigmoid(), expected)
