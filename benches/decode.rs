@@ -2,11 +2,11 @@
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use m2fp::blob::Blob;
 use m2fp::geometry::{Orientation, Size};
 use m2fp::image::header::{self, Header};
 use m2fp::image::resample::Resampler;
 use m2fp::image::{Rgb8, decode};
+use m2fp::memory::blob::Blob;
 
 const FULL_HD: Size = Size::new(1920, 1080);
 const TWELVE_MEGAPIXELS: Size = Size::new(4000, 3000);

@@ -8,7 +8,6 @@ use m2fp::config::Config;
 use m2fp::options::{Options, OutputKind, RawOptions};
 use m2fp::pipeline::{Context, Pipeline, Source};
 use m2fp::render::report::TimingsSection;
-use m2fp::telemetry::emf::Parse;
 
 const RUNS: usize = 15;
 
@@ -50,9 +49,12 @@ fn main() {
     let mut reports: Vec<_> = (0..=RUNS)
         .map(|_| {
             runtime.block_on(async {
-                let prepared =
-                    pipeline.prepare(Source::Bytes(photo.clone().into()), options.clone(), &context).await.unwrap();
-                pipeline.run(prepared, &context, &mut Parse::default()).await.unwrap().report
+                let prepared = pipeline
+                    .begin(&context)
+                    .prepare(Source::Bytes(photo.clone().into()), options.clone())
+                    .await
+                    .unwrap();
+                pipeline.begin(&context).run(prepared).await.unwrap().report
             })
         })
         .collect();

@@ -24,7 +24,6 @@ use m2fp::manifest::Manifest;
 use m2fp::options::{Options, OutputKind, RawOptions};
 use m2fp::parsing::{self, BAND_ROWS, Pair, View};
 use m2fp::pipeline::{Context, Outcome, Pipeline, Source};
-use m2fp::telemetry::emf::Parse;
 use serde_json::{Value, json};
 
 #[tokio::main(flavor = "current_thread")]
@@ -65,8 +64,8 @@ async fn run(model: &Path, photo: &Path) -> anyhow::Result<(Manifest, Outcome, Q
     let options = Options::check(&RawOptions::default(), &[OutputKind::Mask])?;
     let context = Context { request_id: "raw".to_owned(), deadline: None };
     let bytes = std::fs::read(photo).with_context(|| photo.display().to_string())?;
-    let prepared = pipeline.prepare(Source::Bytes(bytes.into()), options, &context).await?;
-    let outcome = pipeline.run(prepared, &context, &mut Parse::default()).await?;
+    let prepared = pipeline.begin(&context).prepare(Source::Bytes(bytes.into()), options).await?;
+    let outcome = pipeline.begin(&context).run(prepared).await?;
     let queries = engine.last.lock().unwrap_or_else(PoisonError::into_inner).take();
     Ok((manifest, outcome, queries.context("the pipeline did not run the network")?))
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::manifest;
+use crate::object_names::prefix_fault;
 use crate::options::OutputKind;
 
 /// Prefix of every setting's variable.
@@ -205,7 +206,7 @@ impl Config {
     #[must_use]
     pub fn memory_limit_bytes(&self) -> u64 {
         let found = crate::sys::memory_limit_bytes(self.lambda_memory_mb);
-        self.memory_mb.map_or(found, |mb| found.min(mb * crate::budget::MIB))
+        self.memory_mb.map_or(found, |mb| found.min(mb * crate::units::MIB))
     }
 }
 
@@ -345,13 +346,6 @@ impl Raw {
         };
         if self.faults.is_empty() { Ok(config) } else { Err(ConfigError { faults: self.faults }) }
     }
-}
-
-/// What keeps a text from being the prefix of written keys.
-#[must_use]
-pub fn prefix_fault(prefix: &str) -> Option<&'static str> {
-    let is_bad = prefix.starts_with('/') || prefix.len() > 512 || prefix.chars().any(char::is_control);
-    is_bad.then_some("must not start with `/`, hold control characters or exceed 512 bytes")
 }
 
 /// The model that came with this build: `model/` beside the executable (the Lambda package), or `model/nano` in the

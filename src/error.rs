@@ -2,10 +2,13 @@
 //!
 //! Every failure of the library is an [`Error`]. Its `Display` is one public sentence that names no
 //! inside of the function; what only the log may see is kept in `source()`.
-//! The status each one gets over HTTP is in `http/problem.rs`, in one table.
+//! The error itself says its HTTP status, its stable code, and whether it is about the photo; every door asks it.
 
 use std::error::Error as StdError;
 use std::time::Duration;
+
+use http::StatusCode;
+use serde::Serialize;
 
 /// The source of an upstream or internal failure, for the log.
 pub type Cause = Box<dyn StdError + Send + Sync>;
@@ -89,6 +92,20 @@ pub enum Error {
     Internal { source: Cause },
 }
 
+/// The members of an `application/problem+json` body (RFC 9457, section 3.1) that the error alone decides.
+///
+/// `code` is an extension member; `type` stays `about:blank`, because the status and the sentence say everything.
+#[derive(Debug, Clone, Serialize)]
+pub struct Problem {
+    pub r#type: &'static str,
+    pub title: &'static str,
+    pub status: u16,
+    pub code: &'static str,
+    /// The public sentence; absent from an internal error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
 impl Error {
     /// A bad parameter, JSON, base64 or multipart body.
     pub fn bad_request(detail: impl Into<String>) -> Self {
@@ -131,6 +148,76 @@ impl Error {
     #[must_use]
     pub fn retryable(&self) -> bool {
         matches!(self, Self::Busy { .. } | Self::Deadline { .. } | Self::Storage { .. } | Self::Internal { .. })
+    }
+
+    /// The HTTP status, by the table that [`Self::code`] shares.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        self.row().0
+    }
+
+    /// The stable code that programs switch on: in problems over HTTP, in error records, and as the error type of a failed
+    /// invocation.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        self.row().1
+    }
+
+    /// The table: status and code of every error.
+    ///
+    /// A storage failure is 503 and not 502: it is transient by definition, since [`crate::store::ObjectStore`] gives
+    /// permanent failures other variants, and clients retry a 503 by its `Retry-After`.
+    const fn row(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::BadRequest { .. } => (StatusCode::BAD_REQUEST, "bad_request"),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Forbidden { .. } => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::NoRoute { .. } => (StatusCode::NOT_FOUND, "no_route"),
+            Self::NoUploads => (StatusCode::NOT_FOUND, "no_uploads"),
+            Self::NoObject { .. } => (StatusCode::NOT_FOUND, "no_object"),
+            Self::Overtaken => (StatusCode::NOT_FOUND, "overtaken"),
+            Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method"),
+            Self::TooLarge { limit: Limit::Body, .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            Self::TooLarge { limit: Limit::Pixels, .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_many_pixels"),
+            Self::TooLarge { limit: Limit::Memory, .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_little_memory"),
+            Self::TooLarge { limit: Limit::Answer, .. } => (StatusCode::PAYLOAD_TOO_LARGE, "answer_too_large"),
+            Self::Unsupported { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported"),
+            Self::Undecodable { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "undecodable"),
+            Self::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            Self::Storage { .. } => (StatusCode::SERVICE_UNAVAILABLE, "storage"),
+            Self::Deadline { .. } => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
+            Self::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        }
+    }
+
+    /// Whether the same photo would be refused every time: an event's photo is then recorded as refused, and nobody tries
+    /// again.
+    #[must_use]
+    pub const fn is_about_the_photo(&self) -> bool {
+        matches!(self, Self::TooLarge { .. } | Self::Unsupported { .. } | Self::Undecodable { .. })
+    }
+
+    /// The failure as RFC 9457 has it. An internal one says nothing but its status.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        let status = self.status();
+        Problem {
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            code: self.code(),
+            detail: (self.fault() != Fault::Internal).then(|| self.to_string()),
+        }
+    }
+
+    /// Writes the failure with its causes to the log, at a level that says whose fault it is.
+    pub fn log(&self, request_id: &str) {
+        let error = self.chain();
+        match self.fault() {
+            Fault::Client => tracing::info!(request_id, error, "refused"),
+            Fault::Capacity | Fault::Upstream => tracing::warn!(request_id, error, "failed"),
+            Fault::Internal => tracing::error!(request_id, error, "failed"),
+        }
     }
 
     /// The public sentence followed by every cause, for the log.

@@ -2,27 +2,24 @@
 //!
 //! `pipeline` is the program; the doors (`http`, `lambda`, `cli`) bring it photos and carry its answers.
 
-pub mod access;
-pub mod blob;
-pub mod budget;
 pub mod cli;
 pub mod config;
+pub mod delivery;
 pub mod engine;
 pub mod error;
 pub mod geometry;
-pub mod hex;
 pub mod http;
 pub mod image;
 pub mod lambda;
 pub mod manifest;
+pub mod memory;
+pub mod object_names;
 pub mod options;
-pub mod pace;
 pub mod parsing;
 pub mod pipeline;
 pub mod plan;
-pub mod record;
 pub mod render;
 pub mod store;
 pub mod sys;
 pub mod telemetry;
-pub mod watch;
+pub mod units;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::budget::mib;
 use crate::geometry::{Region, Size};
+use crate::units::bytes_of_mb;
 
 mod size;
 
@@ -164,7 +164,7 @@ impl Memory {
     /// What a run takes beside its input, bytes, on an input of `pixels` after padding.
     #[must_use]
     pub fn run_bytes(&self, pixels: u64) -> u64 {
-        mib(self.base_mb) + (self.bytes_per_pixel * pixels as f64) as u64
+        bytes_of_mb(self.base_mb) + (self.bytes_per_pixel * pixels as f64) as u64
     }
 }
 

@@ -188,7 +188,7 @@ pub struct Options {
 
 impl Options {
     /// Least `max_side` accepted, pixels.
-    pub const LEAST_MAX_SIDE: u32 = 32;
+    pub const MIN_MAX_SIDE: u32 = 32;
     pub const DEFAULT_ALPHA: f32 = 0.6;
 
     /// Checks `raw`; `default_outputs` is used where it names none.
@@ -221,8 +221,8 @@ impl Options {
                 Mode::Auto
             }
         };
-        if raw.max_side.is_some_and(|side| side < Self::LEAST_MAX_SIDE) {
-            faults.push(format!("`max_side` must be at least {}", Self::LEAST_MAX_SIDE));
+        if raw.max_side.is_some_and(|side| side < Self::MIN_MAX_SIDE) {
+            faults.push(format!("`max_side` must be at least {}", Self::MIN_MAX_SIDE));
         }
         for (name, value) in [("score", raw.score), ("alpha", raw.alpha)] {
             if value.is_some_and(|x| !(0.0..=1.0).contains(&x)) {

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use memmap2::{Mmap, UncheckedAdvice};
 
-use crate::budget::MIB;
+use crate::units::MIB;
 
 /// Memory that buys one whole vCPU on Lambda, MB (AWS Lambda developer guide, "Memory and computing power").
 const LAMBDA_MB_PER_VCPU: u64 = 1769;

@@ -13,7 +13,6 @@ use m2fp::image::Planar8;
 use m2fp::manifest::Manifest;
 use m2fp::options::Options;
 use m2fp::pipeline::{Context, Outcome, Pipeline, Source};
-use m2fp::telemetry::emf::Parse;
 
 /// Answers when it is told to.
 struct GatedEngine {
@@ -38,8 +37,8 @@ async fn parse(pipeline: &Pipeline, left: Option<Duration>) -> Result<Outcome> {
     let context = Context { deadline: left.map(|left| Instant::now() + left), ..support::context() };
     let source = Source::Bytes(support::photo(80, 50).into());
     let options = Options::check(&m2fp::options::RawOptions::default(), &[m2fp::options::OutputKind::Mask])?;
-    let prepared = pipeline.prepare(source, options, &context).await?;
-    pipeline.run(prepared, &context, &mut Parse::default()).await
+    let prepared = pipeline.begin(&context).prepare(source, options).await?;
+    pipeline.begin(&context).run(prepared).await
 }
 
 #[tokio::test]

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use m2fp::config::Config;
 use m2fp::options::{Options, OutputKind, RawOptions};
 use m2fp::pipeline::{Context, Outcome, Pipeline, Source};
-use m2fp::telemetry::emf::Parse;
 
 /// Pixels that may differ: other processors round convolutions differently, which moves edges by a pixel here and there.
 const MOST_DIFFERENT_FRACTION: f64 = 0.005;
@@ -50,8 +49,8 @@ async fn parse(photo: Bytes, query: &str) -> Outcome {
     let pipeline = Pipeline::new(config, None).unwrap();
     let options = Options::check(&RawOptions::from_query(query).unwrap(), &[OutputKind::Mask]).unwrap();
     let context = Context { request_id: "golden".into(), deadline: None };
-    let prepared = pipeline.prepare(Source::Bytes(photo.into()), options, &context).await.unwrap();
-    pipeline.run(prepared, &context, &mut Parse::default()).await.unwrap()
+    let prepared = pipeline.begin(&context).prepare(Source::Bytes(photo.into()), options).await.unwrap();
+    pipeline.begin(&context).run(prepared).await.unwrap()
 }
 
 /// Width, height and indices of a palette PNG.

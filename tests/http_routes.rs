@@ -136,7 +136,7 @@ async fn the_page_may_use_the_buckets_that_clients_are_sent_to_and_no_other() {
     let pipeline = pipeline(&settings, Some(Arc::new(MemoryStore::default())));
     for (app, sources) in [
         (App::local(Arc::clone(&pipeline)), "'self' https://photos.example"),
-        (App::lambda(pipeline), "'self' https://masks.example https://photos.example"),
+        (m2fp::lambda::app(pipeline), "'self' https://masks.example https://photos.example"),
     ] {
         for _ in 0..2 {
             let response = send(&app, "GET /", &[], "").await;

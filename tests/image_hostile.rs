@@ -2,10 +2,10 @@
 
 use std::io::Cursor;
 
-use m2fp::blob::Blob;
 use m2fp::error::{Error, Limit, Result};
 use m2fp::geometry::Size;
 use m2fp::image::{Rgb8, decode, header};
+use m2fp::memory::blob::Blob;
 use proptest::prelude::*;
 
 const SIZE: Size = Size::new(61, 47);

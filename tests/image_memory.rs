@@ -10,9 +10,9 @@ mod reference;
 use std::path::Path;
 use std::process::Command;
 
-use m2fp::blob::Blob;
 use m2fp::geometry::Size;
 use m2fp::image::{decode, header};
+use m2fp::memory::blob::Blob;
 
 /// What the code's own pages, which become resident when it runs, and the allocator's blocks may add.
 const SLACK_BYTES: u64 = 2 << 20;

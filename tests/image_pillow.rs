@@ -6,10 +6,10 @@ mod reference;
 
 use std::path::Path;
 
-use m2fp::blob::Blob;
 use m2fp::geometry::Size;
 use m2fp::image::decode;
 use m2fp::image::header::{self, Header};
+use m2fp::memory::blob::Blob;
 use serde::Deserialize;
 
 /// Grey levels that a lossy decoder may differ from Pillow's: libjpeg-turbo and libjpeg (mozjpeg) are the same code

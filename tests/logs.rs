@@ -16,9 +16,9 @@ use events::{BUCKET, OUTPUT_BUCKET, event, photo};
 use http_support::{json_of, pipeline, send};
 use m2fp::http::App;
 use m2fp::lambda::dispatch::dispatch;
-use m2fp::lambda::store::S3Store;
 use m2fp::pipeline::{Context, Pipeline};
 use m2fp::store::ObjectStore;
+use m2fp::store::s3::S3Store;
 use m2fp::telemetry::{self, Style};
 use s3_servers::{ACCESS_KEY, FileServer, SECRET_KEY};
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ fn served(store: impl ObjectStore + 'static) -> Arc<Pipeline> {
 
 async fn invoke(pipeline: &Arc<Pipeline>, id: &str, event: &Value) -> Value {
     let context = Context { request_id: id.to_owned(), deadline: None };
-    let app = App::lambda(Arc::clone(pipeline));
+    let app = m2fp::lambda::app(Arc::clone(pipeline));
     let answer = dispatch(&app, serde_json::value::to_raw_value(event).unwrap(), context).await;
     answer.map_or_else(|failure| json!({"failed": failure.name}), |raw| serde_json::from_str(raw.get()).unwrap())
 }

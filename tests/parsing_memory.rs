@@ -75,13 +75,13 @@ fn child() {
     };
     let (geometry, grid) = (manifest.geometry(case.working.size), tiles(&name, &case));
     let predicted = if let Some(grid) = grid {
-        let predicted = parsing::tiled_bytes(&geometry, &grid, size, manifest, BAND_ROWS);
+        let predicted = parsing::tiled_bytes(&geometry, &grid, size, manifest, BAND_ROWS, rayon::current_num_threads());
         let tiles = parsing::Tiles::new(grid, manifest, |region| Ok(case.tile(region.size)));
         parsing::tiled_bands(&view, manifest, &found, tiles, BAND_ROWS, &mut push).expect("a sink that succeeds");
         predicted
     } else {
         parsing::bands(&view, manifest, &found, BAND_ROWS, &mut push).expect("a sink that succeeds");
-        parsing::bytes(&geometry, size, manifest, BAND_ROWS)
+        parsing::bytes(&geometry, size, manifest, BAND_ROWS, rayon::current_num_threads())
     };
     let counted = stats.finish(manifest, &found);
     let file = png.finish().expect("every row");

@@ -106,7 +106,7 @@ async fn an_old_version_can_be_read_and_is_not_parsed() {
     assert_eq!(marked, [format!("masks/{KEY}.json")], "the withdrawn report is all that was ever deleted");
 }
 
-/// What [`m2fp::record`] rests on: a write takes place over what was seen, and over nothing else.
+/// What [`m2fp::delivery::record`] rests on: a write takes place over what was seen, and over nothing else.
 #[tokio::test]
 async fn writes_and_deletes_are_conditional() {
     let moto = Moto::start();

@@ -16,7 +16,7 @@ use events::{BUCKET, KEY, event, invoke, invoke_until};
 use futures_util::future::join_all;
 use http_support::pipeline;
 use m2fp::error::{Error, Result};
-use m2fp::lambda::store::S3Store;
+use m2fp::store::s3::S3Store;
 use m2fp::store::{NewObject, ObjectRef, ObjectStore, Standing};
 use scripted::{Answer, Scripted};
 

@@ -12,11 +12,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 use http_support::{MemoryStore, app, context, header, json_of, pipeline, request, send};
+use m2fp::delivery::settle::{self, Done, Order};
 use m2fp::http::{App, handle};
-use m2fp::lambda::upload::{self, Done, Order};
 use m2fp::options::OutputKind;
 use m2fp::store::{NewObject, ObjectRef, ObjectStore, Standing};
-use m2fp::telemetry::emf::Parse;
 use proptest::prelude::*;
 use s3_servers::Moto;
 use serde_json::{Value, json};
@@ -138,9 +137,7 @@ async fn strange_keys_stay_what_they_are() {
             version_id: None,
             etag: None,
         };
-        let done = upload::process(&pipeline, &at("m2fp-photos", key), &order, &context(), &mut Parse::default())
-            .await
-            .unwrap();
+        let done = settle::process(&pipeline.begin(&context()), &at("m2fp-photos", key), &order).await.unwrap();
         assert_eq!(done, Done::Stored, "{key:?}");
         let report = store.get(&at("m2fp-masks", &format!("masks/{key}.json")), 1 << 20).await.unwrap();
         let report: Value = serde_json::from_slice(&report.body).unwrap();

@@ -11,12 +11,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 use http_support::{MemoryStore, config, context, json_of, photo, pipeline, send};
+use m2fp::delivery::settle::{self, Done, Order};
 use m2fp::http::App;
-use m2fp::lambda::store::S3Store;
-use m2fp::lambda::upload::{self, Done, Order};
 use m2fp::pipeline::Pipeline;
+use m2fp::store::s3::S3Store;
 use m2fp::store::{NewObject, ObjectRef, ObjectStore, Standing};
-use m2fp::telemetry::emf::Parse;
 use s3_servers::{FileServer, Moto};
 use serde_json::{Value, json};
 
@@ -122,13 +121,13 @@ async fn without_a_bucket_uploads_are_not_served() {
 async fn info_says_how_large_uploads_may_be() {
     let settings = [("UPLOAD_BUCKET", BUCKET), ("MAX_OBJECT_BYTES", "15000000"), ("UPLOAD_EXPIRES_S", "60")];
     let pipeline = pipeline(&settings, Some(Arc::new(MemoryStore::default())));
-    let info = json_of(&send(&App::lambda(Arc::clone(&pipeline)), "GET /info", &[], "").await);
+    let info = json_of(&send(&m2fp::lambda::app(Arc::clone(&pipeline)), "GET /info", &[], "").await);
     assert_eq!(info["uploads"], json!({"max_bytes": 15_000_000, "expires_s": 60}));
     // What a request of Lambda carries, so that a page knows when to upload.
     let carried = info["limits"]["max_body_bytes"].as_u64().unwrap();
     assert!((4_500_000..4_718_667).contains(&carried), "{carried}");
     let wish = r#"{"content_type": "image/png", "bytes": 15000001}"#;
-    let refused = send(&App::lambda(pipeline), "POST /uploads", &[JSON], wish).await;
+    let refused = send(&m2fp::lambda::app(pipeline), "POST /uploads", &[JSON], wish).await;
     assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
 
@@ -158,11 +157,7 @@ async fn s3_events_pass_over_uploads() {
         store.put(object, &Standing::Whatever).await.unwrap();
         let at = ObjectRef { bucket: BUCKET.to_owned(), key: key.to_owned(), version_id: None, etag: None };
         let order = Order::configured(&pipeline.config).unwrap();
-        assert_eq!(
-            upload::process(&pipeline, &at, &order, &context(), &mut Parse::default()).await.unwrap(),
-            expected,
-            "{key}"
-        );
+        assert_eq!(settle::process(&pipeline.begin(&context()), &at, &order).await.unwrap(), expected, "{key}");
     }
 }
 
@@ -179,7 +174,7 @@ async fn signing_asks_nobody() {
 fn a_signed_request_does_not_show_its_url() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let store = S3Store::with_keys("http://127.0.0.1:1", "key", "secret");
-    let upload = m2fp::store::Upload { bucket: BUCKET, key: "uploads/a", content_type: "image/png", bytes: 1 };
+    let upload = m2fp::store::UploadTerms { bucket: BUCKET, key: "uploads/a", content_type: "image/png", bytes: 1 };
     let signed = runtime.block_on(store.presign_put(upload, config(&[]).upload_expires)).unwrap();
     assert!(signed.url.expose().contains("X-Amz-Signature="));
     assert!(!format!("{signed:?}").contains("Signature"));

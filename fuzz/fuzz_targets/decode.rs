@@ -7,7 +7,7 @@
 use libfuzzer_sys::fuzz_target;
 use m2fp::error::{Error, Limit};
 use m2fp::geometry::Size;
-use m2fp::blob::Blob;
+use m2fp::memory::blob::Blob;
 use m2fp::image::{decode, header};
 
 /// Enough for every path; more would only make damaged sizes slow.

@@ -23,7 +23,7 @@ static APP: LazyLock<App> = LazyLock::new(|| {
     let engine = Arc::new(FakeEngine::new(manifest.clone()));
     let config = Config::from_vars([]).expect("defaults are sound");
     let store = Arc::new(MemoryStore::default());
-    App::lambda(Arc::new(Pipeline::with_engine(config, manifest, Some(store), engine)))
+    m2fp::lambda::app(Arc::new(Pipeline::with_engine(config, manifest, Some(store), engine)))
 });
 
 static RUNTIME: LazyLock<Runtime> =

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use m2fp::config::Config;
-use m2fp::http::app::App;
-use m2fp::lambda::{self, store::S3Store};
+use m2fp::lambda;
 use m2fp::pipeline::{Context, Pipeline};
+use m2fp::store::s3::S3Store;
 use m2fp::{sys, telemetry};
 
 /// Exit code of settings that do not fit.
@@ -45,5 +45,5 @@ async fn run(config: Config) -> anyhow::Result<()> {
         let init = Context { request_id: "init".to_owned(), deadline: None };
         pipeline.engine(&init).await.context("the model cannot be loaded")?;
     }
-    lambda::serve(App::lambda(pipeline)).await.map_err(anyhow::Error::from_boxed)
+    lambda::serve(lambda::app(pipeline)).await.map_err(anyhow::Error::from_boxed)
 }

@@ -11,14 +11,15 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use crate::budget::{MARGIN_BYTES, MIB, to_mib};
 use crate::engine::ort::OrtEngine;
 use crate::engine::{Engine, Queries};
 use crate::geometry::Size;
 use crate::image::Planar8;
 use crate::manifest::{FILE_NAME, Manifest, Memory, SizeRule, Time};
+use crate::memory::budget::MARGIN_BYTES;
 use crate::parsing::{self, BAND_ROWS, View};
 use crate::sys;
+use crate::units::{MIB, whole_mb};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -89,7 +90,7 @@ pub fn run(arguments: &Arguments, threads: usize) -> anyhow::Result<ExitCode> {
     );
     for sample in &checks {
         let over = sample.run_bytes.saturating_sub(memory.run_bytes(sample.pixels));
-        ensure!(over <= MARGIN_BYTES, "a run took {} MB more than predicted; nothing is written", to_mib(over));
+        ensure!(over <= MARGIN_BYTES, "a run took {} MB more than predicted; nothing is written", whole_mb(over));
     }
     write(folder, memory, time)?;
     if worst > TOLERANCE_PERCENT {
@@ -229,7 +230,7 @@ fn fit(samples: &[Sample], threads: usize) -> (Memory, Time) {
         samples.iter().map(|s| s.load_bytes.max(s.load_peak_bytes.saturating_sub(s.run_bytes))).max().unwrap_or(0);
     let tenth = |x: f64| (x * 10.0).ceil() / 10.0;
     let memory = Memory {
-        load_mb: to_mib(load) as f64,
+        load_mb: whole_mb(load) as f64,
         base_mb: tenth((base + short) / MIB as f64),
         bytes_per_pixel: tenth(slope),
     };
@@ -262,8 +263,8 @@ fn print(sample: &Sample, memory: &Memory, time: &Time) -> f64 {
     println!(
         "{:>8} pixels  {:>4} MB, predicted {:>4} ({off:+.1} % of all)  {:>6.0} ms, predicted {:>6.0}",
         sample.pixels,
-        to_mib(sample.run_bytes),
-        to_mib(predicted),
+        whole_mb(sample.run_bytes),
+        whole_mb(predicted),
         sample.run_ms,
         time.run_ms(sample.pixels),
     );

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::budget::to_mib;
 use crate::config::{Config, PREFIX, SETTINGS};
+use crate::units::whole_mb;
 
 /// Every setting with its default, for `--help`.
 pub fn settings_help() -> String {
@@ -19,7 +19,7 @@ pub fn print(config: &Config) {
     for (setting, value) in SETTINGS.iter().zip(values(config)) {
         println!("{PREFIX}{:<18} {value}", setting.name);
     }
-    println!("memory limit in force: {} MB", to_mib(config.memory_limit_bytes()));
+    println!("memory limit in force: {} MB", whole_mb(config.memory_limit_bytes()));
 }
 
 /// One value per entry of [`SETTINGS`], in its order.

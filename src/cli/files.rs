@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use walkdir::WalkDir;
 
-use crate::blob::{self, Blob};
+use crate::memory::blob::{self, Blob};
 use crate::options::OutputKind;
 
 /// The argument that means standard input.

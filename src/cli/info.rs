@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::context;
-use crate::budget::to_mib;
+use super::request::context;
 use crate::geometry::Size;
 use crate::pipeline::Pipeline;
+use crate::units::whole_mb;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -29,8 +29,8 @@ pub async fn run(pipeline: &Pipeline, arguments: &Arguments) -> anyhow::Result<E
     println!("threads    {}", pipeline.config.threads);
     println!(
         "memory     {} MB limit, {} MB for one request",
-        to_mib(pipeline.budget.limit_bytes()),
-        to_mib(pipeline.budget.total_bytes())
+        whole_mb(pipeline.budget.limit_bytes()),
+        whole_mb(pipeline.budget.total_bytes())
     );
     println!("classes");
     for class in &manifest.classes {
@@ -55,6 +55,6 @@ async fn timing(pipeline: &Pipeline) -> anyhow::Result<()> {
         engine.infer(&image).map_err(|error| anyhow::anyhow!(error.chain()))?;
         println!("inference  {:.1} ms (run {run}, {size})", start.elapsed().as_secs_f64() * 1e3);
     }
-    println!("peak       {} MB", to_mib(crate::sys::peak_rss_bytes()));
+    println!("peak       {} MB", whole_mb(crate::sys::peak_rss_bytes()));
     Ok(())
 }

@@ -8,8 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::value::RawValue;
 
-use crate::http::app::App;
-use crate::lambda::dispatch;
+use crate::lambda::{self, dispatch};
 use crate::pipeline::{Context, Pipeline};
 
 #[derive(Debug, Args)]
@@ -33,7 +32,7 @@ pub async fn invoke(pipeline: Arc<Pipeline>, event_path: &Path) -> anyhow::Resul
     let text = std::fs::read_to_string(event_path).with_context(|| format!("{name}"))?;
     let event: Box<RawValue> = serde_json::from_str(&text).with_context(|| format!("{name} is not JSON"))?;
     let context = Context { request_id: "invoke".to_owned(), deadline: None };
-    let answer = dispatch::dispatch(&App::lambda(pipeline), event, context).await?;
+    let answer = dispatch::dispatch(&lambda::app(pipeline), event, context).await?;
     println!("{answer}");
     Ok(())
 }

@@ -8,6 +8,7 @@ pub mod invoke;
 mod optimize;
 mod parse;
 mod plan;
+mod request;
 pub mod serve;
 
 use std::path::PathBuf;
@@ -16,15 +17,10 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::request::{EXIT_FAILED, EXIT_USAGE, UsageError};
 use crate::config::Config;
-use crate::lambda::store::S3Store;
-use crate::options::{Names, Options, OutputKind, RawOptions};
-use crate::pipeline::{Context, Pipeline};
-
-/// Some inputs failed.
-const EXIT_FAILED: u8 = 1;
-/// Wrong usage or settings.
-const EXIT_USAGE: u8 = 2;
+use crate::pipeline::Pipeline;
+use crate::store::s3::S3Store;
 
 /// Multi-person human parsing on a CPU: a photo in, coloured body-part and clothing masks out.
 #[derive(Debug, Parser)]
@@ -66,48 +62,6 @@ enum Command {
     #[command(after_long_help = config::settings_help())]
     Config,
 }
-
-/// Options of a request, as flags.
-#[derive(Debug, Args)]
-struct RequestFlags {
-    /// What to write: mask, overlay, instances, cutout, json; separated by commas.
-    #[arg(long, value_name = "KINDS")]
-    output: Option<String>,
-    /// How to run: auto, or tiled (slower; finds the parts of small people in large photos).
-    #[arg(long)]
-    mode: Option<String>,
-    /// Greatest long side of the working size, pixels.
-    #[arg(long, value_name = "PX")]
-    max_side: Option<u32>,
-    /// Least score of a reported person or part, 0 to 1.
-    #[arg(long)]
-    score: Option<f32>,
-    /// Opacity of the overlay's colours, 0 to 1.
-    #[arg(long)]
-    alpha: Option<f32>,
-    /// Put COCO RLE masks into the report.
-    #[arg(long)]
-    rle: bool,
-}
-
-impl RequestFlags {
-    fn check(&self, default_outputs: &[OutputKind]) -> crate::error::Result<Options> {
-        let raw = RawOptions {
-            output: self.output.clone().map(Names::One),
-            mode: self.mode.clone(),
-            max_side: self.max_side,
-            score: self.score,
-            alpha: self.alpha,
-            rle: Some(self.rle),
-        };
-        Options::check(&raw, default_outputs)
-    }
-}
-
-/// Wrong usage, found after the arguments were read.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct UsageError(String);
 
 /// Reads the process's arguments, runs the command, and says how the process should end.
 #[must_use]
@@ -159,9 +113,4 @@ fn pipeline(config: Config) -> anyhow::Result<Arc<Pipeline>> {
     // Its client is made by the first request for an object: who has none to read pays nothing.
     let store = Arc::new(S3Store::from_environment(config.s3_endpoint.clone()));
     Ok(Arc::new(Pipeline::new(config, Some(store)).map_err(|error| anyhow::anyhow!(error.chain()))?))
-}
-
-/// The context of work without a deadline.
-fn context(name: &str) -> Context {
-    Context { request_id: name.to_owned(), deadline: None }
 }

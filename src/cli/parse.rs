@@ -9,11 +9,10 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::files::{self, Photo};
-use super::{EXIT_FAILED, RequestFlags, UsageError, context};
+use super::request::{EXIT_FAILED, RequestFlags, UsageError, context};
 use crate::options::{Options, OutputKind};
 use crate::pipeline::{Outcome, Pipeline, Source};
 use crate::render::report::OutputSection;
-use crate::telemetry::emf::Parse;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -65,8 +64,9 @@ async fn parse_one(
     let context = context(&photo.label());
     let describe = |error: crate::error::Error| anyhow::anyhow!(error.chain());
     let source = Source::Bytes(photo.read(pipeline.config.max_object_bytes)?);
-    let prepared = pipeline.prepare(source, options.clone(), &context).await.map_err(describe)?;
-    let mut outcome = pipeline.run(prepared, &context, &mut Parse::default()).await.map_err(describe)?;
+    let attempt = pipeline.begin(&context);
+    let prepared = attempt.prepare(source, options.clone()).await.map_err(describe)?;
+    let mut outcome = attempt.run(prepared).await.map_err(describe)?;
     for output in &outcome.outputs {
         let path = photo.output(folder, output.kind);
         write_file(&path, &output.bytes)?;

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::files;
-use super::{EXIT_FAILED, RequestFlags, UsageError, context};
-use crate::budget::to_mib;
+use super::request::{EXIT_FAILED, RequestFlags, UsageError, context};
 use crate::options::OutputKind;
 use crate::pipeline::{Pipeline, Source};
 use crate::plan::Decision;
+use crate::units::whole_mb;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -32,10 +32,8 @@ pub async fn run(pipeline: &Pipeline, arguments: &Arguments) -> anyhow::Result<E
         let prepared = match photo.read(pipeline.config.max_object_bytes) {
             Ok(bytes) => {
                 let source = Source::Bytes(bytes);
-                pipeline
-                    .prepare(source, options.clone(), &context(&label))
-                    .await
-                    .map_err(|e| anyhow::anyhow!(e.chain()))
+                let context = context(&label);
+                pipeline.begin(&context).prepare(source, options.clone()).await.map_err(|e| anyhow::anyhow!(e.chain()))
             }
             Err(error) => Err(error),
         };
@@ -43,7 +41,7 @@ pub async fn run(pipeline: &Pipeline, arguments: &Arguments) -> anyhow::Result<E
             Ok(prepared) => {
                 failed |= prepared.decision.refusal.is_some();
                 if arguments.json {
-                    println!("{}", serde_json::to_string(&prepared.decision.to_json())?);
+                    println!("{}", serde_json::to_string(&prepared.decision.answer(prepared.header.orientation))?);
                 } else {
                     print(&label, &prepared.decision);
                 }
@@ -68,8 +66,8 @@ fn print(label: &str, decision: &Decision) {
         plan.photo,
         plan.working,
         plan.reason,
-        to_mib(plan.predicted_peak_bytes),
-        to_mib(plan.limit_bytes),
+        whole_mb(plan.predicted_peak_bytes),
+        whole_mb(plan.limit_bytes),
         plan.predicted_ms
     );
     for warning in &plan.warnings {

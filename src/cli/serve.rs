@@ -1,6 +1,6 @@
 //! `m2fp serve`: the HTTP routes on a socket of our own.
 //!
-//! One connection is one task. A request's body goes to a temporary file beyond its first 64 KiB ([`crate::blob`]), so
+//! One connection is one task. A request's body goes to a temporary file beyond its first 64 KiB ([`crate::memory::blob`]), so
 //! clients that send much, slowly and all at once hold no memory; an answer holds its share of the account until it is
 //! sent, and a client that does not take it in time loses the connection.
 
@@ -27,10 +27,10 @@ use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tracing::Instrument;
 
-use crate::blob::{Blob, Writer};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http::{App, body, headers, problem};
+use crate::memory::blob::{Blob, BlobWriter};
 use crate::pipeline::{Context, Pipeline};
 
 /// A request's headers must be there after this long.
@@ -185,7 +185,7 @@ async fn read(body: Incoming, config: &Config) -> Result<Blob> {
     let most = config.max_body_bytes;
     let mut body = Limited::new(body, usize::try_from(most).unwrap_or(usize::MAX));
     let frames = async {
-        let mut read = Writer::default();
+        let mut read = BlobWriter::default();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| unread(&*error, most))?;
             frame.data_ref().map_or(Ok(()), |data| read.push(data))?;

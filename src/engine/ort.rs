@@ -16,11 +16,11 @@ use super::deform_attn::DeformAttn;
 use super::group_norm::GroupNorm;
 use super::heap::TensorHeap;
 use super::{Engine, Queries};
-use crate::budget::MIB;
 use crate::error::{Error, Result};
 use crate::geometry::Size;
 use crate::image::Planar8;
 use crate::manifest::{Dtype, Manifest, ModelFile};
+use crate::units::MIB;
 
 /// File name of ONNX Runtime's library beside the executable and in the system.
 const LIBRARY: &str = "libonnxruntime.so";
@@ -295,7 +295,7 @@ pub fn describe_file(path: &Path) -> Result<(u64, String), LoadError> {
             }
         }
     }
-    Ok((length, crate::hex::encode(&digest.finalize())))
+    Ok((length, crate::units::hex(&digest.finalize())))
 }
 
 /// Compares what the graph declares with the manifest; dimensions that the graph leaves open are checked at each run.

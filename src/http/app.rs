@@ -6,12 +6,6 @@ use super::auth::Token;
 use super::page::Page;
 use crate::pipeline::Pipeline;
 
-/// Lambda's limit of a response, bytes of the JSON that carries it (6 MB; the runtime's own sentence says 6291556).
-const LAMBDA_ANSWER_BYTES: u64 = 6_291_556;
-
-/// Kept free for the status, the headers and the JSON around the body.
-const LAMBDA_ENVELOPE_BYTES: u64 = 16 * 1024;
-
 /// The pipeline as it is served over HTTP.
 pub struct App {
     pub pipeline: Arc<Pipeline>,
@@ -25,12 +19,6 @@ impl App {
     #[must_use]
     pub fn local(pipeline: Arc<Pipeline>) -> Self {
         Self::new(pipeline, None)
-    }
-
-    /// For Lambda: answers that would not fit its response are stored, or refused.
-    #[must_use]
-    pub fn lambda(pipeline: Arc<Pipeline>) -> Self {
-        Self::new(pipeline, Some(LAMBDA_ANSWER_BYTES - LAMBDA_ENVELOPE_BYTES))
     }
 
     /// `max_answer_bytes`: the greatest body, as it is carried (base64 or escaped text).

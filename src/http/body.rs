@@ -17,13 +17,14 @@ use base64::read::DecoderReader;
 use serde::Deserialize;
 use serde::de::{self, Visitor};
 
-use crate::access::Sender;
-use crate::blob::{self, Blob, MEMORY_BYTES, Writer};
 use crate::config::Config;
+use crate::delivery::access::Sender;
 use crate::error::{Error, Limit, Result};
+use crate::memory::blob::{self, Blob, BlobWriter, MEMORY_BYTES};
 use crate::options::RawOptions;
-use crate::pipeline::{Source, StoreTarget};
+use crate::pipeline::Source;
 use crate::store::ObjectRef;
+use crate::store::StoreTarget;
 
 /// What a body asked for: the photo, its options as they came, and where the outputs shall be written.
 pub type Asked = (Source, RawOptions, Option<StoreTarget>);
@@ -267,7 +268,7 @@ fn form_options(fields: Vec<(String, Blob)>) -> Result<RawOptions> {
 }
 
 async fn read_field(field: &mut multer::Field<'_>) -> Result<Blob> {
-    let mut whole = Writer::default();
+    let mut whole = BlobWriter::default();
     while let Some(next) = field.chunk().await.map_err(|e| bad_multipart(&e))? {
         whole.push(&next)?;
     }

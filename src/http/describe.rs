@@ -6,22 +6,21 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::app::App;
-use super::{headers, problem, uploads};
-use crate::budget::to_mib;
+use super::{headers, json, uploads};
 use crate::error::{Error, Result};
+use crate::image::header::Format;
 use crate::manifest::{Class, LabelMap, Quantization, SizeRule, Thresholds};
 use crate::options::OutputKind;
 use crate::pipeline::{Pipeline, Prepared};
+use crate::plan::PlanAnswer;
+use crate::units::whole_mb;
 
 /// The `OpenAPI` document, served as it is.
 pub const OPEN_API: &str = include_str!("openapi.json");
 
-/// Media types whose images are read, whatever a request calls them.
-pub const IMAGE_TYPES: [&str; 6] = ["image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif", "image/tiff"];
-
 /// That the function answers, and whether the next photo would wait for the model.
 pub fn health(pipeline: &Pipeline) -> Result<Response<Bytes>> {
-    json_response(&json!({"status": "ok", "model_loaded": pipeline.is_loaded()}))
+    json::response(&json!({"status": "ok", "model_loaded": pipeline.is_loaded()}))
 }
 
 /// `GET /info`.
@@ -34,7 +33,7 @@ struct Info<'a> {
     background_id: u8,
     person_id: Option<u8>,
     outputs: [Output; OutputKind::ALL.len()],
-    image_types: [&'static str; IMAGE_TYPES.len()],
+    image_types: [&'static str; Format::ALL.len()],
     limits: Limits,
     /// Null: `POST /uploads` is not served.
     uploads: Option<Uploads>,
@@ -84,7 +83,7 @@ struct Limits {
 /// The model, its classes and colours, its licence, and the limits in force.
 pub fn info(app: &App) -> Result<Response<Bytes>> {
     let Pipeline { config, manifest, budget, .. } = &*app.pipeline;
-    json_response(&Info {
+    json::response(&Info {
         version: env!("CARGO_PKG_VERSION"),
         model: Model {
             name: &manifest.name,
@@ -103,9 +102,9 @@ pub fn info(app: &App) -> Result<Response<Bytes>> {
         background_id: manifest.background_id,
         person_id: manifest.person_id,
         outputs: OutputKind::ALL.map(|kind| Output { kind: kind.name(), content_type: kind.content_type() }),
-        image_types: IMAGE_TYPES,
+        image_types: Format::ALL.map(Format::media_type),
         limits: Limits {
-            memory_mb: to_mib(budget.limit_bytes()),
+            memory_mb: whole_mb(budget.limit_bytes()),
             max_body_bytes: app.max_image_bytes().map_or(config.max_body_bytes, |most| most.min(config.max_body_bytes)),
             max_object_bytes: config.max_object_bytes,
             max_source_pixels: config.max_source_pixels,
@@ -129,26 +128,12 @@ pub fn open_api() -> Response<Bytes> {
 
 /// What would be done with a photo.
 pub fn plan(prepared: &Prepared) -> Result<Response<Bytes>> {
-    let mut answer = prepared.decision.to_json();
-    answer["refused"] = prepared.decision.refusal.as_ref().map(refusal).into();
-    answer["image"]["orientation"] = prepared.header.orientation.exif().into();
-    let mut response = json_response(&answer)?;
+    let mut response = json::response(&prepared.decision.answer(prepared.header.orientation))?;
     response.headers_mut().insert(headers::PLAN, headers::text(&prepared.decision.plan.header_line()));
     Ok(response)
 }
 
 /// What would be answered to a body that cannot even be planned.
 pub fn refused(error: &Error) -> Result<Response<Bytes>> {
-    json_response(&json!({"admitted": false, "refused": refusal(error), "image": null, "plan": null, "warnings": []}))
-}
-
-fn refusal(error: &Error) -> Value {
-    let (status, code) = problem::row(error);
-    json!({"status": status.as_u16(), "code": code, "detail": error.to_string()})
-}
-
-pub(super) fn json_response(value: &impl Serialize) -> Result<Response<Bytes>> {
-    let mut response = Response::new(serde_json::to_vec(value).map_err(Error::internal)?.into());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    json::response(&PlanAnswer::refused(error))
 }

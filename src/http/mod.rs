@@ -2,13 +2,14 @@
 //!
 //! [`routes::handle`] is the whole of it: a request with its body in, a response with its body out, never an error.
 //! The other files each do one step of that: who may ask (`auth`), what is asked (`body`, `negotiate`), what is
-//! answered (`respond`, `describe`, `page`, `uploads`), which headers surround it (`headers`), and failures (`problem`).
+//! answered (`respond`, `describe`, `page`, `uploads`), which headers surround it (`headers`), `json`, and failures (`problem`).
 
 pub mod app;
 pub mod auth;
 pub mod body;
 pub mod describe;
 pub mod headers;
+mod json;
 pub mod negotiate;
 pub mod page;
 pub mod problem;

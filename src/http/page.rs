@@ -11,8 +11,8 @@ use http::{HeaderValue, Response, Uri, header};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
-use super::app::App;
 use crate::error::{Error, Result};
+use crate::pipeline::Pipeline;
 
 /// The page with an empty `style` and an empty `script`.
 const FRAME: &str = include_str!("page/index.html");
@@ -50,8 +50,9 @@ impl Page {
         Self { html: html.into(), policy, storage: OnceCell::new() }
     }
 
-    pub async fn response(&self, app: &App) -> Response<Bytes> {
-        let storage = self.storage.get_or_try_init(|| storage_origins(app)).await.map_or_else(
+    /// The page. `answers_are_linked`: large answers are stored, and the client is sent to them.
+    pub async fn response(&self, pipeline: &Pipeline, answers_are_linked: bool) -> Response<Bytes> {
+        let storage = self.storage.get_or_try_init(|| storage_origins(pipeline, answers_are_linked)).await.map_or_else(
             |error| {
                 tracing::warn!(
                     error = error.chain(),
@@ -72,10 +73,10 @@ impl Page {
 }
 
 /// Origins of the buckets that uploads go to and that large answers are read from, as links to them have it.
-async fn storage_origins(app: &App) -> Result<String> {
-    let config = &app.pipeline.config;
-    let Some(store) = &app.pipeline.store else { return Ok(String::new()) };
-    let answers = config.output_bucket.as_ref().filter(|_| app.max_answer_bytes.is_some());
+async fn storage_origins(pipeline: &Pipeline, answers_are_linked: bool) -> Result<String> {
+    let config = &pipeline.config;
+    let Some(store) = &pipeline.store else { return Ok(String::new()) };
+    let answers = config.output_bucket.as_ref().filter(|_| answers_are_linked);
     let mut origins = BTreeSet::new();
     for bucket in config.upload_bucket.iter().chain(answers) {
         let link = store.presign_get(bucket, "any", Duration::from_secs(1)).await?;

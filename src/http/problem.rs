@@ -1,13 +1,12 @@
-//! Errors as answers: RFC 9457 `application/problem+json`, one table.
+//! Errors as answers: RFC 9457 `application/problem+json`.
 //!
-//! A problem's `detail` is the error's public sentence; causes go to the log alone. `code` is an extension member that
-//! programs may switch on; `type` stays `about:blank` because the status and the sentence say everything.
+//! A problem's `detail` is the error's public sentence; causes go to the log alone.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, header};
 use serde::Serialize;
 
-use crate::error::{Error, Fault, Limit};
+use crate::error::{Error, Fault, Problem};
 
 /// Media type of every error's body.
 pub const CONTENT_TYPE: &str = "application/problem+json";
@@ -15,42 +14,11 @@ pub const CONTENT_TYPE: &str = "application/problem+json";
 /// Seconds after which a failed storage service is worth another try.
 const STORAGE_RETRY_AFTER_S: u64 = 1;
 
-/// The table: status and stable code of every error.
-///
-/// A storage failure is 503 and not 502: it is transient by definition (`store::ObjectStore` gives permanent ones other
-/// variants), and clients retry a 503 by its `Retry-After`.
-#[must_use]
-pub const fn row(error: &Error) -> (StatusCode, &'static str) {
-    match error {
-        Error::BadRequest { .. } => (StatusCode::BAD_REQUEST, "bad_request"),
-        Error::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
-        Error::Forbidden { .. } => (StatusCode::FORBIDDEN, "forbidden"),
-        Error::NoRoute { .. } => (StatusCode::NOT_FOUND, "no_route"),
-        Error::NoUploads => (StatusCode::NOT_FOUND, "no_uploads"),
-        Error::NoObject { .. } => (StatusCode::NOT_FOUND, "no_object"),
-        Error::Overtaken => (StatusCode::NOT_FOUND, "overtaken"),
-        Error::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method"),
-        Error::TooLarge { limit: Limit::Body, .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
-        Error::TooLarge { limit: Limit::Pixels, .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_many_pixels"),
-        Error::TooLarge { limit: Limit::Memory, .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_little_memory"),
-        Error::TooLarge { limit: Limit::Answer, .. } => (StatusCode::PAYLOAD_TOO_LARGE, "answer_too_large"),
-        Error::Unsupported { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported"),
-        Error::Undecodable { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "undecodable"),
-        Error::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
-        Error::Storage { .. } => (StatusCode::SERVICE_UNAVAILABLE, "storage"),
-        Error::Deadline { .. } => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
-        Error::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
-    }
-}
-
+/// A problem as it is answered: an internal error names the request, by which the log has it.
 #[derive(Serialize)]
-struct Problem<'a> {
-    r#type: &'static str,
-    title: &'a str,
-    status: u16,
-    code: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
+struct Body<'a> {
+    #[serde(flatten)]
+    problem: Problem,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
 }
@@ -58,19 +26,10 @@ struct Problem<'a> {
 /// The answer to a request that failed, and its line in the log.
 #[must_use]
 pub fn response(error: &Error, request_id: &str) -> Response<Bytes> {
-    log(error, request_id);
-    let (status, code) = row(error);
-    let internal = error.fault() == Fault::Internal;
-    let problem = Problem {
-        r#type: "about:blank",
-        title: status.canonical_reason().unwrap_or_default(),
-        status: status.as_u16(),
-        code,
-        detail: (!internal).then(|| error.to_string()),
-        request_id: internal.then_some(request_id),
-    };
-    let mut response = Response::new(Bytes::from(serde_json::to_vec(&problem).unwrap_or_default()));
-    *response.status_mut() = status;
+    error.log(request_id);
+    let body = Body { problem: error.problem(), request_id: (error.fault() == Fault::Internal).then_some(request_id) };
+    let mut response = Response::new(Bytes::from(serde_json::to_vec(&body).unwrap_or_default()));
+    *response.status_mut() = error.status();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     match error {
@@ -91,20 +50,12 @@ pub fn response(error: &Error, request_id: &str) -> Response<Bytes> {
     response
 }
 
-fn log(error: &Error, request_id: &str) {
-    let chain = error.chain();
-    match error.fault() {
-        Fault::Client => tracing::info!(request_id, error = chain, "refused"),
-        Fault::Capacity | Fault::Upstream => tracing::warn!(request_id, error = chain, "refused"),
-        Fault::Internal => tracing::error!(request_id, error = chain, "failed"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::error::Limit;
 
     fn too_large(limit: Limit) -> Error {
         Error::TooLarge { limit, detail: "what would fit".to_owned() }

@@ -13,13 +13,14 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 
 use super::app::App;
-use super::headers;
+use super::{headers, json};
+use crate::delivery::record;
 use crate::error::{Error, Limit, Result};
 use crate::options::OutputKind;
 use crate::pipeline::{Outcome, Prepared};
 use crate::plan::Plan;
-use crate::record::{self, Destination, Work};
-use crate::store::{NewObject, ObjectStore, Standing};
+use crate::render::report::Report;
+use crate::store::{NewObject, Standing};
 
 /// How long the link to a stored answer works; less where the function's own credentials end sooner.
 const LINK_EXPIRES: Duration = Duration::from_hours(1);
@@ -55,15 +56,14 @@ pub async fn one(app: &App, kind: OutputKind, mut outcome: Outcome) -> Result<Re
     Ok(response)
 }
 
-/// Writes every output asked for and then the report; answers with the report and where everything is.
+/// The report of outputs that are stored.
 ///
 /// # Errors
-/// Those of [`record::store`].
-pub async fn stored(app: &App, at: &Destination, work: &Work, outcome: Outcome) -> Result<Response<Bytes>> {
-    let stored = record::store(object_store(app)?, at, work, &outcome).await?;
-    let mut response = sent(OutputKind::Json, outcome.json(&record::answer(&outcome, &stored))?);
+/// `Internal`.
+pub fn stored(outcome: &Outcome, report: &Report) -> Result<Response<Bytes>> {
+    let mut response = sent(OutputKind::Json, outcome.json(report)?);
     describe(&mut response, OutputKind::Json, &outcome.etag, &outcome.plan);
-    add_timings(&mut response, &outcome);
+    add_timings(&mut response, outcome);
     Ok(response)
 }
 
@@ -76,7 +76,7 @@ fn sent(kind: OutputKind, body: Bytes) -> Response<Bytes> {
 /// Stores `body` under its ETag, so that the same answer is stored once, and sends the client there.
 async fn linked(app: &App, kind: OutputKind, etag: &str, body: Bytes) -> Result<Response<Bytes>> {
     let config = &app.pipeline.config;
-    let (Some(bucket), Ok(store)) = (&config.output_bucket, object_store(app)) else {
+    let (Some(bucket), Ok(store)) = (&config.output_bucket, app.pipeline.object_store()) else {
         return Err(too_large(kind, &body, app.max_image_bytes().unwrap_or_default()));
     };
     let bytes = body.len();
@@ -89,7 +89,7 @@ async fn linked(app: &App, kind: OutputKind, etag: &str, body: Bytes) -> Result<
     let location = HeaderValue::try_from(url.expose()).map_err(Error::internal)?;
     let mut response = sent(
         OutputKind::Json,
-        json_bytes(&json!({"outputs": [{
+        json::bytes(&json!({"outputs": [{
             "kind": kind.name(),
             "content_type": kind.content_type(),
             "bytes": bytes,
@@ -149,14 +149,6 @@ fn add_timings(response: &mut Response<Bytes>, outcome: &Outcome) {
         ms.decode, ms.preprocess, ms.inference, ms.postprocess, ms.encode, ms.total,
     );
     response.headers_mut().insert(headers::SERVER_TIMING, headers::text(&line));
-}
-
-fn object_store(app: &App) -> Result<&dyn ObjectStore> {
-    app.pipeline.store.as_deref().ok_or_else(|| Error::bad_request("no object store is configured"))
-}
-
-fn json_bytes(value: &impl serde::Serialize) -> Result<Bytes> {
-    serde_json::to_vec(value).map(Bytes::from).map_err(Error::internal)
 }
 
 #[cfg(test)]

@@ -21,12 +21,12 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::app::App;
 use super::{body, describe, headers, negotiate, page, problem, respond, uploads};
-use crate::blob::Blob;
+use crate::delivery::record::{self, Destination};
 use crate::error::{Error, Result};
+use crate::memory::blob::Blob;
 use crate::options::{Options, RawOptions};
-use crate::pipeline::{Context, Job};
-use crate::record::{Destination, Work};
-use crate::telemetry::emf::{Ended, Parse};
+use crate::pipeline::{Attempt, Context, Source};
+use crate::telemetry::emf::Ended;
 
 /// The path the function is mounted at, `/Prod` for example; a request's extension, set by the door that knows it.
 #[derive(Debug, Clone)]
@@ -150,7 +150,7 @@ async fn answer(app: &App, request: Request<Blob>, context: &Context) -> Result<
         token.check(&parts.headers)?;
     }
     match action {
-        Action::Page => Ok(app.page.response(app).await),
+        Action::Page => Ok(app.page.response(&app.pipeline, app.max_answer_bytes.is_some()).await),
         Action::Health => describe::health(&app.pipeline),
         Action::Info => describe::info(app),
         Action::OpenApi => Ok(describe::open_api()),
@@ -170,92 +170,71 @@ fn preflight(app: &App, route: Route) -> Response<Bytes> {
     response
 }
 
+/// A checked request to parse or to plan a photo.
+struct ParseRequest {
+    source: Source,
+    options: Options,
+    /// Where the outputs are stored; `None`: the answer carries the one asked for.
+    destination: Option<Destination>,
+}
+
 /// Parses, answers, and only then counts: an answer that could not be stored or sent was not parsed for anybody.
 async fn parse(app: &App, parts: &Parts, body: Blob, context: &Context) -> Result<Response<Bytes>> {
-    let mut parse = Parse::default();
-    let answer = parse_and_answer(app, parts, body, context, &mut parse).await;
-    let ended = match &answer {
+    let attempt = app.pipeline.begin(context);
+    let answer = parse_and_answer(app, &attempt, parts, body).await;
+    attempt.count(match &answer {
         Ok(response) if response.status() == StatusCode::NOT_MODIFIED => Ended::Skipped,
         answer => Ended::of(answer),
-    };
-    app.pipeline.count(context, &parse, ended);
+    });
     answer
 }
 
-async fn parse_and_answer(
-    app: &App,
-    parts: &Parts,
-    body: Blob,
-    context: &Context,
-    parse: &mut Parse,
-) -> Result<Response<Bytes>> {
-    let job = job(app, parts, body).await?;
-    match job.store.clone() {
-        None => parse_and_send(app, parts, job, context, parse).await,
-        Some(target) => parse_and_store(app, &Destination::for_target(&target)?, job, context, parse).await,
+async fn parse_and_answer(app: &App, attempt: &Attempt<'_>, parts: &Parts, body: Blob) -> Result<Response<Bytes>> {
+    let ParseRequest { source, options, destination } = read_request(app, parts, body).await?;
+    if let Some(destination) = destination {
+        let (outcome, report) = record::parse_and_store(attempt, source, options, &destination).await?;
+        return respond::stored(&outcome, &report);
     }
-}
-
-async fn parse_and_send(
-    app: &App,
-    parts: &Parts,
-    job: Job,
-    context: &Context,
-    parse: &mut Parse,
-) -> Result<Response<Bytes>> {
-    let kind = job.options.outputs[0];
-    let prepared = app.pipeline.prepare(job.source, job.options, context).await?;
+    let kind = options.outputs[0];
+    let prepared = attempt.prepare(source, options).await?;
     if prepared.decision.refusal.is_none() && negotiate::has_current(&parts.headers, &prepared.etag) {
         return Ok(respond::not_modified(kind, &prepared));
     }
-    respond::one(app, kind, app.pipeline.run(prepared, context, parse).await?).await
-}
-
-async fn parse_and_store(
-    app: &App,
-    at: &Destination,
-    job: Job,
-    context: &Context,
-    parse: &mut Parse,
-) -> Result<Response<Bytes>> {
-    let prepared = app.pipeline.prepare(job.source.clone(), job.options, context).await?;
-    let work = Work::of(&job.source, &prepared, &app.pipeline.manifest);
-    respond::stored(app, at, &work, app.pipeline.run(prepared, context, parse).await?).await
+    respond::one(app, kind, attempt.run(prepared).await?).await
 }
 
 /// Plans alone: a photo that would be refused is a finding here, not a failure.
 async fn plan(app: &App, parts: &Parts, body: Blob, context: &Context) -> Result<Response<Bytes>> {
-    let job = job(app, parts, body).await?;
-    match app.pipeline.prepare(job.source, job.options, context).await {
+    let ParseRequest { source, options, .. } = read_request(app, parts, body).await?;
+    match app.pipeline.begin(context).prepare(source, options).await {
         Ok(prepared) => describe::plan(&prepared),
-        Err(error @ (Error::TooLarge { .. } | Error::Unsupported { .. } | Error::Undecodable { .. })) => {
-            describe::refused(&error)
-        }
+        Err(error) if error.is_about_the_photo() => describe::refused(&error),
         Err(error) => Err(error),
     }
 }
 
 /// The checked request. The query wins over options in the body; `Accept` decides where neither names an output, and
 /// the configured outputs where they are stored.
-async fn job(app: &App, parts: &Parts, body: Blob) -> Result<Job> {
+async fn read_request(app: &App, parts: &Parts, body: Blob) -> Result<ParseRequest> {
     let query = RawOptions::from_query(parts.uri.query().unwrap_or_default())?;
     let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let (source, raw, store) = body::parse(content_type, body, &app.pipeline.config).await?;
-    let default_outputs = match store {
+    let (source, raw, target) = body::parse(content_type, body, &app.pipeline.config).await?;
+    let default_outputs = match target {
         Some(_) => app.pipeline.config.outputs.clone(),
         None => vec![negotiate::default_output(&parts.headers)],
     };
     let options = Options::check(&query.or(raw), &default_outputs)?;
-    if store.is_none() && options.outputs.len() > 1 {
+    if target.is_none() && options.outputs.len() > 1 {
         return Err(Error::bad_request(
             "an HTTP answer carries one output: name one in `output`, or have all of them stored with `store` in a JSON \
              body",
         ));
     }
-    if store.is_some() && app.pipeline.store.is_none() {
+    if target.is_some() && app.pipeline.store.is_none() {
         return Err(Error::bad_request("no object store is configured, so `store` cannot be served"));
     }
-    Ok(Job { source, options, store })
+    let destination = target.as_ref().map(Destination::for_target).transpose()?;
+    Ok(ParseRequest { source, options, destination })
 }
 
 #[cfg(test)]

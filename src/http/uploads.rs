@@ -9,12 +9,13 @@ use http::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::describe::{self, IMAGE_TYPES};
+use super::json;
 use crate::config::Config;
 use crate::error::{Error, Limit, Result};
-use crate::hex;
+use crate::image::header::Format;
 use crate::pipeline::Pipeline;
-use crate::store::{SignedRequest, Upload};
+use crate::store::{SignedRequest, UploadTerms};
+use crate::units::hex;
 
 /// Largest object that one PUT writes, bytes (Amazon S3 user guide, "Uploading objects").
 const MAX_PUT_BYTES: u64 = 5 << 30;
@@ -25,14 +26,14 @@ const KEY_BYTES: usize = 16;
 /// What a client will send.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wish {
+struct UploadRequest {
     content_type: String,
     bytes: u64,
 }
 
 /// How to send it, and what to send to `/parse` afterwards.
 #[derive(Serialize)]
-struct Answer<'a> {
+struct UploadAnswer<'a> {
     upload: Signed<'a>,
     parse: Value,
 }
@@ -61,23 +62,26 @@ pub async fn sign(pipeline: &Pipeline, body: &[u8]) -> Result<Response<Bytes>> {
     let (Some(bucket), Some(store)) = (&config.upload_bucket, &pipeline.store) else { return Err(Error::NoUploads) };
     let (content_type, bytes) = check(body, config)?;
     let key = new_key(config)?;
-    let upload = Upload { bucket, key: &key, content_type, bytes };
+    let upload = UploadTerms { bucket, key: &key, content_type, bytes };
     let SignedRequest { method, url, headers } = store.presign_put(upload, config.upload_expires).await?;
-    describe::json_response(&Answer {
+    json::response(&UploadAnswer {
         upload: Signed { method, url: url.expose(), headers: &headers, expires_s: config.upload_expires.as_secs() },
         parse: json!({"s3": {"bucket": bucket, "key": key}}),
     })
 }
 
 fn check(body: &[u8], config: &Config) -> Result<(&'static str, u64)> {
-    let wish: Wish = serde_json::from_slice(body).map_err(|e| {
+    let request: UploadRequest = serde_json::from_slice(body).map_err(|e| {
         Error::bad_request(format!("the JSON body must be {{\"content_type\": …, \"bytes\": …}} of the photo: {e}"))
     })?;
-    let content_type = IMAGE_TYPES.into_iter().find(|one| *one == wish.content_type).ok_or_else(|| {
-        Error::Unsupported { detail: format!("`content_type` must be one of {}", IMAGE_TYPES.join(", ")) }
-    })?;
+    let content_type =
+        Format::ALL.map(Format::media_type).into_iter().find(|one| *one == request.content_type).ok_or_else(|| {
+            Error::Unsupported {
+                detail: format!("`content_type` must be one of {}", Format::ALL.map(Format::media_type).join(", ")),
+            }
+        })?;
     let most = max_bytes(config);
-    match wish.bytes {
+    match request.bytes {
         0 => Err(Error::bad_request("`bytes` is 0: there is nothing to upload")),
         bytes if bytes > most => Err(Error::TooLarge {
             limit: Limit::Body,
@@ -90,7 +94,7 @@ fn check(body: &[u8], config: &Config) -> Result<(&'static str, u64)> {
 fn new_key(config: &Config) -> Result<String> {
     let mut random = [0; KEY_BYTES];
     getrandom::fill(&mut random).map_err(Error::internal)?;
-    Ok(format!("{}{}", config.upload_prefix, hex::encode(&random)))
+    Ok(format!("{}{}", config.upload_prefix, hex(&random)))
 }
 
 #[cfg(test)]
@@ -103,7 +107,7 @@ mod tests {
 
     #[test]
     fn photos_of_the_types_and_sizes_served_are_signed_for() {
-        for content_type in IMAGE_TYPES {
+        for content_type in Format::ALL.map(Format::media_type) {
             let body = json!({"content_type": content_type, "bytes": 15_000_000}).to_string();
             assert_eq!(check(body.as_bytes(), &config()).unwrap(), (content_type, 15_000_000));
         }
@@ -126,7 +130,7 @@ mod tests {
             (r#"{"content_type": "image/jpeg", "bytes": 18446744073709551615}"#, "body_too_large"),
         ] {
             let error = check(body.as_bytes(), &config()).unwrap_err();
-            assert_eq!(super::super::problem::row(&error).1, code, "{body}: {error}");
+            assert_eq!(error.code(), code, "{body}: {error}");
         }
     }
 

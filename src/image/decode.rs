@@ -11,12 +11,12 @@ mod jpeg;
 mod png;
 mod tiff;
 
-use crate::blob::{Blob, RESIDENT_BYTES};
 use crate::error::{Error, Result};
 use crate::geometry::Size;
 use crate::image::Rgb8;
 use crate::image::header::{Format, Header};
 use crate::image::resample::Resampler;
+use crate::memory::blob::{Blob, RESIDENT_BYTES};
 
 /// Takes the next stored row: RGB, width × 3 bytes.
 type RowSink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;

@@ -28,6 +28,9 @@ pub enum Format {
 }
 
 impl Format {
+    /// Every format that is served.
+    pub const ALL: [Self; 6] = [Self::Jpeg, Self::Png, Self::WebP, Self::Bmp, Self::Gif, Self::Tiff];
+
     /// The format's name as people write it.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -14,21 +14,20 @@
 //! `alpha`, `rle`), and where outputs go (`output_bucket`, `output_prefix`); what they do not say, the settings do.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use super::s3::decode_key;
 use super::time_share::TimeShare;
-use super::upload::{self, Done, Order};
-use crate::access::Sender;
-use crate::config::{self, Config};
+use crate::config::Config;
+use crate::delivery::access::Sender;
+use crate::delivery::settle::{self, Done, Order};
 use crate::error::{Error, Result};
+use crate::object_names::prefix_fault;
 use crate::options::{Options, RawOptions};
 use crate::pipeline::{Context, Pipeline};
 use crate::store::ObjectRef;
-use crate::telemetry::emf::Parse;
 
 /// The schemas served.
 const SCHEMAS: [&str; 2] = ["1.0", "2.0"];
@@ -74,7 +73,7 @@ struct Task {
 /// The answer to an invocation.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Answer {
+pub struct BatchAnswer {
     invocation_schema_version: String,
     /// What a task without a result counts as.
     treat_missing_keys_as: Code,
@@ -101,7 +100,7 @@ enum Code {
 ///
 /// # Errors
 /// `BadRequest` for an invocation of another schema, or one whose tasks cannot be answered.
-pub async fn handle(pipeline: &Arc<Pipeline>, event: &str, context: &Context) -> Result<Answer> {
+pub async fn handle(pipeline: &Pipeline, event: &str, context: &Context) -> Result<BatchAnswer> {
     let invocation: Invocation = serde_json::from_str(event)
         .map_err(|e| Error::bad_request(format!("not a well-formed invocation of S3 Batch Operations: {e}")))?;
     if !SCHEMAS.contains(&invocation.schema.as_str()) {
@@ -114,16 +113,16 @@ pub async fn handle(pipeline: &Arc<Pipeline>, event: &str, context: &Context) ->
     let mut share = TimeShare::of(context);
     let mut results = Vec::with_capacity(invocation.tasks.len());
     for task in invocation.tasks {
-        let mut parse = Parse::default();
+        let attempt = pipeline.begin(context);
         let done = match (&order, object_of(&task)) {
-            (Ok(order), Ok(object)) => share.run(upload::process(pipeline, &object, order, context, &mut parse)).await,
+            (Ok(order), Ok(object)) => share.run(settle::process(&attempt, &object, order)).await,
             (Err(error), _) => Err(Error::bad_request(error.to_string())),
             (_, Err(error)) => Err(error),
         };
-        let done = upload::counted(pipeline, context, &parse, done);
+        settle::count(&attempt, &done);
         results.push(result(task.id, done, &context.request_id));
     }
-    Ok(Answer {
+    Ok(BatchAnswer {
         invocation_schema_version: invocation.schema,
         treat_missing_keys_as: Code::PermanentFailure,
         invocation_id: invocation.id,
@@ -169,7 +168,7 @@ fn order(arguments: &BTreeMap<String, String>, config: &Config) -> Result<Order>
                 Ok(()) => order.bucket = Some(value.clone()),
                 Err(error) => faults.push(error.to_string()),
             },
-            "output_prefix" => match config::prefix_fault(value) {
+            "output_prefix" => match prefix_fault(value) {
                 None => order.prefix.clone_from(value),
                 Some(fault) => faults.push(format!("`output_prefix` {fault}")),
             },

@@ -1,131 +1,18 @@
 //! One binary, every event: told by its shape, handed to its door.
 
-use std::any::Any;
-use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures_util::FutureExt;
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use tracing::Instrument;
 
 use super::failure::Failure;
-use super::gateway::{self, Gateway};
-use super::{MAX_ANSWER_BYTES, batch, direct, eventbridge, s3, sqs};
-use crate::error::{Error, Limit, Result};
+use super::guard::guarded;
+use super::payload::payload;
+use super::shape::{Shape, shape};
+use super::{batch, direct, eventbridge, gateway, s3, sqs};
+use crate::error::Result;
 use crate::http::app::App;
 use crate::pipeline::Context;
-
-/// The events served, for the error about any other.
-const ACCEPTED: &str = "API Gateway (REST, HTTP API), Application Load Balancer, Function URL, S3 notification, \
-                        EventBridge event of S3, SQS messages with either, S3 Batch Operations, \
-                        or the JSON body of /parse: {\"image\": …} or {\"s3\": …}";
-
-/// What kind of event came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
-    Http(Gateway),
-    /// Records of an S3 notification.
-    S3,
-    /// What S3 sends when a notification is configured.
-    S3Test,
-    /// An event of S3 by EventBridge.
-    EventBridge,
-    /// Messages of a queue.
-    Sqs,
-    /// Tasks of S3 Batch Operations.
-    S3Batch,
-    /// The JSON body of `/parse`.
-    Direct,
-}
-
-impl Shape {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Http(gateway) => gateway.name(),
-            Self::S3 => "s3",
-            Self::S3Test => "s3-test",
-            Self::EventBridge => "eventbridge",
-            Self::Sqs => "sqs",
-            Self::S3Batch => "s3-batch",
-            Self::Direct => "direct",
-        }
-    }
-}
-
-/// The fields that tell events apart; everything else is passed over.
-#[derive(Deserialize)]
-struct Tells {
-    #[serde(rename = "httpMethod")]
-    http_method: Option<IgnoredAny>,
-    #[serde(rename = "requestContext")]
-    request_context: Option<ContextTells>,
-    #[serde(rename = "Records")]
-    records: Option<Vec<RecordTells>>,
-    #[serde(rename = "Event")]
-    event: Option<String>,
-    #[serde(rename = "detail-type")]
-    detail_type: Option<IgnoredAny>,
-    source: Option<String>,
-    #[serde(rename = "invocationSchemaVersion")]
-    invocation_schema_version: Option<IgnoredAny>,
-    tasks: Option<IgnoredAny>,
-    image: Option<IgnoredAny>,
-    s3: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct ContextTells {
-    elb: Option<IgnoredAny>,
-    http: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct RecordTells {
-    #[serde(rename = "eventSource")]
-    event_source: Option<String>,
-}
-
-/// Tells an event by its shape.
-///
-/// # Errors
-/// `BadRequest` that names what is accepted.
-pub fn shape(event: &str) -> Result<Shape> {
-    let unknown = || Error::bad_request(format!("this event is not served; accepted are {ACCEPTED}"));
-    let tells: Tells = serde_json::from_str(event).map_err(|_| unknown())?;
-    if let Some(context) = &tells.request_context {
-        if context.http.is_some() {
-            return Ok(Shape::Http(Gateway::HttpApi));
-        }
-        if tells.http_method.is_some() {
-            let is_alb = context.elb.is_some();
-            return Ok(Shape::Http(if is_alb { Gateway::Alb } else { Gateway::Rest }));
-        }
-    }
-    if let Some(records) = &tells.records {
-        let all_from = |source: &str| records.iter().all(|r| r.event_source.as_deref() == Some(source));
-        return match records.first() {
-            Some(_) if all_from("aws:s3") => Ok(Shape::S3),
-            Some(_) if all_from("aws:sqs") => Ok(Shape::Sqs),
-            _ => Err(unknown()),
-        };
-    }
-    if tells.event.as_deref() == Some("s3:TestEvent") {
-        return Ok(Shape::S3Test);
-    }
-    if tells.detail_type.is_some() && tells.source.as_deref() == Some("aws.s3") {
-        return Ok(Shape::EventBridge);
-    }
-    if tells.invocation_schema_version.is_some() && tells.tasks.is_some() {
-        return Ok(Shape::S3Batch);
-    }
-    if tells.image.is_some() || tells.s3.is_some() {
-        return Ok(Shape::Direct);
-    }
-    Err(unknown())
-}
 
 /// Answers one invocation. HTTP failures are answers; other doors' failures are function errors.
 ///
@@ -146,109 +33,17 @@ pub async fn dispatch(app: &App, event: Box<RawValue>, context: Context) -> Resu
 async fn answer(app: &App, shape: Shape, event: Box<RawValue>, context: &Context) -> Result<Box<RawValue>> {
     match shape {
         Shape::Http(gateway) => gateway::answer(app, gateway, event, context).await,
-        Shape::S3 => carried(&s3::handle(&app.pipeline, event.get(), context).await?),
-        Shape::S3Test => carried(&serde_json::json!({"records": []})),
-        Shape::EventBridge => carried(&eventbridge::handle(&app.pipeline, event.get(), context).await?),
-        Shape::Sqs => carried(&sqs::handle(&app.pipeline, event.get(), context).await?),
-        Shape::S3Batch => carried(&batch::handle(&app.pipeline, event.get(), context).await?),
+        Shape::S3 => payload(&s3::handle(&app.pipeline, event.get(), context).await?),
+        Shape::S3Test => payload(&serde_json::json!({"records": []})),
+        Shape::EventBridge => payload(&eventbridge::handle(&app.pipeline, event.get(), context).await?),
+        Shape::Sqs => payload(&sqs::handle(&app.pipeline, event.get(), context).await?),
+        Shape::S3Batch => payload(&batch::handle(&app.pipeline, event.get(), context).await?),
         Shape::Direct => direct::handle(&app.pipeline, event, context).await,
     }
-}
-
-/// An answer as Lambda carries it.
-pub(super) fn carried(answer: &impl Serialize) -> Result<Box<RawValue>> {
-    let answer = to_raw_value(answer).map_err(Error::internal)?;
-    if answer.get().len() > MAX_ANSWER_BYTES {
-        return Err(Error::TooLarge {
-            limit: Limit::Answer,
-            detail: format!("the answer exceeds Lambda's {MAX_ANSWER_BYTES} bytes; leave `rle` off, or use `store`"),
-        });
-    }
-    Ok(answer)
-}
-
-/// Runs `work`; a panic in it is this function's own fault, and an error like any other.
-pub(super) async fn guarded<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    match AssertUnwindSafe(work).catch_unwind().await {
-        Ok(result) => result,
-        Err(panic) => Err(Error::internal(format!("panic: {}", panic_text(panic.as_ref())))),
-    }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }
 
 /// Whether this is the process's first invocation.
 fn is_cold_start() -> bool {
     static IS_WARM: AtomicBool = AtomicBool::new(false);
     !IS_WARM.swap(true, Ordering::Relaxed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_event_of_the_folder_has_its_shape() {
-        let rest = Shape::Http(Gateway::Rest);
-        let http_api = Shape::Http(Gateway::HttpApi);
-        for (event, expected) in [
-            (include_str!("../../events/apigw-rest.json"), rest),
-            (include_str!("../../events/apigw-rest-page.json"), rest),
-            (include_str!("../../events/apigw-http.json"), http_api),
-            (include_str!("../../events/apigw-http-multipart.json"), http_api),
-            (include_str!("../../events/function-url.json"), http_api),
-            (include_str!("../../events/alb.json"), Shape::Http(Gateway::Alb)),
-            (include_str!("../../events/s3-put.json"), Shape::S3),
-            (include_str!("../../events/s3-test-event.json"), Shape::S3Test),
-            (include_str!("../../events/eventbridge.json"), Shape::EventBridge),
-            (include_str!("../../events/sqs-s3.json"), Shape::Sqs),
-            (include_str!("../../events/sqs-eventbridge.json"), Shape::Sqs),
-            (include_str!("../../events/s3-batch-1.0.json"), Shape::S3Batch),
-            (include_str!("../../events/s3-batch-2.0.json"), Shape::S3Batch),
-            (include_str!("../../events/direct-invoke.json"), Shape::Direct),
-            (include_str!("../../events/direct-invoke-s3.json"), Shape::Direct),
-        ] {
-            assert_eq!(shape(event).unwrap(), expected, "{event:.200}");
-        }
-    }
-
-    #[test]
-    fn anything_else_is_told_what_is_accepted() {
-        for event in [
-            "null",
-            "[]",
-            "7",
-            "{}",
-            r#"{"Records": []}"#,
-            r#"{"Records": 1}"#,
-            r#"{"Records": [{"eventSource": "aws:s3"}, {"eventSource": "aws:sqs"}]}"#,
-            r#"{"Records": [{"EventSource": "aws:sns"}]}"#,
-            r#"{"detail-type": "Object Created", "source": "com.example"}"#,
-            r#"{"source": "aws.s3"}"#,
-            r#"{"invocationSchemaVersion": "2.0"}"#,
-            r#"{"httpMethod": "GET"}"#,
-            r#"{"requestContext": {}}"#,
-            r#"{"image": null}"#,
-        ] {
-            let error = shape(event).unwrap_err().to_string();
-            assert!(error.contains("S3 notification") && error.contains("/parse"), "{event}: {error}");
-        }
-    }
-
-    #[test]
-    fn panics_are_internal_errors() {
-        let run = |work: fn()| async move {
-            guarded(async move {
-                work();
-                Ok(())
-            })
-            .await
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let error = runtime.block_on(run(|| panic!("no such thing"))).unwrap_err();
-        assert!(matches!(error, Error::Internal { .. }) && error.chain().contains("no such thing"));
-    }
 }

@@ -3,8 +3,6 @@
 //! "Object Created" names the object as it is: its key is not encoded. Every other detail type is passed. Lambda gets
 //! these events asynchronously, so failures and their retries are those of S3 notifications.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -50,7 +48,7 @@ struct Object {
 ///
 /// # Errors
 /// As [`s3::handle`].
-pub async fn handle(pipeline: &Arc<Pipeline>, event: &str, context: &Context) -> Result<Value> {
+pub async fn handle(pipeline: &Pipeline, event: &str, context: &Context) -> Result<Value> {
     s3::handle_each(pipeline, vec![object(event)], &mut TimeShare::of(context)).await
 }
 

@@ -3,7 +3,6 @@
 use lambda_runtime::Diagnostic;
 
 use crate::error::{Error, Fault};
-use crate::http::problem;
 
 /// A failed invocation, as the caller sees it. Step Functions catch and retry by `name`: the problem's code of the HTTP
 /// door (`undecodable`, `busy`, …).
@@ -18,23 +17,12 @@ impl Failure {
     /// Logs `error` with its causes and keeps what the caller may see.
     #[must_use]
     pub fn new(error: &Error, request_id: &str) -> Self {
-        let (_, name) = problem::row(error);
-        let chain = error.chain();
+        error.log(request_id);
         let sentence = match error.fault() {
-            Fault::Client => {
-                tracing::info!(request_id, error = chain, "refused");
-                error.to_string()
-            }
-            Fault::Capacity | Fault::Upstream => {
-                tracing::warn!(request_id, error = chain, "failed");
-                error.to_string()
-            }
-            Fault::Internal => {
-                tracing::error!(request_id, error = chain, "failed");
-                format!("internal error; the log has it under request id {request_id}")
-            }
+            Fault::Internal => format!("internal error; the log has it under request id {request_id}"),
+            Fault::Client | Fault::Capacity | Fault::Upstream => error.to_string(),
         };
-        Self { name, sentence }
+        Self { name: error.code(), sentence }
     }
 }
 

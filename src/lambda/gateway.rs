@@ -22,7 +22,8 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::dispatch::guarded;
+use super::guard::guarded;
+use super::shape::Gateway;
 use crate::error::{Error, Result};
 use crate::http::app::App;
 use crate::http::problem;
@@ -31,26 +32,6 @@ use crate::pipeline::Context;
 
 /// What may not stand in a query as it is; `%` may, it is an escape already.
 const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'\\').add(b'`');
-
-/// Who sent an HTTP request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gateway {
-    /// API Gateway, payload format 1.0.
-    Rest,
-    /// API Gateway and Function URL, payload format 2.0.
-    HttpApi,
-    Alb,
-}
-
-impl Gateway {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Rest => "apigw-rest",
-            Self::HttpApi => "apigw-http",
-            Self::Alb => "alb",
-        }
-    }
-}
 
 /// A gateway's event with the body taken out and decoded.
 struct Opened {

@@ -1,9 +1,9 @@
-//! The AWS doors: the only folder that knows AWS.
+//! The doors of AWS: the only folder that knows the formats of events.
 //!
 //! `dispatch` tells an event by its shape and hands it to its door: `gateway` (HTTP), `s3` (notifications),
 //! `eventbridge` and `sqs` (the same in other words and envelopes), `batch` (S3 Batch Operations), `direct` (invocations
-//! by Step Functions, SDKs, the AWS CLI). Doors that name objects share `upload`, what becomes of one, and `time_share`,
-//! how an invocation's time is divided among several. `store` is the adapter of [`crate::store::ObjectStore`].
+//! by Step Functions, SDKs, the AWS CLI). Doors that name objects share [`crate::delivery::settle`], which says
+//! what becomes of one, and `time_share`, which divides an invocation's time among several.
 
 pub mod batch;
 pub mod direct;
@@ -11,11 +11,12 @@ pub mod dispatch;
 pub mod eventbridge;
 pub mod failure;
 pub mod gateway;
+mod guard;
+mod payload;
 pub mod s3;
+mod shape;
 pub mod sqs;
-pub mod store;
 mod time_share;
-pub mod upload;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -24,13 +25,19 @@ use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::value::RawValue;
 
 use crate::http::app::App;
-use crate::pipeline::Context;
-
-/// Greatest answer of a Lambda function, bytes of its JSON (the service's own error names this number).
-pub const MAX_ANSWER_BYTES: usize = 6_291_556;
+use crate::pipeline::{Context, Pipeline};
 
 /// Kept of Lambda's deadline for encoding and sending the answer.
 const RESERVE: Duration = Duration::from_millis(500);
+
+/// Kept free of Lambda's answer for the status, the headers and the JSON around an HTTP body, bytes.
+const ENVELOPE_BYTES: u64 = 16 * 1024;
+
+/// The pipeline as it is served over HTTP on Lambda: answers that would not fit its payload are stored, or refused.
+#[must_use]
+pub fn app(pipeline: Arc<Pipeline>) -> App {
+    App::new(pipeline, Some(payload::MAX_PAYLOAD_BYTES as u64 - ENVELOPE_BYTES))
+}
 
 /// Serves invocations until the container is shut down.
 ///

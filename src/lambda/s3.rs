@@ -1,35 +1,33 @@
-//! S3 notifications: every uploaded photo gets its masks and a report ([`super::upload`]).
+//! S3 notifications: every uploaded photo gets its masks and a report ([`crate::delivery::settle`]).
 //!
 //! Each record is handled, whatever becomes of those before it; then the first failure fails the invocation, so that
 //! Lambda tries the event again and keeps it in the dead-letter queue in the end. Handled records are known as done when
 //! it is tried again.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use aws_lambda_events::s3::{S3Event, S3EventRecord};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::time_share::TimeShare;
-use super::upload::{self, Done, Order};
+use crate::delivery::settle::{self, Done, Order};
 use crate::error::{Error, Result};
 use crate::pipeline::{Context, Pipeline};
 use crate::store::ObjectRef;
-use crate::telemetry::emf::Parse;
 
 /// Handles every record of a notification; the answer lists what became of each.
 ///
 /// # Errors
-/// `BadRequest` for an event that is none; else the first record's error that a retry or an operator must mend.
-pub async fn handle(pipeline: &Arc<Pipeline>, event: &str, context: &Context) -> Result<Value> {
+/// `BadRequest` for an event that is not one of S3; else the first record's error that a retry or an operator must mend.
+pub async fn handle(pipeline: &Pipeline, event: &str, context: &Context) -> Result<Value> {
     handle_each(pipeline, objects(event)?, &mut TimeShare::of(context)).await
 }
 
 /// What the records of a notification ask for, in their order: an object to parse; `None` for what is no upload.
 ///
 /// # Errors
-/// `BadRequest` for an event that is none. A record that names no object is an error of its own.
+/// `BadRequest` for an event that is not one of S3. A record that names no object is an error of its own.
 pub(super) fn objects(event: &str) -> Result<Vec<Result<Option<ObjectRef>>>> {
     let event: S3Event =
         serde_json::from_str(event).map_err(|e| Error::bad_request(format!("not a well-formed S3 event: {e}")))?;
@@ -41,7 +39,7 @@ pub(super) fn objects(event: &str) -> Result<Vec<Result<Option<ObjectRef>>>> {
 /// # Errors
 /// The first failure, after all were handled.
 pub(super) async fn handle_each(
-    pipeline: &Arc<Pipeline>,
+    pipeline: &Pipeline,
     objects: Vec<Result<Option<ObjectRef>>>,
     share: &mut TimeShare<'_>,
 ) -> Result<Value> {
@@ -52,13 +50,14 @@ pub(super) async fn handle_each(
             Ok(Some(object)) => (object.bucket.clone(), object.key.clone()),
             _ => Default::default(),
         };
-        let (context, mut parse) = (share.context(), Parse::default());
+        let attempt = pipeline.begin(share.context());
         let done = match object {
-            Ok(Some(object)) => share.run(upload::process(pipeline, &object, &order, context, &mut parse)).await,
+            Ok(Some(object)) => share.run(settle::process(&attempt, &object, &order)).await,
             Ok(None) => Ok(Done::Passed),
             Err(error) => Err(error),
         };
-        match upload::counted(pipeline, context, &parse, done) {
+        settle::count(&attempt, &done);
+        match done {
             Ok(done) => {
                 tracing::info!(bucket, key, done = done.name(), "object");
                 answers.push(answer(&bucket, &key, &done));

@@ -15,12 +15,11 @@
 //! Order does not matter, so a FIFO queue's messages after a failed one are handled as well.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::dispatch::{Shape, shape};
+use super::shape::{Shape, shape};
 use super::time_share::TimeShare;
 use super::{eventbridge, s3};
 use crate::error::{Error, Result};
@@ -53,7 +52,7 @@ struct Envelope {
 ///
 /// # Errors
 /// `BadRequest` for an event without messages' ids: an answer could not name what failed, so all come again.
-pub async fn handle(pipeline: &Arc<Pipeline>, event: &str, context: &Context) -> Result<Value> {
+pub async fn handle(pipeline: &Pipeline, event: &str, context: &Context) -> Result<Value> {
     let event: Event =
         serde_json::from_str(event).map_err(|e| Error::bad_request(format!("not a well-formed SQS event: {e}")))?;
     if event.records.iter().any(|message| message.message_id.is_empty()) {

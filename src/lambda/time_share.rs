@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::dispatch::guarded;
+use super::guard::guarded;
 use crate::error::{Error, Result};
 use crate::pipeline::Context;
 

@@ -4,10 +4,10 @@ use rayon::prelude::*;
 
 use super::label_map::{self, ClassPairs, Paster};
 use super::persons::{PersonPainter, RowBits, TILE_WORDS};
-use super::semantic::{self, Answer, ClassPainter};
+use super::semantic::{self, ClassPainter, ClassValues};
 use super::tiles::Tiles;
 use super::upsample::{TILE_WIDTH, Tile, TileLogits, Upsampler, Window, tile, tiles_across};
-use super::{Found, Pair, Sizes, View};
+use super::view::{Found, Pair, Sizes, View};
 use crate::engine::Queries;
 use crate::error::Result;
 use crate::manifest::{LabelMap, Manifest};
@@ -73,7 +73,7 @@ pub fn bands(
         LabelMap::Paste => LabelSource::Pasted(label_map::by_class(&found.pasted)),
         LabelMap::Semantic => {
             let classes = semantic::competing(manifest);
-            let answer = Answer::semantic(view.queries, view.padded, view.working, &classes);
+            let answer = ClassValues::semantic(view.queries, view.padded, view.working, &classes);
             LabelSource::Whole(ClassPainter::new(view.working.size, view.photo, classes, band_rows), answer)
         }
     };
@@ -117,7 +117,7 @@ fn paint(
 enum LabelSource<'a> {
     /// Pasted at the photo's size.
     Pasted(Vec<ClassPairs>),
-    Whole(ClassPainter, Answer<&'a Queries>),
+    Whole(ClassPainter, ClassValues<&'a Queries>),
     Tiled(ClassPainter, Tiles<'a>),
 }
 

@@ -2,9 +2,9 @@
 
 use multiversion::multiversion;
 
-use super::Pair;
 use super::sigmoid::sigmoid;
 use super::upsample::{Row, TILE_WIDTH, TileLogits, Window};
+use super::view::Pair;
 
 /// From here on (>) a pixel's `sigmoid · score` is pasted.
 pub(super) const PASTED_ABOVE: f32 = 0.5;

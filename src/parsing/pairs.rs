@@ -1,6 +1,6 @@
 //! Which (query, class) pairs are worth a look at their pixels.
 
-use super::Sizes;
+use super::view::{Pair, Sizes};
 use crate::engine::Queries;
 use crate::manifest::{LabelMap, Manifest};
 
@@ -92,7 +92,7 @@ pub(super) fn candidates(queries: &Queries, top_k: u32, rules: &Rules) -> Vec<Ca
 
 /// Probabilities, their order and the pairs that come of them.
 pub(super) fn bytes(sizes: &Sizes) -> u64 {
-    const FOUND_LISTS: u64 = 5 * 255 * size_of::<super::Pair>() as u64;
+    const FOUND_LISTS: u64 = 5 * 255 * size_of::<Pair>() as u64;
     sizes.queries * sizes.classes * 8 + FOUND_LISTS
 }
 

@@ -2,9 +2,9 @@
 
 use multiversion::multiversion;
 
-use super::Pair;
 use super::sigmoid::sigmoid;
 use super::upsample::{Row, TILE_WIDTH, TileLogits, Window};
+use super::view::Pair;
 
 /// 64-bit words of a tile's row of bits.
 pub(super) const TILE_WORDS: usize = TILE_WIDTH / 64;

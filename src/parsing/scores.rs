@@ -7,7 +7,7 @@ use super::pairs::{self, Candidate, Rules};
 use super::persons::{self, Overlaps};
 use super::sigmoid::sigmoid;
 use super::upsample::{Row, TILE_WIDTH, TileLogits, Window, tile, tiles_across};
-use super::{Found, Pair, Sizes, View};
+use super::view::{Found, Pair, Sizes, View};
 use crate::manifest::Manifest;
 
 /// Fractions of one pixel's sigmoid in a [`Tally`]: integers add up to the same in any order, so scores depend neither

@@ -13,9 +13,10 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::label_map::{self, PASTED_ABOVE};
+use super::pairs;
 use super::sigmoid::sigmoid;
 use super::upsample::{Step, bilinear_step};
-use super::{Pair, Sizes, pairs};
+use super::view::{Pair, Sizes};
 use crate::engine::Queries;
 use crate::geometry::{Region, Size};
 use crate::manifest::Manifest;
@@ -46,7 +47,7 @@ pub(super) struct ClassPainter {
 }
 
 /// What one answer of the network says of the classes at its working pixels.
-pub(super) struct Answer<Q> {
+pub(super) struct ClassValues<Q> {
     queries: Q,
     claims: Claims,
     /// Working row to logits rows, working column to logits columns.
@@ -102,7 +103,7 @@ pub(super) fn competing(manifest: &Manifest) -> Vec<u8> {
     manifest.classes.iter().map(|class| class.id).filter(|&id| Some(id) != manifest.person_id).collect()
 }
 
-impl<Q: Borrow<Queries> + Sync> Answer<Q> {
+impl<Q: Borrow<Queries> + Sync> ClassValues<Q> {
     /// `padded` and `working` as [`super::View`]'s.
     pub(super) fn semantic(queries: Q, padded: Size, working: Region, classes: &[u8]) -> Self {
         let claims = Claims::Semantic(terms(queries.borrow(), classes));
@@ -137,7 +138,7 @@ impl<Q: Borrow<Queries> + Sync> Answer<Q> {
     }
 }
 
-impl<Q: Borrow<Queries> + Sync> ClassRows for Answer<Q> {
+impl<Q: Borrow<Queries> + Sync> ClassRows for ClassValues<Q> {
     fn add_row(&self, row: u32, scratch: &mut RowScratch, sums: &mut [f32]) {
         let width = self.columns.len();
         let (queries, step) = (self.queries.borrow(), self.rows[row as usize]);
@@ -400,7 +401,7 @@ pub(super) fn painter_bytes(sizes: &Sizes, working: Size) -> u64 {
     held + steps + sizes.threads * width * 28
 }
 
-/// What an [`Answer`] holds beside its queries.
+/// What an [`ClassValues`] holds beside its queries.
 pub(super) fn answer_bytes(sizes: &Sizes, working: Size) -> u64 {
     let steps = (u64::from(working.width) + u64::from(working.height)) * size_of::<Step>() as u64;
     let terms = sizes.queries * (sizes.classes * 4 * size_of::<(usize, f32)>() as u64 + 64);

@@ -10,8 +10,9 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use super::semantic::{self, Answer, ClassRows, RowScratch};
-use super::{BAND_ROWS, Sizes, View, find};
+use super::scores::find;
+use super::semantic::{self, ClassRows, ClassValues, RowScratch};
+use super::view::{BAND_ROWS, Sizes, View};
 use crate::engine::Queries;
 use crate::error::Result;
 use crate::geometry::{Region, Size};
@@ -133,7 +134,7 @@ pub(super) struct Blend {
 struct TileRow {
     index: usize,
     /// One for each column.
-    tiles: Vec<Answer<Queries>>,
+    tiles: Vec<ClassValues<Queries>>,
 }
 
 impl<'a> Tiles<'a> {
@@ -171,11 +172,11 @@ impl<'a> Tiles<'a> {
             let geometry = self.manifest.geometry(size);
             let (padded, working, classes) = (geometry.padded, geometry.photo, self.classes.as_slice());
             tiles.push(match self.manifest.label_map {
-                LabelMap::Semantic => Answer::semantic(queries, padded, working, classes),
+                LabelMap::Semantic => ClassValues::semantic(queries, padded, working, classes),
                 LabelMap::Paste => {
                     let found = find(&View::new(&queries, padded, working, size)?, self.manifest, None, BAND_ROWS);
                     let background = self.manifest.background_id;
-                    Answer::paste(queries, padded, working, classes, &found.pasted, background)
+                    ClassValues::paste(queries, padded, working, classes, &found.pasted, background)
                 }
             });
         }
@@ -204,7 +205,7 @@ impl ClassRows for Blend {
 }
 
 /// What [`Tiles`] holds: the tiles, their logits, weights, and every thread's values of one tile row.
-pub(super) fn bytes(sizes: &Sizes, grid: &Grid, manifest: &Manifest) -> u64 {
+pub(super) fn bytes(sizes: &Sizes, grid: &Grid, manifest: &Manifest, finding: u64) -> u64 {
     let tile = grid.tile();
     let geometry = manifest.geometry(tile);
     let logits = sizes.queries * (geometry.mask.area() + sizes.classes + 1) * 4;
@@ -213,10 +214,6 @@ pub(super) fn bytes(sizes: &Sizes, grid: &Grid, manifest: &Manifest) -> u64 {
     let held = grid.most_held(under as u32) * (logits + semantic::answer_bytes(sizes, tile));
     let weights = |stretches: &[Range<u32>]| stretches.iter().map(|own| u64::from(own.end - own.start) * 4 + 64).sum();
     let weights: u64 = [&grid.columns, &grid.rows].map(|stretches| weights(stretches)).iter().sum();
-    let finding = match manifest.label_map {
-        LabelMap::Semantic => 0,
-        LabelMap::Paste => super::bytes(&geometry, tile, manifest, BAND_ROWS),
-    };
     held + weights + finding + sizes.threads * u64::from(tile.width) * 4 * sizes.classes
 }
 

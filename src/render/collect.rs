@@ -6,12 +6,12 @@ use super::cutout::{self, Cutout, Foreground};
 use super::overlay::{self, OverlayLabels};
 use super::palette_png::{self, PalettePng};
 use super::report::{self, Counted, Stats};
-use crate::blob::Blob;
 use crate::error::Result;
 use crate::geometry::Size;
 use crate::image::decode;
 use crate::image::header::Header;
 use crate::manifest::Manifest;
+use crate::memory::blob::Blob;
 use crate::options::{Options, OutputKind};
 use crate::parsing::{Band, Found};
 

@@ -215,7 +215,7 @@ pub struct MemorySection {
 
 /// Pixels counted, and their extent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Region {
+struct Extent {
     pixels: u64,
     left: u32,
     top: u32,
@@ -224,7 +224,7 @@ struct Region {
     bottom: u32,
 }
 
-impl Region {
+impl Extent {
     const EMPTY: Self = Self { pixels: 0, left: u32::MAX, top: u32::MAX, right: 0, bottom: 0 };
 
     /// `pixels` pixels of row `y`, the first at `left`, the last before `right`.
@@ -250,10 +250,10 @@ impl Region {
 pub struct Stats {
     photo: Size,
     /// By class id.
-    classes: Vec<Region>,
-    persons: Vec<Region>,
+    classes: Vec<Extent>,
+    persons: Vec<Extent>,
     /// `[persons, classes]`.
-    parts: Vec<Region>,
+    parts: Vec<Extent>,
     rle: Option<RleRows>,
 }
 
@@ -279,9 +279,9 @@ impl Stats {
         let (classes, persons) = (manifest.classes.len(), found.persons.len());
         Self {
             photo,
-            classes: vec![Region::EMPTY; classes],
-            persons: vec![Region::EMPTY; persons],
-            parts: vec![Region::EMPTY; classes * persons],
+            classes: vec![Extent::EMPTY; classes],
+            persons: vec![Extent::EMPTY; persons],
+            parts: vec![Extent::EMPTY; classes * persons],
             rle: rle.then(|| RleRows {
                 labels: Some(LabelRows::default()),
                 persons: Some((0..persons).map(|_| BitRows::new(photo.width)).collect()),
@@ -335,7 +335,7 @@ impl Stats {
             person_rle = persons.into_iter().map(|rows| rows.finish().into_columns().encode(1)).collect();
         }
         let area = self.photo.area() as f64;
-        let class = |(id, region): (usize, &Region)| {
+        let class = |(id, region): (usize, &Extent)| {
             let class = &manifest.classes[id];
             Some(ClassSection {
                 id: class.id,
@@ -350,7 +350,7 @@ impl Stats {
         };
         let classes = self.classes.iter().enumerate().filter_map(class).collect();
         let mut person_rle = person_rle.into_iter();
-        let person = |(index, region): (usize, &Region)| PersonSection {
+        let person = |(index, region): (usize, &Extent)| PersonSection {
             id: index as u32 + 1,
             score: found.persons[index].score,
             bbox: region.bbox(),
@@ -363,8 +363,8 @@ impl Stats {
     }
 }
 
-fn part_sections(regions: &[Region], manifest: &Manifest) -> Vec<PartSection> {
-    let part = |(id, region): (usize, &Region)| {
+fn part_sections(regions: &[Extent], manifest: &Manifest) -> Vec<PartSection> {
+    let part = |(id, region): (usize, &Extent)| {
         let class_id = id as u8;
         let bbox = region.bbox().filter(|_| manifest.is_part(class_id))?;
         Some(PartSection { class_id, pixels: region.pixels, bbox })
@@ -373,7 +373,7 @@ fn part_sections(regions: &[Region], manifest: &Manifest) -> Vec<PartSection> {
 }
 
 /// Adds a row of bits.
-fn add_bits(region: &mut Region, y: u32, words: &[u64]) {
+fn add_bits(region: &mut Extent, y: u32, words: &[u64]) {
     let set = |(_, word): &(usize, &u64)| **word != 0;
     let Some((first, low)) = words.iter().enumerate().find(set) else { return };
     let (last, high) = words.iter().enumerate().rfind(set).unwrap_or((first, low));

@@ -9,10 +9,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore, SignedRequest, Standing, Upload};
+use super::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore, SignedRequest, Standing, UploadTerms};
 use crate::config::Secret;
 use crate::error::{Error, Limit, Result};
-use crate::hex;
+use crate::units::hex;
 
 /// How the chosen operation fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct Objects {
 impl Objects {
     pub fn put(&mut self, bucket: &str, key: &str, body: Bytes, metadata: BTreeMap<String, String>) {
         self.writes += 1;
-        let etag = format!("\"{}\"", hex::encode(&Sha256::digest(&body)[..16]));
+        let etag = format!("\"{}\"", hex(&Sha256::digest(&body)[..16]));
         let version_id = self.gives_versions.then(|| format!("v{}", self.writes));
         self.kept.insert(name(bucket, key), Kept { body, etag, version_id, metadata });
     }
@@ -278,7 +278,7 @@ impl ObjectStore for MemoryStore {
         Ok(Secret::new(format!("https://{bucket}.example/{key}?expires={}", expires.as_secs())))
     }
 
-    async fn presign_put(&self, upload: Upload<'_>, expires: Duration) -> Result<SignedRequest> {
+    async fn presign_put(&self, upload: UploadTerms<'_>, expires: Duration) -> Result<SignedRequest> {
         let headers = [("content-type", upload.content_type.to_owned()), ("content-length", upload.bytes.to_string())];
         let url = format!("https://{}.example/{}?expires={}", upload.bucket, upload.key, expires.as_secs());
         let headers = headers.map(|(name, value)| (name.to_owned(), value)).into();

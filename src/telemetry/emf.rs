@@ -12,11 +12,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
-use crate::budget::MIB;
 use crate::error::{Error, Fault, Limit, Result};
 use crate::manifest::Manifest;
 use crate::plan::Plan;
 use crate::render::report::TimingsSection;
+use crate::units::fractional_mb;
 
 /// Where the metrics are found in CloudWatch.
 pub const NAMESPACE: &str = "m2fp";
@@ -85,9 +85,9 @@ impl Ended {
     }
 }
 
-/// What is known of one parse, as far as it came; of the last run where it took several.
+/// What was measured of one parse, as far as it came; of the last run where it took several.
 #[derive(Debug, Clone, Default)]
-pub struct Parse {
+pub struct Measurements {
     pub planned: Option<Planned>,
     /// How long the model took to load, where this parse loaded it.
     pub model_load: Option<Duration>,
@@ -138,10 +138,10 @@ impl Metrics {
         }
     }
 
-    /// Writes what became of a parse. A line that cannot be written is only missed.
-    pub fn record(&self, request_id: &str, parse: &Parse, ended: Ended) {
+    /// Writes what became of a measured. A line that cannot be written is only missed.
+    pub fn record(&self, request_id: &str, measured: &Measurements, ended: Ended) {
         let cold = !self.is_warm.swap(true, Ordering::Relaxed);
-        let mut line = self.line(request_id, parse, ended, cold, SystemTime::now()).to_string();
+        let mut line = self.line(request_id, measured, ended, cold, SystemTime::now()).to_string();
         line.push('\n');
         let Ok(mut writer) = self.writer.lock() else { return };
         // At once: a line that is torn is no metric.
@@ -150,25 +150,25 @@ impl Metrics {
         }
     }
 
-    fn line(&self, request_id: &str, parse: &Parse, ended: Ended, cold: bool, now: SystemTime) -> Value {
+    fn line(&self, request_id: &str, measured: &Measurements, ended: Ended, cold: bool, now: SystemTime) -> Value {
         let mut line = Line::default();
         line.count("Parses", 1);
         line.count("ColdStart", u64::from(cold));
         line.count(ended.metric(), 1);
-        if let Some(planned) = parse.planned {
+        if let Some(planned) = measured.planned {
             line.count("WorkingPixels", planned.working_pixels);
             line.count("Tiles", u64::from(planned.tiles));
             line.count("Downscaled", u64::from(planned.downscaled));
-            line.add("PredictedMemory", "Megabytes", mib(planned.predicted_peak_bytes));
-            if let Some(peak) = parse.peak_bytes {
-                line.add("PeakMemory", "Megabytes", mib(peak));
+            line.add("PredictedMemory", "Megabytes", fractional_mb(planned.predicted_peak_bytes));
+            if let Some(peak) = measured.peak_bytes {
+                line.add("PeakMemory", "Megabytes", fractional_mb(peak));
                 line.add("MemoryUsed", "Percent", 100.0 * peak as f64 / planned.limit_bytes.max(1) as f64);
             }
         }
-        if let Some(load) = parse.model_load {
+        if let Some(load) = measured.model_load {
             line.add("ModelLoadTime", "Milliseconds", load.as_secs_f64() * 1e3);
         }
-        if let Some(ms) = parse.timings_ms {
+        if let Some(ms) = measured.timings_ms {
             for (name, value) in [
                 ("DecodeTime", ms.decode),
                 ("PreprocessTime", ms.preprocess),
@@ -182,10 +182,6 @@ impl Metrics {
         }
         line.end(&self.function, &self.model, request_id, now)
     }
-}
-
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / MIB as f64
 }
 
 /// A line in the making: values, and what they are.
@@ -228,6 +224,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::units::MIB;
 
     const ENDS: [Ended; 9] = [
         Ended::Ok,
@@ -247,7 +244,7 @@ mod tests {
     }
 
     /// Everything is known of it.
-    fn full() -> Parse {
+    fn full() -> Measurements {
         let timings = TimingsSection {
             decode: 1.0,
             preprocess: 2.0,
@@ -256,7 +253,7 @@ mod tests {
             encode: 5.0,
             total: 15.3,
         };
-        Parse {
+        Measurements {
             planned: Some(Planned {
                 working_pixels: 512 * 384,
                 tiles: 1,
@@ -270,8 +267,8 @@ mod tests {
         }
     }
 
-    fn line(parse: &Parse, ended: Ended) -> Value {
-        metrics().line("r-1", parse, ended, true, UNIX_EPOCH + Duration::from_millis(1_790_000_000_123))
+    fn line(measured: &Measurements, ended: Ended) -> Value {
+        metrics().line("r-1", measured, ended, true, UNIX_EPOCH + Duration::from_millis(1_790_000_000_123))
     }
 
     /// Holds a line against the specification's schema and limits (Amazon CloudWatch user guide, "Specification: Embedded
@@ -310,10 +307,10 @@ mod tests {
     fn every_line_is_what_the_specification_says() {
         for ended in ENDS {
             check(&line(&full(), ended));
-            check(&line(&Parse::default(), ended));
+            check(&line(&Measurements::default(), ended));
         }
         let strange = Planned { limit_bytes: 0, ..full().planned.unwrap() };
-        check(&line(&Parse { planned: Some(strange), ..full() }, Ended::Ok));
+        check(&line(&Measurements { planned: Some(strange), ..full() }, Ended::Ok));
     }
 
     #[test]
@@ -343,7 +340,7 @@ mod tests {
         let manifest = Manifest::read(std::path::Path::new("model/nano")).unwrap();
         let metrics = Metrics::new("", &manifest, written.clone());
         for _ in 0..3 {
-            metrics.record("r", &Parse::default(), Ended::Busy);
+            metrics.record("r", &Measurements::default(), Ended::Busy);
         }
         let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

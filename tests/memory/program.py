@@ -162,7 +162,7 @@ def _status_mb(pid: int, name: str) -> float:
 def margin_mb(program: Program, photo: Path) -> int:
     """What the account keeps free for what no constant predicts: what a refusal names beyond its plan's peak."""
     _, answer = plan(replace(program, mode="auto"), LEAST_MB, photo)
-    return int(NAMED.search(answer["refused"])[1]) - answer["plan"]["predicted_peak_mb"]
+    return int(NAMED.search(answer["refused"]["detail"])[1]) - answer["plan"]["predicted_peak_mb"]
 
 
 def plan(program: Program, size_mb: int, photo: Path) -> tuple[Ran, dict[str, Any] | None]:

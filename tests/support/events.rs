@@ -9,7 +9,6 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use m2fp::http::App;
 use m2fp::lambda::dispatch::dispatch;
 use m2fp::lambda::failure::Failure;
 use m2fp::pipeline::{Context, Pipeline};
@@ -69,7 +68,7 @@ pub async fn invoke_within(
     event: &Value,
     deadline: Option<Instant>,
 ) -> Result<Value, Failure> {
-    let app = App::lambda(Arc::clone(pipeline));
+    let app = m2fp::lambda::app(Arc::clone(pipeline));
     let context = Context { request_id: "test-1".to_owned(), deadline };
     let answer = dispatch(&app, to_raw_value(event).expect("JSON"), context).await?;
     Ok(serde_json::from_str(answer.get()).expect("the answer is JSON"))

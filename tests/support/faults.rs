@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use m2fp::config::Secret;
 use m2fp::error::{Error, Result};
-use m2fp::store::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore, SignedRequest, Standing, Upload};
+use m2fp::store::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore, SignedRequest, Standing, UploadTerms};
 use tokio::sync::Notify;
 
 /// What an operation may come to.
@@ -128,7 +128,7 @@ impl<S: ObjectStore> ObjectStore for Faulty<S> {
         self.operate(key, self.inner.presign_get(bucket, key, expires)).await
     }
 
-    async fn presign_put(&self, upload: Upload<'_>, expires: Duration) -> Result<SignedRequest> {
+    async fn presign_put(&self, upload: UploadTerms<'_>, expires: Duration) -> Result<SignedRequest> {
         self.operate(upload.key, self.inner.presign_put(upload, expires)).await
     }
 }

@@ -13,9 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
-
-/// 2^20 bytes.
-pub const MIB: u64 = 1 << 20;
+use crate::units::{MIB, bytes_of_mb};
 
 /// Kept free for what no constant predicts: allocator slack, stacks, buffers of connections.
 pub const MARGIN_BYTES: u64 = 16 * MIB;
@@ -70,7 +68,7 @@ impl Budget {
     /// A budget under `limit_bytes` for a process that already holds `process_bytes` of anonymous memory.
     #[must_use]
     pub fn new(limit_bytes: u64, process_bytes: u64, manifest: &Manifest) -> Self {
-        let used_bytes = process_bytes.next_multiple_of(PROCESS_STEP_BYTES) + mib(manifest.memory.load_mb);
+        let used_bytes = process_bytes.next_multiple_of(PROCESS_STEP_BYTES) + bytes_of_mb(manifest.memory.load_mb);
         let total_bytes = limit_bytes.saturating_sub(used_bytes + MARGIN_BYTES);
         Self { limit_bytes, used_bytes, total_bytes, units: Arc::new(Semaphore::new(units(total_bytes, false))) }
     }
@@ -112,18 +110,6 @@ impl Budget {
             Err(_) => Err(Error::Busy { retry_after: max_wait.max(Duration::from_secs(1)) }),
         }
     }
-}
-
-/// Manifest megabytes to bytes.
-#[must_use]
-pub fn mib(megabytes: f64) -> u64 {
-    (megabytes * MIB as f64) as u64
-}
-
-/// Bytes as megabytes, rounded up: for people.
-#[must_use]
-pub const fn to_mib(bytes: u64) -> u64 {
-    bytes.div_ceil(MIB)
 }
 
 fn units(bytes: u64, up: bool) -> usize {

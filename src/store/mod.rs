@@ -1,7 +1,8 @@
 //! Objects behind a port: what this crate needs of S3, and no more.
-//! The adapter that speaks to S3 is `lambda/store.rs`; `memory` is a bucket for tests.
+//! The adapter that speaks to S3 is [`s3`]; `memory` is a bucket for tests.
 
 pub mod memory;
+pub mod s3;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,9 +11,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::blob::Blob;
 use crate::config::Secret;
 use crate::error::Result;
+use crate::memory::blob::Blob;
 
 /// Where an object is. `version_id` and `etag` pin a read to one version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,14 @@ pub struct ObjectRef {
     /// With quotes, as S3 gives it in headers (events give it without; the parser of events adds them).
     #[serde(skip)]
     pub etag: Option<String>,
+}
+
+/// Where a request wants its outputs written: `{bucket}/{key_prefix}` followed by each output's suffix.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreTarget {
+    pub bucket: String,
+    pub key_prefix: String,
 }
 
 /// What is known of an object without its bytes.
@@ -57,7 +66,7 @@ pub struct NewObject {
 
 /// An object that somebody without credentials shall write, and nothing but this one.
 #[derive(Debug, Clone, Copy)]
-pub struct Upload<'a> {
+pub struct UploadTerms<'a> {
     pub bucket: &'a str,
     pub key: &'a str,
     pub content_type: &'a str,
@@ -110,5 +119,5 @@ pub trait ObjectStore: Send + Sync {
 
     /// A request that writes `upload` without credentials when it begins within `expires`; another type, length, key or
     /// method is not what was signed. The store is not asked: whether the bucket exists shows when it is sent.
-    async fn presign_put(&self, upload: Upload<'_>, expires: Duration) -> Result<SignedRequest>;
+    async fn presign_put(&self, upload: UploadTerms<'_>, expires: Duration) -> Result<SignedRequest>;
 }

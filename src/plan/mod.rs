@@ -2,24 +2,21 @@
 //!
 //! Pure: header, options, manifest and budget in, a plan with its reasons out. It never loads the model.
 
+pub mod cost;
+pub mod pace;
+
 use serde::Serialize;
 
-use crate::budget::{Budget, to_mib};
+use self::cost::{Cost, Processors};
 use crate::error::{Error, Limit};
-use crate::geometry::Size;
-use crate::image::decode;
+use crate::geometry::{Orientation, Size};
 use crate::image::header::Header;
-use crate::manifest::{Dtype, Geometry, Manifest, ShortestEdge, SizeRule};
+use crate::manifest::{Geometry, Manifest, ShortestEdge, SizeRule};
+use crate::memory::budget::Budget;
 use crate::options::{Mode, Options};
-use crate::parsing::{self, Grid};
-use crate::render::collect;
-use crate::render::report::PlanSection;
-
-/// Palette PNG, per photo pixel, measured by `make bench`.
-const ENCODE_NS_PER_PIXEL: f64 = 2.0;
-
-/// Class values of a tile and their blend, per pixel of the tile and processor.
-const VALUES_NS_PER_PIXEL: f64 = 100.0;
+use crate::parsing::Grid;
+use crate::render::report::{ImageSection, PlanSection};
+use crate::units::whole_mb;
 
 /// What will be done with one photo, and why.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -59,11 +56,7 @@ pub struct Decision {
 pub struct Planner<'a> {
     pub manifest: &'a Manifest,
     pub budget: &'a Budget,
-    /// Threads that are started.
-    pub threads: usize,
-    /// Processor time given for each second: fewer than the threads, a part of one even, where a function's memory buys
-    /// no more.
-    pub cpus: f64,
+    pub processors: Processors,
     /// Photos with more pixels are tiled in mode `auto`.
     pub tile_above_px: Option<u64>,
 }
@@ -73,7 +66,8 @@ impl Planner<'_> {
     #[must_use]
     pub fn decide(&self, header: &Header, source_bytes: u64, options: &Options) -> Decision {
         let photo = header.upright();
-        let once = || self.once(header, options, |size| self.request_bytes(header, source_bytes, options, size));
+        let cost = Cost::new(self.manifest, header, source_bytes, options, self.processors);
+        let once = || self.once(photo, options, &cost, |size| cost.request_bytes(size));
         let unasked = self.tile_above_px.is_some_and(|most| photo.area() > most);
         match (options.mode, self.manifest.input.size) {
             (Mode::Tiled, SizeRule::Letterbox(rule)) => {
@@ -82,9 +76,9 @@ impl Planner<'_> {
                 Decision { refusal: Some(Error::bad_request(fault)), ..once() }
             }
             (_, SizeRule::ShortestEdge(_)) if self.one_run_sees_all(photo, options) => once(),
-            (Mode::Tiled, _) => self.tiled(header, source_bytes, options),
+            (Mode::Tiled, _) => self.tiled(photo, options, &cost),
             (Mode::Auto, SizeRule::ShortestEdge(_)) if unasked => {
-                match self.tiled(header, source_bytes, options) {
+                match self.tiled(photo, options, &cost) {
                     Decision { refusal: Some(refusal), .. } => {
                         // Nobody asked for tiles: where they cannot be, one run is the answer, and says why.
                         let mut once = once();
@@ -101,28 +95,28 @@ impl Planner<'_> {
     }
 
     /// One run of the whole photo, as large as `bytes_at` allows.
-    fn once(&self, header: &Header, options: &Options, bytes_at: impl Fn(Size) -> u64) -> Decision {
-        let photo = header.upright();
+    fn once(&self, photo: Size, options: &Options, cost: &Cost<'_>, bytes_at: impl Fn(Size) -> u64) -> Decision {
         let asked = self.asked_size(photo, options);
         let fits = |size: Size| bytes_at(size) <= self.budget.total_bytes();
-        let (working, refusal) = match self.manifest.input.size {
-            _ if fits(asked) => (asked, None),
-            SizeRule::ShortestEdge(rule) => largest_that(rule, photo, asked, fits),
+        let fitting = match self.manifest.input.size {
+            _ if fits(asked) => Ok(asked),
+            SizeRule::ShortestEdge(rule) => largest_fitting(rule, photo, asked, fits),
             // The network sees the whole canvas whatever the photo's size on it.
-            SizeRule::Letterbox(_) => (asked, Some(())),
+            SizeRule::Letterbox(_) => Err(NothingFits { smallest: asked }),
         };
+        let working = fitting.unwrap_or_else(|NothingFits { smallest }| smallest);
         let request_bytes = bytes_at(working);
-        let mut plan = self.plan_at(header, working, request_bytes);
+        let mut plan = self.plan_at(photo, working, request_bytes, cost.request_ms(working));
         plan.reason = self.reason(photo, asked, working, options);
-        if working != asked && refusal.is_none() {
+        if working != asked && fitting.is_ok() {
             plan.downscaled = true;
             plan.warnings.push(format!(
                 "downscaled from {asked} to {working} because {asked} would need {} MB and this function has {} MB",
-                to_mib(self.budget.limit_for(bytes_at(asked))),
-                to_mib(self.budget.limit_bytes()),
+                whole_mb(self.budget.limit_for(bytes_at(asked))),
+                whole_mb(self.budget.limit_bytes()),
             ));
         }
-        let refusal = refusal.map(|()| self.refuse(request_bytes, &plan));
+        let refusal = fitting.err().map(|_| self.refuse(request_bytes, &plan));
         Decision { plan, refusal }
     }
 
@@ -141,11 +135,10 @@ impl Planner<'_> {
 
     /// One run of the whole photo, then tiles: at twice the native size, never more pixels than the photo has, smaller
     /// down to the whole run's size where memory forces it.
-    fn tiled(&self, header: &Header, source_bytes: u64, options: &Options) -> Decision {
-        let photo = header.upright();
+    fn tiled(&self, photo: Size, options: &Options, cost: &Cost<'_>) -> Decision {
         let grid_of = |size: Size| Grid::new(size, self.manifest.input.size.divisor());
-        let bytes = |whole: Size, tiles: Size| self.tiled_bytes(header, source_bytes, options, whole, &grid_of(tiles));
-        let Decision { plan, refusal } = self.once(header, options, |size| bytes(size, size));
+        let bytes = |whole: Size, tiles: Size| cost.tiled_bytes(whole, &grid_of(tiles));
+        let Decision { plan, refusal } = self.once(photo, options, cost, |size| bytes(size, size));
         if refusal.is_some() {
             return Decision { plan, refusal };
         }
@@ -157,7 +150,7 @@ impl Planner<'_> {
         let (working, request_bytes) = (at(long), bytes(whole, at(long)));
         let grid = grid_of(working);
         let mut plan = Plan {
-            predicted_ms: plan.predicted_ms + self.tiles_ms(header, &grid),
+            predicted_ms: plan.predicted_ms + cost.tiles_ms(&grid),
             request_bytes,
             predicted_peak_bytes: self.budget.used_bytes() + request_bytes,
             working,
@@ -169,10 +162,10 @@ impl Planner<'_> {
             plan.warnings.push(format!(
                 "tiled at {working}, not {}, which would need {} MB; this function has {} MB",
                 at(asked),
-                to_mib(self.budget.limit_for(bytes(whole, at(asked)))),
-                to_mib(self.budget.limit_bytes()),
+                whole_mb(self.budget.limit_for(bytes(whole, at(asked)))),
+                whole_mb(self.budget.limit_bytes()),
             ));
-            format!("tiles at the largest size that fits {} MB", to_mib(self.budget.limit_bytes()))
+            format!("tiles at the largest size that fits {} MB", whole_mb(self.budget.limit_bytes()))
         } else if options.max_side == Some(asked) {
             format!("tiles at max_side={asked}")
         } else if working == photo {
@@ -188,9 +181,9 @@ impl Planner<'_> {
         self.manifest.input.size.at_most(photo, options.max_side.unwrap_or(u32::MAX))
     }
 
-    fn plan_at(&self, header: &Header, working: Size, request_bytes: u64) -> Plan {
+    fn plan_at(&self, photo: Size, working: Size, request_bytes: u64, predicted_ms: u64) -> Plan {
         Plan {
-            photo: header.upright(),
+            photo,
             working,
             geometry: self.manifest.geometry(working),
             grid: None,
@@ -198,7 +191,7 @@ impl Planner<'_> {
             limit_bytes: self.budget.limit_bytes(),
             request_bytes,
             predicted_peak_bytes: self.budget.used_bytes() + request_bytes,
-            predicted_ms: self.predicted_ms(header, working),
+            predicted_ms,
             downscaled: false,
             warnings: Vec::new(),
         }
@@ -206,7 +199,7 @@ impl Planner<'_> {
 
     fn reason(&self, photo: Size, asked: Size, working: Size, options: &Options) -> String {
         if working != asked {
-            format!("the largest size that fits {} MB", to_mib(self.budget.limit_bytes()))
+            format!("the largest size that fits {} MB", whole_mb(self.budget.limit_bytes()))
         } else if asked != self.manifest.input.size.native(photo) {
             format!("max_side={} asked for", options.max_side.unwrap_or_default())
         } else {
@@ -218,7 +211,7 @@ impl Planner<'_> {
     }
 
     fn refuse(&self, request_bytes: u64, plan: &Plan) -> Error {
-        let enough = to_mib(self.budget.limit_for(request_bytes));
+        let enough = whole_mb(self.budget.limit_for(request_bytes));
         let size = match self.manifest.input.size {
             SizeRule::ShortestEdge(_) => format!("even at the smallest working size {}", plan.working),
             SizeRule::Letterbox(rule) => format!("at {}, the only size of this model", rule.letterbox.size()),
@@ -228,101 +221,38 @@ impl Planner<'_> {
             detail: format!(
                 "a photo of {} needs {enough} MB {size}; this function has {} MB",
                 plan.photo,
-                to_mib(self.budget.limit_bytes()),
+                whole_mb(self.budget.limit_bytes()),
             ),
         }
-    }
-
-    /// Peak of what one request holds: its source, and the hungriest of its stages with what is kept meanwhile.
-    fn request_bytes(&self, header: &Header, source_bytes: u64, options: &Options, working: Size) -> u64 {
-        let photo = header.upright();
-        let geometry = self.manifest.geometry(working);
-        let decode = decode::resized_bytes(header, working);
-        let logits = geometry.mask.area() * u64::from(self.manifest.outputs.queries) * 4;
-        // The resized photo is at most as large as the input that it is put on.
-        let input = geometry.input.area() * 3 * (1 + self.input_element_bytes());
-        let activations = self.manifest.memory.run_bytes(geometry.padded.area());
-        let post = logits
-            + parsing::bytes(&geometry, photo, self.manifest, parsing::BAND_ROWS)
-            + collect::collectors_bytes(photo, self.manifest, options);
-        let second_decode = collect::second_decode_bytes(header, options);
-        source_bytes + decode.max(input + activations).max(post).max(second_decode)
-    }
-
-    /// As [`Self::request_bytes`], of a whole run at `working` followed by the tiles of `grid`.
-    fn tiled_bytes(&self, header: &Header, source_bytes: u64, options: &Options, working: Size, grid: &Grid) -> u64 {
-        let photo = header.upright();
-        let (geometry, tile) = (self.manifest.geometry(working), self.manifest.geometry(grid.tile()));
-        let logits = geometry.mask.area() * u64::from(self.manifest.outputs.queries) * 4;
-        let decode = decode::resized_bytes(header, grid.working());
-        let tile_run = tile.input.area() * 3 * (1 + self.input_element_bytes())
-            + self.manifest.memory.run_bytes(tile.padded.area());
-        let bands = grid.working().area() * 3
-            + tile_run
-            + parsing::tiled_bytes(&geometry, grid, photo, self.manifest, parsing::BAND_ROWS);
-        let collectors = collect::collectors_bytes(photo, self.manifest, options);
-        let tiles = source_bytes + logits + collectors + decode.max(bands);
-        tiles.max(self.request_bytes(header, source_bytes, options, working))
-    }
-
-    fn input_element_bytes(&self) -> u64 {
-        match self.manifest.input.dtype {
-            Dtype::Uint8 => 1,
-            Dtype::Float32 => 4,
-        }
-    }
-
-    fn predicted_ms(&self, header: &Header, working: Size) -> u64 {
-        let time = &self.manifest.time;
-        let cpus = self.cpus.min(self.threads as f64);
-        let padded = self.manifest.geometry(working).padded;
-        let inference_ms = self.inference_ms(padded.area());
-        let photo = header.stored.area() as f64 / 1e6;
-        let post_ms = time.post_ns_per_pixel * photo / cpus;
-        let codec_ms = (decode::ns_per_pixel(header) + ENCODE_NS_PER_PIXEL) * photo / cpus.min(1.0);
-        (inference_ms + post_ms + codec_ms).ceil() as u64
-    }
-
-    /// One run of the network on an input of `pixels` after padding, milliseconds.
-    fn inference_ms(&self, pixels: u64) -> f64 {
-        let time = &self.manifest.time;
-        // More processors than it was measured with are not known to help.
-        let measured_cpus = f64::from(time.threads);
-        time.run_ms(pixels) * measured_cpus / self.cpus.min(self.threads as f64).min(measured_cpus)
-    }
-
-    /// What tiles add, milliseconds: a second decode, the network's runs, and class values at the tiles' pixels, which
-    /// cost about what post-processing costs at the photo's.
-    fn tiles_ms(&self, header: &Header, grid: &Grid) -> u64 {
-        let cpus = self.cpus.min(self.threads as f64);
-        let (count, tile) = (f64::from(grid.count()), self.manifest.geometry(grid.tile()).padded.area());
-        let inference_ms = count * self.inference_ms(tile);
-        let values_ms = VALUES_NS_PER_PIXEL * count * tile as f64 / 1e6 / cpus;
-        let decode_ms = decode::ns_per_pixel(header) * header.stored.area() as f64 / 1e6 / cpus.min(1.0);
-        (inference_ms + values_ms + decode_ms).ceil() as u64
     }
 
     /// Time that loading the model takes, milliseconds.
     #[must_use]
     pub fn load_ms(&self) -> u64 {
-        // One thread does it.
-        (self.manifest.time.load_ms / self.cpus.min(1.0)).ceil() as u64
+        cost::load_ms(self.manifest, self.processors)
     }
 }
 
-/// The largest size below `asked`, `rule` with smaller sides, for which `fits` holds; else the smallest useful one and
-/// `Some(())`.
-fn largest_that(rule: ShortestEdge, photo: Size, asked: Size, fits: impl Fn(Size) -> bool) -> (Size, Option<()>) {
+/// Not even the smallest useful size fits.
+#[derive(Debug, Clone, Copy)]
+struct NothingFits {
+    smallest: Size,
+}
+
+/// The largest size below `asked`, by `rule` with smaller sides, for which `fits` holds.
+fn largest_fitting(
+    rule: ShortestEdge,
+    photo: Size,
+    asked: Size,
+    fits: impl Fn(Size) -> bool,
+) -> Result<Size, NothingFits> {
     let at = |short: u32| {
         let long = (u64::from(rule.max_side) * u64::from(short)).div_ceil(u64::from(rule.min_side));
         let size = photo.shortest_edge(short, long as u32);
         if size.area() < asked.area() { size } else { asked }
     };
     let smallest = rule.smallest_side;
-    match largest(smallest, rule.min_side, |short| fits(at(short))) {
-        Some(short) => (at(short), None),
-        None => (at(smallest), Some(())),
-    }
+    largest(smallest, rule.min_side, |short| fits(at(short))).map(at).ok_or(NothingFits { smallest: at(smallest) })
 }
 
 /// The photo with a long side of `long`, but no smaller than a whole run's size.
@@ -346,17 +276,52 @@ fn largest(low: u32, high: u32, fits: impl Fn(u32) -> bool) -> Option<u32> {
     Some(low)
 }
 
-impl Decision {
-    /// The answer of `/plan` and `m2fp plan --json`.
+/// The answer of `POST /plan` and of `m2fp plan --json`.
+#[derive(Debug, Clone, Serialize)]
+pub struct PlanAnswer {
+    pub admitted: bool,
+    pub image: Option<ImageSection>,
+    /// When refused for memory: the smallest useful plan.
+    pub plan: Option<PlanSection>,
+    /// Why it would be refused; null where it is admitted.
+    pub refused: Option<Refusal>,
+    pub warnings: Vec<String>,
+}
+
+/// Why a photo would be refused, as the problem that would be answered says it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Refusal {
+    pub status: u16,
+    pub code: &'static str,
+    pub detail: String,
+}
+
+impl From<&Error> for Refusal {
+    fn from(error: &Error) -> Self {
+        Self { status: error.status().as_u16(), code: error.code(), detail: error.to_string() }
+    }
+}
+
+impl PlanAnswer {
+    /// Of a photo that cannot even be planned.
     #[must_use]
-    pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({
-            "admitted": self.refusal.is_none(),
-            "refused": self.refusal.as_ref().map(ToString::to_string),
-            "image": { "width": self.plan.photo.width, "height": self.plan.photo.height },
-            "plan": self.plan.section(),
-            "warnings": self.plan.warnings,
-        })
+    pub fn refused(error: &Error) -> Self {
+        Self { admitted: false, image: None, plan: None, refused: Some(error.into()), warnings: Vec::new() }
+    }
+}
+
+impl Decision {
+    /// What is told of it; `orientation`: of the stored photo.
+    #[must_use]
+    pub fn answer(&self, orientation: Orientation) -> PlanAnswer {
+        let Size { width, height } = self.plan.photo;
+        PlanAnswer {
+            admitted: self.refusal.is_none(),
+            image: Some(ImageSection { width, height, orientation: orientation.exif() }),
+            plan: Some(self.plan.section()),
+            refused: self.refusal.as_ref().map(Refusal::from),
+            warnings: self.plan.warnings.clone(),
+        }
     }
 }
 
@@ -382,8 +347,8 @@ impl Plan {
             working_height: self.working.height,
             tiles: self.tiles(),
             reason: self.reason.clone(),
-            limit_mb: to_mib(self.limit_bytes),
-            predicted_peak_mb: to_mib(self.predicted_peak_bytes),
+            limit_mb: whole_mb(self.limit_bytes),
+            predicted_peak_mb: whole_mb(self.predicted_peak_bytes),
             predicted_ms: self.predicted_ms,
         }
     }
@@ -399,8 +364,8 @@ impl Plan {
             self.working.width,
             self.working.height,
             self.tiles(),
-            to_mib(self.predicted_peak_bytes),
-            to_mib(self.limit_bytes),
+            whole_mb(self.predicted_peak_bytes),
+            whole_mb(self.limit_bytes),
             self.predicted_ms,
         )
     }
@@ -409,10 +374,9 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::MIB;
-    use crate::geometry::Orientation;
     use crate::image::header::Format;
     use crate::options::{OutputKind, RawOptions};
+    use crate::units::MIB;
     use proptest::prelude::*;
 
     fn manifest() -> Manifest {
@@ -450,7 +414,8 @@ mod tests {
         options: &Options,
     ) -> Decision {
         let budget = Budget::new(limit_mb * MIB, 10 * MIB, manifest);
-        Planner { manifest, budget: &budget, threads: 2, cpus: 2.0, tile_above_px }.decide(header, 1 << 20, options)
+        let processors = Processors { threads: 2, pool_threads: 2, cpus: 2.0 };
+        Planner { manifest, budget: &budget, processors, tile_above_px }.decide(header, 1 << 20, options)
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::budget::to_mib;
 use crate::sys;
+use crate::units::whole_mb;
 
 /// Between two samples.
 const PERIOD: Duration = Duration::from_millis(50);
@@ -42,8 +42,9 @@ impl Peak {
 
     /// The line in the log that says what a request took; a warning where the limit was near.
     pub fn log(&self, request_id: &str, predicted_bytes: u64, limit_bytes: u64) {
-        let (peak_mb, predicted_mb, limit_mb) = (to_mib(self.rss_bytes), to_mib(predicted_bytes), to_mib(limit_bytes));
-        let (cgroup_mb, now_mb) = (self.cgroup_bytes.map(to_mib), to_mib(sys::resident_bytes()));
+        let (peak_mb, predicted_mb, limit_mb) =
+            (whole_mb(self.rss_bytes), whole_mb(predicted_bytes), whole_mb(limit_bytes));
+        let (cgroup_mb, now_mb) = (self.cgroup_bytes.map(whole_mb), whole_mb(sys::resident_bytes()));
         if self.is_high(limit_bytes) {
             tracing::warn!(request_id, peak_mb, predicted_mb, limit_mb, cgroup_mb, now_mb, "memory high");
         } else {
@@ -90,7 +91,7 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::MIB;
+    use crate::units::MIB;
 
     #[test]
     fn what_was_held_meanwhile_is_seen() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 const NEWEST: f32 = 0.5;
 
 /// One measurement is not believed beyond this, nor beyond its inverse: a page that had to be read, a paused sandbox.
-const MOST: f32 = 4.0;
+const MAX_RATIO: f32 = 4.0;
 
 /// Measured time over predicted time, averaged over the requests so far; 1 before the first.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Pace {
         if predicted.is_zero() {
             return;
         }
-        let ratio = (measured.as_secs_f32() / predicted.as_secs_f32()).clamp(1.0 / MOST, MOST);
+        let ratio = (measured.as_secs_f32() / predicted.as_secs_f32()).clamp(1.0 / MAX_RATIO, MAX_RATIO);
         // Two requests that end at once: one measurement is lost, which does not matter.
         self.0.store((self.ratio() * (1.0 - NEWEST) + ratio * NEWEST).to_bits(), Ordering::Relaxed);
     }
@@ -57,7 +57,7 @@ mod tests {
         }
         assert!((pace.ratio() - 3.0).abs() < 1e-3);
         pace.observe(second, 1000 * second);
-        assert!(pace.ratio() <= MOST);
+        assert!(pace.ratio() <= MAX_RATIO);
         pace.observe(Duration::ZERO, second);
         assert!(pace.ratio().is_finite());
         for _ in 0..20 {

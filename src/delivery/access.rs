@@ -2,11 +2,11 @@
 //!
 //! The names come in requests, direct invocations and events; whether an object is there is the store's business.
 
+use super::record::Destination;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::pipeline::StoreTarget;
-use crate::record::{Destination, MAX_KEY_BYTES};
-use crate::store::ObjectRef;
+use crate::object_names::{check_bucket, check_key};
+use crate::store::{ObjectRef, StoreTarget};
 
 /// Longest S3 version id, bytes.
 const MAX_VERSION_BYTES: usize = 1024;
@@ -100,32 +100,15 @@ pub fn check_object(bucket: &str, key: &str) -> Result<()> {
     check_key("key", key)
 }
 
-/// S3's rules for general purpose buckets: 3–63 of a–z, 0–9, `.` and `-`, first and last a letter or digit, no `..`.
-fn check_bucket(field: &str, bucket: &str) -> Result<()> {
-    let is_end = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let bytes = bucket.as_bytes();
-    let fits = (3..=63).contains(&bytes.len())
-        && bytes.iter().all(|b| is_end(b) || matches!(b, b'.' | b'-'))
-        && bytes.first().is_some_and(is_end)
-        && bytes.last().is_some_and(is_end)
-        && !bucket.contains("..");
-    if fits { Ok(()) } else { Err(Error::bad_request(format!("`{field}` is not a bucket's name"))) }
-}
-
-/// Keys are bytes to S3, but path segments to the URL they travel in: `.` and `..` are refused with control characters.
-fn check_key(field: &str, key: &str) -> Result<()> {
-    let fault = if key.is_empty() {
-        "is empty".to_owned()
-    } else if key.len() > MAX_KEY_BYTES {
-        format!("is longer than {MAX_KEY_BYTES} bytes")
-    } else if key.chars().any(char::is_control) {
-        "holds control characters".to_owned()
-    } else if key.split('/').any(|segment| matches!(segment, "." | "..")) {
-        "holds a path segment `.` or `..`".to_owned()
-    } else {
+/// Checks that the function may read the bucket that an event names: any, unless the settings list those allowed.
+///
+/// # Errors
+/// `Forbidden`.
+pub fn check_event_bucket(bucket: &str, config: &Config) -> Result<()> {
+    if config.allowed_buckets.is_empty() || config.allowed_buckets.iter().any(|b| b == bucket) {
         return Ok(());
-    };
-    Err(Error::bad_request(format!("`{field}` {fault}")))
+    }
+    Err(Error::Forbidden { detail: format!("M2FP_ALLOWED_BUCKETS does not name the bucket `{bucket}`") })
 }
 
 #[cfg(test)]

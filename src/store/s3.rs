@@ -17,10 +17,10 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use tokio::sync::OnceCell;
 
-use crate::blob::{Blob, Writer};
 use crate::config::Secret;
 use crate::error::{Error, Limit, Result};
-use crate::store::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore, SignedRequest, Standing, Upload};
+use crate::memory::blob::{Blob, BlobWriter};
+use crate::store::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore, SignedRequest, Standing, UploadTerms};
 
 /// To a connection. Default of the SDK: 3.1 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -155,8 +155,8 @@ impl ObjectStore for S3Store {
         Ok(Secret::new(link.uri().to_owned()))
     }
 
-    async fn presign_put(&self, upload: Upload<'_>, expires: Duration) -> Result<SignedRequest> {
-        let Upload { bucket, key, content_type, bytes } = upload;
+    async fn presign_put(&self, upload: UploadTerms<'_>, expires: Duration) -> Result<SignedRequest> {
+        let UploadTerms { bucket, key, content_type, bytes } = upload;
         let at = ObjectRef { bucket: bucket.to_owned(), key: key.to_owned(), version_id: None, etag: None };
         let config = PresigningConfig::expires_in(expires).map_err(Error::internal)?;
         let length = i64::try_from(bytes).map_err(Error::internal)?;
@@ -201,7 +201,7 @@ fn same_version(at: &ObjectRef, meta: ObjectMeta) -> Result<ObjectMeta> {
 /// Reads a body of exactly `bytes`, and never keeps more.
 async fn read(mut body: ByteStream, bytes: u64, at: &ObjectRef) -> Result<Blob> {
     let broken = |source| Error::Storage { detail: format!("reading {} broke off", name(at)), source };
-    let mut read = Writer::default();
+    let mut read = BlobWriter::default();
     let mut left = bytes;
     while let Some(chunk) = body.try_next().await.map_err(|e| broken(Some(e.into())))? {
         let more = || broken(Some("more came than its size said".into()));

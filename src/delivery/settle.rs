@@ -2,7 +2,7 @@
 //!
 //! | what happens | then |
 //! |---|---|
-//! | the photo was parsed | outputs and, last, the report are stored ([`crate::record`]) |
+//! | the photo was parsed | outputs and, last, the report are stored ([`crate::delivery::record`]) |
 //! | the same work is stored already | nothing is done |
 //! | the photo was replaced since | the newer one is parsed, unless its own event had that done already |
 //! | the photo was removed since | nothing is done |
@@ -13,27 +13,24 @@
 //!
 //! The function needs `s3:ListBucket` on both buckets: without it S3 says 403 for an object that is gone.
 
-use std::sync::Arc;
-
-use crate::access;
+use super::access;
+use super::record::{self, Destination, DestinationState, WorkId, Written};
 use crate::config::Config;
 use crate::error::{Error, Limit, Result};
-use crate::http::problem;
 use crate::options::{Options, RawOptions};
-use crate::pipeline::{Context, Outcome, Pipeline, Source};
-use crate::record::{self, Destination, Seen, Work, Written};
+use crate::pipeline::{Attempt, Outcome, Source};
 use crate::store::{ObjectMeta, ObjectRef, ObjectStore};
-use crate::telemetry::emf::{Ended, Parse};
+use crate::telemetry::emf::Ended;
 
 /// How often one delivery begins again because the photo was replaced, or others wrote, meanwhile.
-const MOST_RUNS: usize = 3;
+const MAX_RUNS: usize = 3;
 
 /// What became of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Done {
     Stored,
     /// The same work was stored before.
-    Before,
+    StoredBefore,
     /// Replaced since the event; the newer photo's outputs were stored before.
     Overtaken,
     /// Removed since the event.
@@ -54,7 +51,7 @@ impl Done {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Stored => "stored",
-            Self::Before => "stored-before",
+            Self::StoredBefore => "stored-before",
             Self::Overtaken => "overtaken",
             Self::Gone => "gone",
             Self::Passed => "passed",
@@ -67,17 +64,16 @@ impl Done {
     pub const fn ended(&self) -> Ended {
         match self {
             Self::Stored => Ended::Ok,
-            Self::Before | Self::Passed => Ended::Skipped,
+            Self::StoredBefore | Self::Passed => Ended::Skipped,
             Self::Overtaken | Self::Gone => Ended::Overtaken,
             Self::Refused { ended, .. } => *ended,
         }
     }
 }
 
-/// Writes the line of metrics of an object that a door is done with, and has it back.
-pub(super) fn counted(pipeline: &Pipeline, context: &Context, parse: &Parse, done: Result<Done>) -> Result<Done> {
-    pipeline.count(context, parse, done.as_ref().map_or_else(Ended::of_error, Done::ended));
-    done
+/// Writes the line of metrics of an object that a door is done with.
+pub fn count(attempt: &Attempt<'_>, done: &Result<Done>) {
+    attempt.count(done.as_ref().map_or_else(Ended::of_error, Done::ended));
 }
 
 /// What is made of objects, and where it goes.
@@ -93,7 +89,7 @@ impl Order {
     /// What the settings say.
     ///
     /// # Errors
-    /// None that checked settings have.
+    /// None where the settings were checked, as [`Config`] does.
     pub fn configured(config: &Config) -> Result<Self> {
         Ok(Self {
             options: Options::check(&RawOptions::default(), &config.outputs)?,
@@ -110,35 +106,21 @@ impl Order {
 }
 
 /// Parses an object as `order` says and stores what comes of it. `event` names the object and, if it says so, a version;
-/// what is made is always of the newest. What that took is noted in `parse`; the door counts it.
+/// what is made is always of the newest. The door [counts](count) the attempt.
 ///
 /// # Errors
 /// Those that a retry or an operator must mend; see the module.
-pub async fn process(
-    pipeline: &Arc<Pipeline>,
-    event: &ObjectRef,
-    order: &Order,
-    context: &Context,
-    parse: &mut Parse,
-) -> Result<Done> {
-    let config = &pipeline.config;
+pub async fn process(attempt: &Attempt<'_>, event: &ObjectRef, order: &Order) -> Result<Done> {
+    let config = &attempt.pipeline.config;
     access::check_object(&event.bucket, &event.key)?;
-    check_allowed(&event.bucket, config)?;
+    access::check_event_bucket(&event.bucket, config)?;
     if is_passed(event, order, config)? {
         return Ok(Done::Passed);
     }
-    let store = pipeline.store.as_ref().ok_or_else(|| Error::internal("no object store is configured"))?;
+    let store = attempt.pipeline.object_store().map_err(Error::internal)?;
     let bucket = order.bucket.as_ref().unwrap_or(&event.bucket);
     let destination = Destination::for_source(bucket, &order.prefix, &event.key)?;
-    let upload = Upload { pipeline, store: store.as_ref(), destination, options: &order.options, context };
-    upload.settle(event, parse).await
-}
-
-fn check_allowed(bucket: &str, config: &Config) -> Result<()> {
-    if config.allowed_buckets.is_empty() || config.allowed_buckets.iter().any(|b| b == bucket) {
-        return Ok(());
-    }
-    Err(Error::Forbidden { detail: format!("M2FP_ALLOWED_BUCKETS does not name the bucket `{bucket}`") })
+    Settlement { attempt, store, destination, options: &order.options }.settle(event).await
 }
 
 /// Whether a key says that it is not a photo for us: a folder's marker, an upload that its owner sends to `/parse`, one of
@@ -150,20 +132,19 @@ fn is_passed(object: &ObjectRef, order: &Order, config: &Config) -> Result<bool>
     Ok(object.key.ends_with('/') || is_sent_to_parse || record::is_output_key(&object.key) || is_written_to)
 }
 
-/// One uploaded object on its way to its outputs.
-struct Upload<'a> {
-    pipeline: &'a Arc<Pipeline>,
+/// One object that an event named, on its way to its outputs.
+struct Settlement<'a> {
+    attempt: &'a Attempt<'a>,
     store: &'a dyn ObjectStore,
     destination: Destination,
     options: &'a Options,
-    context: &'a Context,
 }
 
-impl Upload<'_> {
+impl Settlement<'_> {
     /// Makes what belongs to the object as it stands, whatever version the event names: an event says that a key
     /// changed, and every delivery leaves the destination as the newest version wants it. Only another look, after
     /// whatever was written, ends it; so whoever writes last has seen that all is right.
-    async fn settle(&self, event: &ObjectRef, parse: &mut Parse) -> Result<Done> {
+    async fn settle(&self, event: &ObjectRef) -> Result<Done> {
         let mut made: Option<(ObjectRef, Done)> = None;
         for run in 0.. {
             let Some(meta) = self.newest(event).await? else {
@@ -174,18 +155,18 @@ impl Upload<'_> {
                 return Ok(Done::Passed);
             }
             let at = ObjectRef { etag: meta.etag, version_id: meta.version_id, ..event.clone() };
-            let work = Work::of_pinned(&at, self.options, &self.pipeline.manifest);
-            let seen = record::look(self.store, &self.destination).await?;
-            let is_whole = seen.is_whole(&work);
+            let work = WorkId::of_pinned(&at, self.options, &self.attempt.pipeline.manifest);
+            let state = record::look(self.store, &self.destination).await?;
+            let is_whole = state.is_whole(&work);
             match &made {
-                Some((of, done @ Done::Refused { .. })) if *of == at && seen.is_refusal(&work) => {
+                Some((of, done @ Done::Refused { .. })) if *of == at && state.is_refusal(&work) => {
                     return Ok(done.clone());
                 }
                 Some((of, done)) if *of == at && is_whole => return Ok(done.clone()),
-                _ if is_whole && is_about(event, &at) => return Ok(Done::Before),
+                _ if is_whole && is_about(event, &at) => return Ok(Done::StoredBefore),
                 _ if is_whole => return Ok(Done::Overtaken),
-                _ if run == MOST_RUNS => break,
-                _ => made = self.make(&at, meta.bytes, &work, &seen, parse).await?.map(|done| (at, done)),
+                _ if run == MAX_RUNS => break,
+                _ => made = self.make(&at, meta.bytes, &work, &state).await?.map(|done| (at, done)),
             }
         }
         Err(record::contended())
@@ -201,27 +182,20 @@ impl Upload<'_> {
         }
     }
 
-    /// Parses one version and writes what comes of it over what was seen; `None` when the photo, or what was seen,
-    /// is another by now.
-    async fn make(
-        &self,
-        at: &ObjectRef,
-        bytes: u64,
-        work: &Work,
-        seen: &Seen,
-        parse: &mut Parse,
-    ) -> Result<Option<Done>> {
-        let parsed = self.parse(at, bytes, parse).await;
+    /// Parses one version and writes what comes of it over what `state` says; `None` when the photo, or
+    /// what stands there, is another by now.
+    async fn make(&self, at: &ObjectRef, bytes: u64, work: &WorkId, state: &DestinationState) -> Result<Option<Done>> {
+        let parsed = self.parse(at, bytes).await;
         let newest = self.newest(at).await?;
         if newest.is_none_or(|meta| meta.etag != at.etag || meta.version_id != at.version_id) {
             return Ok(None);
         }
         let (written, done) = match parsed {
-            Ok(outcome) => (record::write(self.store, &self.destination, work, seen, &outcome).await?, Done::Stored),
-            Err(error) if is_about_the_photo(&error) => {
+            Ok(outcome) => (record::write(self.store, &self.destination, work, state, &outcome).await?, Done::Stored),
+            Err(error) if error.is_about_the_photo() => {
                 tracing::info!(error = error.chain(), "the photo cannot be served");
-                let written = record::write_error(self.store, &self.destination, work, seen, &error).await?;
-                let (code, ended) = (problem::row(&error).1, Ended::of_error(&error));
+                let written = record::write_error(self.store, &self.destination, work, state, &error).await?;
+                let (code, ended) = (error.code(), Ended::of_error(&error));
                 (written, Done::Refused { code, detail: error.to_string(), ended })
             }
             // It was another when it was read.
@@ -231,14 +205,14 @@ impl Upload<'_> {
         Ok((written == Written::Yes).then_some(done))
     }
 
-    async fn parse(&self, at: &ObjectRef, bytes: u64, parse: &mut Parse) -> Result<Outcome> {
-        let most = self.pipeline.config.max_object_bytes;
+    async fn parse(&self, at: &ObjectRef, bytes: u64) -> Result<Outcome> {
+        let most = self.attempt.pipeline.config.max_object_bytes;
         if bytes > most {
             let detail = format!("the object has {bytes} bytes; at most {most} are read");
             return Err(Error::TooLarge { limit: Limit::Body, detail });
         }
-        let prepared = self.pipeline.prepare(Source::Object(at.clone()), self.options.clone(), self.context).await?;
-        self.pipeline.run(prepared, self.context, parse).await
+        let prepared = self.attempt.prepare(Source::Object(at.clone()), self.options.clone()).await?;
+        self.attempt.run(prepared).await
     }
 }
 
@@ -248,14 +222,10 @@ fn is_about(event: &ObjectRef, at: &ObjectRef) -> bool {
     fits(&event.etag, &at.etag) && fits(&event.version_id, &at.version_id)
 }
 
-/// Whether the same photo would be refused every time: it is recorded, and nobody tries again.
-fn is_about_the_photo(error: &Error) -> bool {
-    matches!(error, Error::TooLarge { .. } | Error::Unsupported { .. } | Error::Undecodable { .. })
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Arc;
 
     use base64::Engine as _;
     use base64::prelude::BASE64_STANDARD;
@@ -266,6 +236,7 @@ mod tests {
     use super::*;
     use crate::engine::fake::FakeEngine;
     use crate::manifest::Manifest;
+    use crate::pipeline::{Context, Pipeline};
     use crate::store::memory::{Failing, Kept, MemoryStore};
 
     const KEY: &str = "a/b.jpg";
@@ -294,7 +265,7 @@ mod tests {
     async fn run(pipeline: &Arc<Pipeline>, at: &ObjectRef) -> Result<Done> {
         let order = Order::configured(&pipeline.config)?;
         let context = Context { request_id: "test".to_owned(), deadline: None };
-        process(pipeline, at, &order, &context, &mut Parse::default()).await
+        process(&pipeline.begin(&context), at, &order).await
     }
 
     #[track_caller]
@@ -368,7 +339,7 @@ mod tests {
         assert_eq!(report["options"], "output=mask,json");
         assert!(report.get("timings_ms").is_none() && report.get("memory").is_none());
 
-        assert_eq!(run(&pipeline, &at).await.unwrap(), Done::Before);
+        assert_eq!(run(&pipeline, &at).await.unwrap(), Done::StoredBefore);
         assert_eq!(store.objects(), before);
         // A lost output is made again.
         store.change(|objects| objects.remove("out", "masks/a/b.jpg.mask.png"));
@@ -509,7 +480,7 @@ mod tests {
         };
         assert_eq!(run(&pipeline, &by(&old, true, false)).await.unwrap(), Done::Overtaken);
         assert_eq!(run(&pipeline, &by(&old, false, true)).await.unwrap(), Done::Overtaken);
-        assert_eq!(run(&pipeline, &by(&new, false, false)).await.unwrap(), Done::Before);
+        assert_eq!(run(&pipeline, &by(&new, false, false)).await.unwrap(), Done::StoredBefore);
         let gone = ObjectRef { key: "gone.jpg".into(), ..new };
         assert_eq!(run(&pipeline, &gone).await.unwrap(), Done::Gone);
     }
@@ -574,16 +545,16 @@ mod tests {
         let destination = Destination::for_source("out", "masks/", KEY).unwrap();
         let context = Context { request_id: "test".to_owned(), deadline: None };
         let seen = record::look(store.as_ref(), &destination).await.unwrap();
-        let work = Work::of_pinned(&old, &order.options, &pipeline.manifest);
-        let prepared = pipeline.prepare(Source::Object(old.clone()), order.options, &context).await.unwrap();
-        let outcome = pipeline.run(prepared, &context, &mut Parse::default()).await.unwrap();
+        let work = WorkId::of_pinned(&old, &order.options, &pipeline.manifest);
+        let prepared = pipeline.begin(&context).prepare(Source::Object(old.clone()), order.options).await.unwrap();
+        let outcome = pipeline.begin(&context).run(prepared).await.unwrap();
 
         let new = store.add("photos", KEY, other_photo());
         assert_eq!(run(&second(&store), &new).await.unwrap(), Done::Stored);
         let before = store.objects();
         // Where the newer one's options leave nothing, the old one can still write, but its report it cannot.
         let written = record::write(store.as_ref(), &destination, &work, &seen, &outcome).await.unwrap();
-        assert_eq!(written, Written::NotOver);
+        assert_eq!(written, Written::Conflict);
         let error = Error::Undecodable { detail: "late".to_owned() };
         let refused = record::write_error(store.as_ref(), &destination, &work, &seen, &error).await.unwrap();
         for (name, kept) in before {

@@ -13,8 +13,8 @@ use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::hex;
 use crate::sys;
+use crate::units::hex;
 
 /// What is longer than this goes to a file.
 pub const MEMORY_BYTES: usize = 64 * 1024;
@@ -102,18 +102,18 @@ impl Blob {
         let mut digest = Sha256::new();
         self.pieces().for_each(|piece| digest.update(piece));
         self.release();
-        hex::encode(&digest.finalize())
+        hex(&digest.finalize())
     }
 }
 
 /// Takes the bytes of a [`Blob`] one after the other.
 #[derive(Debug, Default)]
-pub struct Writer {
+pub struct BlobWriter {
     memory: Vec<u8>,
     file: Option<File>,
 }
 
-impl Writer {
+impl BlobWriter {
     /// Takes the next bytes. The write is to the page cache, so it may be made where one must not wait long.
     ///
     /// # Errors
@@ -144,9 +144,9 @@ impl Writer {
 /// Everything that `reader` gives; `bad` says what its failures mean.
 ///
 /// # Errors
-/// Those, and as [`Writer::push`].
+/// Those, and as [`BlobWriter::push`].
 pub fn read<E: From<Error>>(mut reader: impl Read, bad: impl Fn(io::Error) -> E) -> Result<Blob, E> {
-    let mut blob = Writer::default();
+    let mut blob = BlobWriter::default();
     let mut buffer = vec![0; MEMORY_BYTES];
     loop {
         match reader.read(&mut buffer) {
@@ -174,7 +174,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(pieces in prop::collection::vec(0usize..40_000, 0..8), seed: u8) {
-            let mut writer = Writer::default();
+            let mut writer = BlobWriter::default();
             let mut expected = Vec::new();
             for (index, length) in pieces.into_iter().enumerate() {
                 let piece: Vec<u8> = (0..length).map(|i| (i % 251) as u8 ^ seed ^ index as u8).collect();
@@ -187,7 +187,7 @@ mod tests {
             blob.release();
             prop_assert_eq!(&*blob, &expected);
             prop_assert_eq!(blob.pieces().collect::<Vec<_>>().concat(), expected.clone());
-            prop_assert_eq!(blob.sha256(), hex::encode(&Sha256::digest(&expected)));
+            prop_assert_eq!(blob.sha256(), hex(&Sha256::digest(&expected)));
             let (start, end) = (expected.len() / 3, expected.len() / 2);
             prop_assert_eq!(&*blob.part(start..end), &expected[start..end]);
         }
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_file_read_in_order_costs_a_few_megabytes() {
-        let mut writer = Writer::default();
+        let mut writer = BlobWriter::default();
         let row = vec![7; 1 << 20];
         (0..40).for_each(|_| writer.push(&row).unwrap());
         let blob = writer.finish().unwrap();

@@ -5,7 +5,7 @@
 //! names stand beside it and are those it has the checksums of. What makes that so, whenever a run is cut short or
 //! several overlap:
 //!
-//! - Every object carries two words as metadata, so that one `HEAD` tells whose it is. The [stamp](Work::stamp) names the
+//! - Every object carries two words as metadata, so that one `HEAD` tells whose it is. The [stamp](WorkId::stamp) names the
 //!   work: source version, model, options. The set names what came of it: the checksums of all the outputs of one run.
 //!   (The same work may give other bytes on another kind of processor.)
 //! - A run [looks](look) at every key first. Whatever it writes or deletes afterwards, it does on the condition that the
@@ -14,7 +14,7 @@
 //! - Everything else is done before the report is written: outputs, then removal of what this work does not have
 //!   (other kinds, an earlier error). A run that ends anywhere before has committed nothing, and a retry does it all.
 //! - Nobody takes work for done but by looking again: report and outputs of one set and the work's stamp, and nothing
-//!   else ([`Seen::is_whole`]). Of two overlapping runs the one that finds something else starts over.
+//!   else ([`DestinationState::is_whole`]). Of two overlapping runs the one that finds something else starts over.
 //!
 //! ARCHITECTURE.md says why that is enough. Things are deleted only where a `HEAD` sees them, so that versioned buckets do
 //! not fill with delete markers. Without `s3:ListBucket` S3 answers 403 for what is not there; that is read as "not
@@ -29,12 +29,12 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::http::problem;
 use crate::manifest::Manifest;
+use crate::object_names::MAX_KEY_BYTES;
 use crate::options::{Options, OutputKind};
-use crate::pipeline::{Outcome, Prepared, Source, StoreTarget};
+use crate::pipeline::{Attempt, Outcome, Prepared, Source};
 use crate::render::report::{OutputSection, Report, S3Location, SourceSection};
-use crate::store::{NewObject, ObjectMeta, ObjectRef, ObjectStore, Standing};
+use crate::store::{NewObject, ObjectMeta, ObjectRef, ObjectStore, Standing, StoreTarget};
 
 /// User metadata of every object written: the mark by which the function knows its own outputs. Its value is `1`.
 pub const MARK: &str = "m2fp";
@@ -45,9 +45,6 @@ const SET: &str = "m2fp-set";
 
 /// What an error record's name ends with, after the photo's own.
 const ERROR_SUFFIX: &str = ".error.json";
-
-/// Longest key of S3, bytes of UTF-8.
-pub const MAX_KEY_BYTES: usize = 1024;
 
 /// Where the outputs of one photo go: a bucket, and the key that each output's suffix is appended to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +131,7 @@ pub fn is_output(meta: &ObjectMeta) -> bool {
 
 /// What was done: equal works make equal outputs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Work {
+pub struct WorkId {
     pub source: SourceSection,
     /// Names the model: sha256 of its graph.
     pub model_sha256: String,
@@ -144,7 +141,7 @@ pub struct Work {
     kinds: Vec<OutputKind>,
 }
 
-impl Work {
+impl WorkId {
     fn new(source: SourceSection, manifest: &Manifest, options: &Options) -> Self {
         Self {
             source,
@@ -190,15 +187,15 @@ impl Work {
 
 /// What stands at a destination, key by key.
 #[derive(Debug)]
-pub struct Seen {
-    outputs: BTreeMap<OutputKind, One>,
-    error: One,
+pub struct DestinationState {
+    outputs: BTreeMap<OutputKind, KeyState>,
+    error: KeyState,
 }
 
 /// What a `HEAD` says of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum One {
-    Nothing,
+enum KeyState {
+    Absent,
     Object {
         etag: Option<String>,
         stamp: Option<String>,
@@ -208,11 +205,11 @@ enum One {
     Hidden,
 }
 
-impl One {
+impl KeyState {
     /// What must still stand when it is overwritten.
     fn standing(&self) -> Standing {
         match self {
-            Self::Nothing => Standing::Nothing,
+            Self::Absent => Standing::Nothing,
             Self::Object { etag: Some(etag), .. } => Standing::ETag(etag.clone()),
             Self::Object { etag: None, .. } | Self::Hidden => Standing::Whatever,
         }
@@ -221,7 +218,7 @@ impl One {
     fn set(&self) -> Option<&str> {
         match self {
             Self::Object { set, .. } => set.as_deref(),
-            Self::Nothing | Self::Hidden => None,
+            Self::Absent | Self::Hidden => None,
         }
     }
 
@@ -234,10 +231,10 @@ impl One {
     }
 }
 
-impl Seen {
+impl DestinationState {
     /// Whether all that stands is one whole set of `work`: its report, the outputs that the report names, nothing else.
     #[must_use]
-    pub fn is_whole(&self, work: &Work) -> bool {
+    pub fn is_whole(&self, work: &WorkId) -> bool {
         let (stamp, set) = (work.stamp(), self.outputs[&OutputKind::Json].set());
         let is_ours = |kind| self.outputs[&kind].has_stamp(&stamp) && self.outputs[&kind].set() == set;
         set.is_some()
@@ -249,14 +246,14 @@ impl Seen {
 
     /// Whether all that stands is the error record of `work`.
     #[must_use]
-    pub fn is_refusal(&self, work: &Work) -> bool {
-        self.error.has_stamp(&work.stamp()) && !self.outputs.values().any(One::is_object)
+    pub fn is_refusal(&self, work: &WorkId) -> bool {
+        self.error.has_stamp(&work.stamp()) && !self.outputs.values().any(KeyState::is_object)
     }
 
     /// Whether a report stands beside an output of another set.
     fn is_mixed(&self) -> bool {
         let report = &self.outputs[&OutputKind::Json];
-        report.is_object() && self.outputs.values().any(|one| one.is_object() && one.set() != report.set())
+        report.is_object() && self.outputs.values().any(|key| key.is_object() && key.set() != report.set())
     }
 }
 
@@ -264,20 +261,20 @@ impl Seen {
 ///
 /// # Errors
 /// `Storage`.
-pub async fn look(store: &dyn ObjectStore, destination: &Destination) -> Result<Seen> {
+pub async fn look(store: &dyn ObjectStore, destination: &Destination) -> Result<DestinationState> {
     let keys = OutputKind::ALL.into_iter().map(|kind| destination.key(kind)).chain([destination.error_key()]);
-    let mut seen = try_join_all(keys.map(|key| look_at(store, destination, key))).await?;
-    let error = seen.pop().unwrap_or(One::Hidden);
-    Ok(Seen { outputs: OutputKind::ALL.into_iter().zip(seen).collect(), error })
+    let mut states = try_join_all(keys.map(|key| look_at(store, destination, key))).await?;
+    let error = states.pop().unwrap_or(KeyState::Hidden);
+    Ok(DestinationState { outputs: OutputKind::ALL.into_iter().zip(states).collect(), error })
 }
 
-async fn look_at(store: &dyn ObjectStore, destination: &Destination, key: String) -> Result<One> {
+async fn look_at(store: &dyn ObjectStore, destination: &Destination, key: String) -> Result<KeyState> {
     match store.head(&destination.at(key)).await {
         Ok(ObjectMeta { etag, mut metadata, .. }) => {
-            Ok(One::Object { etag, stamp: metadata.remove(STAMP), set: metadata.remove(SET) })
+            Ok(KeyState::Object { etag, stamp: metadata.remove(STAMP), set: metadata.remove(SET) })
         }
-        Err(Error::NoObject { .. }) => Ok(One::Nothing),
-        Err(Error::Forbidden { .. }) => Ok(One::Hidden),
+        Err(Error::NoObject { .. }) => Ok(KeyState::Absent),
+        Err(Error::Forbidden { .. }) => Ok(KeyState::Hidden),
         Err(error) => Err(error),
     }
 }
@@ -288,16 +285,16 @@ async fn look_at(store: &dyn ObjectStore, destination: &Destination, key: String
 pub enum Written {
     Yes,
     /// Somebody else wrote there since it was looked at; look again and start over.
-    NotOver,
+    Conflict,
 }
 
 impl From<bool> for Written {
     fn from(stood_as_seen: bool) -> Self {
-        if stood_as_seen { Self::Yes } else { Self::NotOver }
+        if stood_as_seen { Self::Yes } else { Self::Conflict }
     }
 }
 
-/// Writes the outputs of `outcome` over what was `seen` and, last, its report; see the module for the order and why.
+/// Writes the outputs of `outcome` over what `state` says and, last, its report; see the module for the order and why.
 /// Whether it is done, only another look tells.
 ///
 /// # Errors
@@ -305,31 +302,39 @@ impl From<bool> for Written {
 pub async fn write(
     store: &dyn ObjectStore,
     destination: &Destination,
-    work: &Work,
-    seen: &Seen,
+    work: &WorkId,
+    state: &DestinationState,
     outcome: &Outcome,
 ) -> Result<Written> {
-    Set::of(destination, work, outcome)?.write(store, destination, work, seen).await
+    Set::of(destination, work, outcome)?.write(store, destination, work, state).await
 }
 
-/// Looks, writes and looks again, for a request that says itself where its outputs go.
-/// Returns what was written, the images in the order asked for, then the report.
+/// Parses the photo of a request that says itself where its outputs go, and stores them: looks, writes and looks again.
+/// The report names what was written, the images in the order asked for, then itself.
 ///
 /// # Errors
-/// As [`write()`]; also `Storage` when another run wrote the same outputs at the same time.
-pub async fn store(
-    store: &dyn ObjectStore,
+/// Those of the pipeline and of [`write()`]; also `Storage` when another run wrote the same outputs at the same time.
+pub async fn parse_and_store(
+    attempt: &Attempt<'_>,
+    source: Source,
+    options: Options,
     destination: &Destination,
-    work: &Work,
-    outcome: &Outcome,
-) -> Result<Vec<OutputSection>> {
-    let seen = look(store, destination).await?;
-    let set = Set::of(destination, work, outcome)?;
-    let written = set.write(store, destination, work, &seen).await?;
-    if written == Written::NotOver || !look(store, destination).await?.is_whole(work) {
+) -> Result<(Outcome, Report)> {
+    let store = attempt.pipeline.object_store()?;
+    let prepared = attempt.prepare(source.clone(), options).await?;
+    let work = WorkId::of(&source, &prepared, &attempt.pipeline.manifest);
+    // The photo's bytes are the pipeline's alone from here.
+    drop(source);
+    let outcome = attempt.run(prepared).await?;
+    let state = look(store, destination).await?;
+    let set = Set::of(destination, &work, &outcome)?;
+    let written = set.write(store, destination, &work, &state).await?;
+    if written == Written::Conflict || !look(store, destination).await?.is_whole(&work) {
         return Err(contended());
     }
-    Ok(set.outputs.into_iter().map(|output| output.section).collect())
+    let outputs = set.outputs.into_iter().map(|output| output.section).collect();
+    let report = Report { outputs, ..outcome.report.clone() };
+    Ok((outcome, report))
 }
 
 /// The failure of work whose outputs others keep writing.
@@ -338,37 +343,31 @@ pub fn contended() -> Error {
     Error::Storage { detail: "another run wrote the same outputs at the same time".to_owned(), source: None }
 }
 
-/// Leaves a record that says why the photo has no outputs (as HTTP's problems do, with what was read), over what was
-/// `seen`, and removes the outputs of an earlier version of it.
+/// Leaves a record that says why the photo has no outputs (as HTTP's problems do, with what was read), over what
+/// `state` says, and removes the outputs of an earlier version of it.
 ///
 /// # Errors
 /// Those of the store.
 pub async fn write_error(
     store: &dyn ObjectStore,
     destination: &Destination,
-    work: &Work,
-    seen: &Seen,
+    work: &WorkId,
+    state: &DestinationState,
     error: &Error,
 ) -> Result<Written> {
-    let (status, code) = problem::row(error);
-    let record = pretty(&json!({
-        "type": "about:blank",
-        "title": status.canonical_reason(),
-        "status": status.as_u16(),
-        "code": code,
-        "detail": error.to_string(),
-        "source": work.source,
-        "model_sha256": work.model_sha256,
-        "options": work.options,
-    }))?;
-    let writer = Writer { store, destination, stamp: work.stamp(), set: sha256(&record) };
+    let mut record = json!(error.problem());
+    record["source"] = json!(work.source);
+    record["model_sha256"] = json!(work.model_sha256);
+    record["options"] = json!(work.options);
+    let record = pretty(&record)?;
+    let writer = FencedWriter { store, destination, stamp: work.stamp(), set: sha256(&record) };
     // The report before the outputs it names.
     for kind in OutputKind::ALL.into_iter().rev() {
-        if !writer.remove(destination.key(kind), &seen.outputs[&kind]).await? {
-            return Ok(Written::NotOver);
+        if !writer.remove(destination.key(kind), &state.outputs[&kind]).await? {
+            return Ok(Written::Conflict);
         }
     }
-    Ok(writer.put(destination.error_key(), OutputKind::Json, record, &seen.error).await?.into())
+    Ok(writer.put(destination.error_key(), OutputKind::Json, record, &state.error).await?.into())
 }
 
 /// Withdraws a report that stands beside an output of another set, where no photo stands any more to mend it by.
@@ -376,25 +375,19 @@ pub async fn write_error(
 /// # Errors
 /// Those of the store.
 pub async fn withdraw_mixed(store: &dyn ObjectStore, destination: &Destination) -> Result<()> {
-    let seen = look(store, destination).await?;
-    if seen.is_mixed() {
-        let writer = Writer { store, destination, stamp: String::new(), set: String::new() };
+    let state = look(store, destination).await?;
+    if state.is_mixed() {
+        let writer = FencedWriter { store, destination, stamp: String::new(), set: String::new() };
         let report = OutputKind::Json;
-        if !writer.remove(destination.key(report), &seen.outputs[&report]).await? {
+        if !writer.remove(destination.key(report), &state.outputs[&report]).await? {
             return Err(contended());
         }
     }
     Ok(())
 }
 
-/// A report as an answer gives it: with where its outputs are.
-#[must_use]
-pub fn answer(outcome: &Outcome, stored: &[OutputSection]) -> Report {
-    Report { outputs: stored.to_vec(), ..outcome.report.clone() }
-}
-
 /// The report without what differs from run to run, with where its outputs are and what it is a record of.
-fn stored_report(report: &Report, work: &Work, stored: &[OutputSection]) -> Result<Bytes> {
+fn stored_report(report: &Report, work: &WorkId, stored: &[OutputSection]) -> Result<Bytes> {
     pretty(&Report {
         outputs: stored.to_vec(),
         timings_ms: None,
@@ -440,7 +433,7 @@ struct Output {
 }
 
 impl Set {
-    fn of(destination: &Destination, work: &Work, outcome: &Outcome) -> Result<Self> {
+    fn of(destination: &Destination, work: &WorkId, outcome: &Outcome) -> Result<Self> {
         let output = |kind: OutputKind, bytes: Bytes| {
             let location = S3Location { bucket: destination.bucket.clone(), key: destination.key(kind), url: None };
             let length = bytes.len() as u64;
@@ -460,26 +453,26 @@ impl Set {
         &self,
         store: &dyn ObjectStore,
         destination: &Destination,
-        work: &Work,
-        seen: &Seen,
+        work: &WorkId,
+        state: &DestinationState,
     ) -> Result<Written> {
-        let writer = Writer { store, destination, stamp: work.stamp(), set: self.name.clone() };
-        Ok(writer.replace(work, seen, &self.outputs).await?.into())
+        let writer = FencedWriter { store, destination, stamp: work.stamp(), set: self.name.clone() };
+        Ok(writer.replace(work, state, &self.outputs).await?.into())
     }
 }
 
 /// One run's access to one destination. Its methods tell whether a key stood as it was seen, and so was written.
-struct Writer<'a> {
+struct FencedWriter<'a> {
     store: &'a dyn ObjectStore,
     destination: &'a Destination,
     stamp: String,
     set: String,
 }
 
-impl Writer<'_> {
+impl FencedWriter<'_> {
     /// Puts the outputs, of which the report is the last, in the place of what was seen.
-    async fn replace(&self, work: &Work, seen: &Seen, outputs: &[Output]) -> Result<bool> {
-        let report = &seen.outputs[&OutputKind::Json];
+    async fn replace(&self, work: &WorkId, state: &DestinationState, outputs: &[Output]) -> Result<bool> {
+        let report = &state.outputs[&OutputKind::Json];
         let is_withdrawn = report.set() != Some(&self.set);
         if is_withdrawn && !self.remove(self.destination.key(OutputKind::Json), report).await? {
             return Ok(false);
@@ -487,21 +480,21 @@ impl Writer<'_> {
         for Output { kind, bytes, .. } in outputs {
             let before = match kind {
                 OutputKind::Json => break,
-                image => &seen.outputs[image],
+                image => &state.outputs[image],
             };
             if !self.put(self.destination.key(*kind), *kind, bytes.clone(), before).await? {
                 return Ok(false);
             }
         }
         for kind in work.others() {
-            if !self.remove(self.destination.key(kind), &seen.outputs[&kind]).await? {
+            if !self.remove(self.destination.key(kind), &state.outputs[&kind]).await? {
                 return Ok(false);
             }
         }
-        if !self.remove(self.destination.error_key(), &seen.error).await? {
+        if !self.remove(self.destination.error_key(), &state.error).await? {
             return Ok(false);
         }
-        let before = if is_withdrawn && *report != One::Hidden { &One::Nothing } else { report };
+        let before = if is_withdrawn && *report != KeyState::Hidden { &KeyState::Absent } else { report };
         match outputs.last() {
             Some(Output { kind, bytes, .. }) => {
                 self.put(self.destination.key(*kind), *kind, bytes.clone(), before).await
@@ -512,7 +505,7 @@ impl Writer<'_> {
 
     /// Writes an object in the place of `before`. That it stands with this run's set is as good: then an earlier try
     /// wrote it, or another run of the same work that made the same.
-    async fn put(&self, key: String, kind: OutputKind, body: Bytes, before: &One) -> Result<bool> {
+    async fn put(&self, key: String, kind: OutputKind, body: Bytes, before: &KeyState) -> Result<bool> {
         let words = [(MARK, "1"), (STAMP, &self.stamp), (SET, &self.set)];
         let object = NewObject {
             bucket: self.destination.bucket.clone(),
@@ -528,8 +521,8 @@ impl Writer<'_> {
     }
 
     /// Removes what was seen; where the store does not say, tries.
-    async fn remove(&self, key: String, before: &One) -> Result<bool> {
-        if *before == One::Nothing {
+    async fn remove(&self, key: String, before: &KeyState) -> Result<bool> {
+        if *before == KeyState::Absent {
             return Ok(true);
         }
         self.store.delete(&self.destination.bucket, &key, &before.standing()).await

@@ -1,0 +1,8 @@
+//! From an object to its outputs, whichever door named it.
+//!
+//! `access` says who may name which bucket and key, `record` writes the outputs and then the report, and `settle` decides
+//! what becomes of an object that an event names.
+
+pub mod access;
+pub mod record;
+pub mod settle;

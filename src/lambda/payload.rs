@@ -1,0 +1,24 @@
+//! What Lambda carries as the answer of an invocation, and how much of it.
+
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::error::{Error, Limit, Result};
+
+/// Greatest answer of a Lambda function, bytes of its JSON (6 MB; the service's own error names this number).
+pub const MAX_PAYLOAD_BYTES: usize = 6_291_556;
+
+/// An answer as Lambda carries it.
+///
+/// # Errors
+/// `TooLarge` when Lambda would refuse to carry it.
+pub(super) fn payload(answer: &impl Serialize) -> Result<Box<RawValue>> {
+    let answer = to_raw_value(answer).map_err(Error::internal)?;
+    if answer.get().len() > MAX_PAYLOAD_BYTES {
+        return Err(Error::TooLarge {
+            limit: Limit::Answer,
+            detail: format!("the answer exceeds Lambda's {MAX_PAYLOAD_BYTES} bytes; leave `rle` off, or use `store`"),
+        });
+    }
+    Ok(answer)
+}

@@ -1,0 +1,149 @@
+//! What the stages of one photo take, in memory and time, at a working size. What does not depend on that size is computed
+//! once a photo; the planner asks for the rest as often as it looks for a size that fits.
+
+use crate::geometry::Size;
+use crate::image::decode;
+use crate::image::header::Header;
+use crate::manifest::{Dtype, Geometry, Manifest};
+use crate::options::Options;
+use crate::parsing::{self, Grid};
+use crate::render::collect;
+
+/// Palette PNG, per photo pixel, measured by `make bench`.
+const ENCODE_NS_PER_PIXEL: f64 = 2.0;
+
+/// Class values of a tile and their blend, per pixel of the tile and processor.
+const VALUES_NS_PER_PIXEL: f64 = 100.0;
+
+/// The processors that a photo's work runs on.
+#[derive(Debug, Clone, Copy)]
+pub struct Processors {
+    /// Threads that the network runs on.
+    pub threads: usize,
+    /// Threads of the pool that post-processing runs on.
+    pub pool_threads: usize,
+    /// Processor time given for each second: fewer than the threads, or even a part of one, where a function's memory buys
+    /// no more.
+    pub cpus: f64,
+}
+
+impl Processors {
+    /// Processor time that as many threads can use, for each second.
+    fn used(self) -> f64 {
+        self.cpus.min(self.threads as f64)
+    }
+
+    /// As [`Self::used`], by one thread.
+    fn used_by_one(self) -> f64 {
+        self.cpus.min(1.0)
+    }
+}
+
+/// See the module.
+pub(super) struct Cost<'a> {
+    manifest: &'a Manifest,
+    header: &'a Header,
+    processors: Processors,
+    photo: Size,
+    source_bytes: u64,
+    collectors_bytes: u64,
+    second_decode_bytes: u64,
+    /// Of post-processing, milliseconds.
+    post_ms: f64,
+    /// Of decoding and encoding, milliseconds.
+    codec_ms: f64,
+    /// Of one decode, milliseconds.
+    decode_ms: f64,
+}
+
+impl<'a> Cost<'a> {
+    pub(super) fn new(
+        manifest: &'a Manifest,
+        header: &'a Header,
+        source_bytes: u64,
+        options: &Options,
+        processors: Processors,
+    ) -> Self {
+        let photo = header.upright();
+        let megapixels = header.stored.area() as f64 / 1e6;
+        let post_ms = manifest.time.post_ns_per_pixel * megapixels / processors.used();
+        let decode_ns = decode::ns_per_pixel(header);
+        let codec_ms = (decode_ns + ENCODE_NS_PER_PIXEL) * megapixels / processors.used_by_one();
+        Self {
+            manifest,
+            header,
+            processors,
+            photo,
+            source_bytes,
+            collectors_bytes: collect::collectors_bytes(photo, manifest, options),
+            second_decode_bytes: collect::second_decode_bytes(header, options),
+            post_ms,
+            codec_ms,
+            decode_ms: decode_ns * megapixels / processors.used_by_one(),
+        }
+    }
+
+    /// Peak of what one request holds: its source, and the hungriest of its stages with what is kept meanwhile.
+    pub(super) fn request_bytes(&self, working: Size) -> u64 {
+        let geometry = self.manifest.geometry(working);
+        let decode = decode::resized_bytes(self.header, working);
+        let post = self.logits_bytes(&geometry)
+            + parsing::bytes(&geometry, self.photo, self.manifest, parsing::BAND_ROWS, self.processors.pool_threads)
+            + self.collectors_bytes;
+        self.source_bytes + decode.max(self.run_bytes(&geometry)).max(post).max(self.second_decode_bytes)
+    }
+
+    /// As [`Self::request_bytes`], of a whole run at `working` followed by the tiles of `grid`.
+    pub(super) fn tiled_bytes(&self, working: Size, grid: &Grid) -> u64 {
+        let (geometry, tile) = (self.manifest.geometry(working), self.manifest.geometry(grid.tile()));
+        let threads = self.processors.pool_threads;
+        let bands = grid.working().area() * 3
+            + self.run_bytes(&tile)
+            + parsing::tiled_bytes(&geometry, grid, self.photo, self.manifest, parsing::BAND_ROWS, threads);
+        let decode = decode::resized_bytes(self.header, grid.working());
+        let tiles = self.source_bytes + self.logits_bytes(&geometry) + self.collectors_bytes + decode.max(bands);
+        tiles.max(self.request_bytes(working))
+    }
+
+    /// The network's input, as the interleaved photo and as the planes made of it, and its activations. The resized photo
+    /// is at most as large as the input that it is put on.
+    fn run_bytes(&self, geometry: &Geometry) -> u64 {
+        let element_bytes = match self.manifest.input.dtype {
+            Dtype::Uint8 => 1,
+            Dtype::Float32 => 4,
+        };
+        geometry.input.area() * 3 * (1 + element_bytes) + self.manifest.memory.run_bytes(geometry.padded.area())
+    }
+
+    fn logits_bytes(&self, geometry: &Geometry) -> u64 {
+        geometry.mask.area() * u64::from(self.manifest.outputs.queries) * 4
+    }
+
+    /// Time of one run of the whole photo, milliseconds.
+    pub(super) fn request_ms(&self, working: Size) -> u64 {
+        let inference_ms = self.inference_ms(self.manifest.geometry(working).padded.area());
+        (inference_ms + self.post_ms + self.codec_ms).ceil() as u64
+    }
+
+    /// What tiles add, milliseconds: a second decode, the network's runs, and class values at the tiles' pixels, which
+    /// cost about what post-processing costs at the photo's.
+    pub(super) fn tiles_ms(&self, grid: &Grid) -> u64 {
+        let (count, tile) = (f64::from(grid.count()), self.manifest.geometry(grid.tile()).padded.area());
+        let inference_ms = count * self.inference_ms(tile);
+        let values_ms = VALUES_NS_PER_PIXEL * count * tile as f64 / 1e6 / self.processors.used();
+        (inference_ms + values_ms + self.decode_ms).ceil() as u64
+    }
+
+    /// One run of the network on an input of `pixels` after padding, milliseconds.
+    fn inference_ms(&self, pixels: u64) -> f64 {
+        let time = &self.manifest.time;
+        // More processors than it was measured with are not known to help.
+        let measured_cpus = f64::from(time.threads);
+        time.run_ms(pixels) * measured_cpus / self.processors.used().min(measured_cpus)
+    }
+}
+
+/// Time that loading the model takes, milliseconds. One thread does it.
+pub fn load_ms(manifest: &Manifest, processors: Processors) -> u64 {
+    (manifest.time.load_ms / processors.used_by_one()).ceil() as u64
+}
