@@ -9,20 +9,16 @@ mod gif;
 mod guard;
 mod jpeg;
 mod png;
+mod row;
 mod tiff;
 
-use crate::error::{Error, Result};
+use self::row::{RGB, RowSink, too_few_rows};
+use crate::error::Result;
 use crate::geometry::Size;
 use crate::image::Rgb8;
 use crate::image::header::{Format, Header};
 use crate::image::resample::Resampler;
 use crate::memory::blob::{Blob, RESIDENT_BYTES};
-
-/// Takes the next stored row: RGB, width × 3 bytes.
-type RowSink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
-
-/// Bytes of a pixel.
-const RGB: usize = 3;
 
 /// Bytes of the source that are in memory while it is decoded; an upper bound.
 #[must_use]
@@ -155,37 +151,4 @@ fn decoder_bytes(header: &Header) -> u64 {
         Format::WebP | Format::Bmp => frame::WORKING_BYTES,
     };
     header.held_bytes + u64::from(header.stored.width) * a_column + fixed
-}
-
-fn too_few_rows() -> Error {
-    undecodable("it ends before its last row")
-}
-
-fn undecodable(detail: impl Into<String>) -> Error {
-    Error::Undecodable { detail: detail.into() }
-}
-
-/// Pixels of `stride` bytes whose first three are red, green and blue.
-fn rgb_of(pixels: &[u8], stride: usize, out: &mut [u8]) {
-    for (pixel, out) in pixels.chunks_exact(stride).zip(out.chunks_exact_mut(RGB)) {
-        out.copy_from_slice(&pixel[..RGB]);
-    }
-}
-
-/// Pixels of `stride` bytes whose first is grey.
-fn rgb_of_grey(pixels: &[u8], stride: usize, out: &mut [u8]) {
-    for (pixel, out) in pixels.chunks_exact(stride).zip(out.chunks_exact_mut(RGB)) {
-        out.fill(pixel[0]);
-    }
-}
-
-/// Pillow's `cmyk2rgb` (`src/libImaging/Convert.c`) for 0 = no ink.
-fn rgb_of_cmyk(pixels: &[u8], out: &mut [u8]) {
-    for (pixel, out) in pixels.chunks_exact(4).zip(out.chunks_exact_mut(RGB)) {
-        let light = 255 - u32::from(pixel[3]);
-        for (ink, out) in pixel.iter().zip(out) {
-            let product = u32::from(*ink) * light + 128;
-            *out = (light - (((product >> 8) + product) >> 8)) as u8;
-        }
-    }
 }

@@ -5,6 +5,7 @@
 mod bmp;
 mod bytes;
 mod exif;
+mod format;
 mod gif;
 mod jpeg;
 mod png;
@@ -13,71 +14,9 @@ mod tiff;
 mod vp8l;
 mod webp;
 
+use self::format::undecodable;
+pub use self::format::{Format, Header};
 use crate::error::{Error, Limit, Result};
-use crate::geometry::{Orientation, Size};
-
-/// Image formats served, found by content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    Jpeg,
-    Png,
-    WebP,
-    Bmp,
-    Gif,
-    Tiff,
-}
-
-impl Format {
-    /// Every format that is served.
-    pub const ALL: [Self; 6] = [Self::Jpeg, Self::Png, Self::WebP, Self::Bmp, Self::Gif, Self::Tiff];
-
-    /// The format's name as people write it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Jpeg => "JPEG",
-            Self::Png => "PNG",
-            Self::WebP => "WebP",
-            Self::Bmp => "BMP",
-            Self::Gif => "GIF",
-            Self::Tiff => "TIFF",
-        }
-    }
-
-    /// The format's media type.
-    #[must_use]
-    pub const fn media_type(self) -> &'static str {
-        match self {
-            Self::Jpeg => "image/jpeg",
-            Self::Png => "image/png",
-            Self::WebP => "image/webp",
-            Self::Bmp => "image/bmp",
-            Self::Gif => "image/gif",
-            Self::Tiff => "image/tiff",
-        }
-    }
-}
-
-/// Checked header of an image: sides are at least 1, pixels within the limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header {
-    pub format: Format,
-    /// Size as stored.
-    pub stored: Size,
-    pub orientation: Orientation,
-    /// Bytes the decoder holds at once besides single rows: 0 for baseline JPEG and non-interlaced PNG and GIF;
-    /// coefficients of a progressive JPEG; the whole decoded frame, with the decoder's own copies, of an interlaced
-    /// PNG or GIF, a WebP or a BMP; the strips or tiles of one band of a TIFF.
-    pub held_bytes: u64,
-}
-
-impl Header {
-    /// Size after turning upright: the size of masks and of everything reported.
-    #[must_use]
-    pub fn upright(&self) -> Size {
-        self.orientation.upright(self.stored)
-    }
-}
 
 /// Reads the header of `bytes`.
 ///
@@ -103,19 +42,6 @@ pub fn read(bytes: &[u8], max_pixels: u64) -> Result<Header> {
         return Err(Error::TooLarge { limit: Limit::Pixels, detail });
     }
     Ok(header)
-}
-
-fn undecodable(detail: &str) -> Error {
-    Error::Undecodable { detail: detail.into() }
-}
-
-fn unsupported(detail: &str) -> Error {
-    Error::Unsupported { detail: detail.into() }
-}
-
-/// The file ends, or points outside itself, before its header is complete.
-fn cut_short() -> Error {
-    undecodable("the file ends before its header is complete")
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use image::codecs::webp::WebPDecoder;
 use image::error::ImageError;
 use image::{ColorType, ImageDecoder};
 
-use super::{RGB, RowSink, rgb_of, undecodable};
+use super::row::{RGB, RowSink, rgb_of, undecodable};
 use crate::error::{Error, Result};
 use crate::image::header::Header;
 

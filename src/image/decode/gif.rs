@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use gif::{ColorOutput, DecodeOptions, Decoder, DecodingError, MemoryLimit};
 
-use super::{RGB, RowSink, undecodable};
+use super::row::{RGB, RowSink, too_few_rows, undecodable};
 use crate::error::{Error, Result};
 use crate::image::header::Header;
 
@@ -52,7 +52,7 @@ pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
             if interlaced {
                 indices.copy_from_slice(&frame[row * place.width..][..place.width]);
             } else if !decoder.fill_buffer(&mut indices).map_err(|error| damaged(&error))? {
-                return Err(super::too_few_rows());
+                return Err(too_few_rows());
             }
             let covered = rgb.as_chunks_mut::<RGB>().0.iter_mut().skip(place.left);
             for (pixel, &index) in covered.zip(&indices) {

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use super::{RowSink, undecodable};
+use super::row::{RowSink, undecodable};
 use crate::error::Result;
 
 /// Runs `decode` with `sink`. libjpeg's fatal errors arrive as panics too.

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Read};
 
 use mozjpeg::{ColorSpace, Decompress};
 
-use super::{RGB, RowSink, rgb_of_cmyk, undecodable};
+use super::row::{RGB, RowSink, rgb_of_cmyk, undecodable};
 use crate::error::{Error, Result};
 use crate::image::header::Header;
 

@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use png::{ColorType, Decoder, DecodingError, InterlaceInfo, Limits, Reader, Transformations};
 
-use super::{RGB, RowSink, rgb_of, rgb_of_grey, undecodable};
+use super::row::{RGB, RowSink, rgb_of, rgb_of_grey, too_few_rows, undecodable};
 use crate::error::{Error, Result};
 use crate::image::header::Header;
 
@@ -41,7 +41,7 @@ fn streamed(mut reader: Source<'_>, header: &Header, sink: RowSink<'_>) -> Resul
     let mut rgb = vec![0; width * RGB];
     for _ in 0..header.stored.height {
         let more = reader.read_row(&mut row).map_err(|error| damaged(&error))?;
-        more.ok_or_else(super::too_few_rows)?;
+        more.ok_or_else(too_few_rows)?;
         to_rgb(&row, color, &mut rgb);
         sink(&rgb)?;
     }

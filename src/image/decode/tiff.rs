@@ -6,7 +6,7 @@ use tiff::ColorType;
 use tiff::TiffError;
 use tiff::decoder::{ChunkType, Decoder, DecodingResult, Limits};
 
-use super::{RGB, RowSink, rgb_of, rgb_of_cmyk, rgb_of_grey, undecodable};
+use super::row::{RGB, RowSink, rgb_of, rgb_of_cmyk, rgb_of_grey, undecodable};
 use crate::error::{Error, Result};
 use crate::image::header::Header;
 

@@ -1,7 +1,7 @@
 //! BMP: the two headers.
 
 use super::bytes::Endian;
-use super::{Format, Header, cut_short};
+use super::format::{Format, Header, cut_short};
 use crate::error::Result;
 use crate::geometry::{Orientation, Size};
 

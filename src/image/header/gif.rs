@@ -1,7 +1,7 @@
 //! GIF: the screen, and the first frame's place in it.
 
 use super::bytes::Endian;
-use super::{Format, Header, cut_short, undecodable};
+use super::format::{Format, Header, cut_short, undecodable};
 use crate::error::Result;
 use crate::geometry::{Orientation, Size};
 

@@ -1,7 +1,8 @@
 //! JPEG: markers up to the first scan (ITU-T T.81, annex B).
 
 use super::bytes::Endian;
-use super::{Format, Header, cut_short, exif, undecodable, unsupported};
+use super::exif;
+use super::format::{Format, Header, cut_short, undecodable, unsupported};
 use crate::error::Result;
 use crate::geometry::{Orientation, Size};
 

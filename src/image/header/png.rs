@@ -1,7 +1,8 @@
 //! PNG: IHDR, then a walk over the chunks for eXIf (which may come after the pixels).
 
 use super::bytes::Endian;
-use super::{Format, Header, cut_short, exif, undecodable};
+use super::exif;
+use super::format::{Format, Header, cut_short, undecodable};
 use crate::error::Result;
 use crate::geometry::{Orientation, Size};
 

@@ -1,6 +1,6 @@
 //! The format of a file by its first bytes, and a name for what is not served.
 
-use super::{Format, undecodable};
+use super::format::{Format, undecodable};
 use crate::error::{Error, Result};
 
 /// What every refusal ends with.

@@ -1,7 +1,7 @@
 //! TIFF and BigTIFF: the first directory.
 
 use super::bytes::Endian;
-use super::{Format, Header, cut_short, undecodable, unsupported};
+use super::format::{Format, Header, cut_short, undecodable, unsupported};
 use crate::error::Result;
 use crate::geometry::{Orientation, Size};
 

@@ -1,7 +1,8 @@
 //! WebP: the RIFF chunks.
 
 use super::bytes::{Endian, u24_le};
-use super::{Format, Header, cut_short, exif, undecodable, vp8l};
+use super::format::{Format, Header, cut_short, undecodable};
+use super::{exif, vp8l};
 use crate::error::Result;
 use crate::geometry::{Orientation, Size};
 
