@@ -1,7 +1,7 @@
 //! Post-processing of a 1080p photo: both passes, the figures of the report and the palette PNG, as one answer needs
 //! them, and the renderers alone.
 
-#[path = "../tests/drawn/mod.rs"]
+#[path = "../tests/it/support/drawn.rs"]
 mod drawn;
 
 use divan::{Bencher, black_box};

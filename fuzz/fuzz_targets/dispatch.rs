@@ -4,17 +4,23 @@
 
 #![no_main]
 
+#[path = "../../tests/it/support/fake_engine.rs"]
+mod fake_engine;
+#[path = "../../tests/it/support/memory_store.rs"]
+#[allow(dead_code, reason = "the tests' double can do more")]
+mod memory_store;
+
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use m2fp::config::Config;
-use m2fp::engine::fake::FakeEngine;
+use fake_engine::FakeEngine;
 use m2fp::http::App;
 use m2fp::lambda::dispatch::dispatch;
 use m2fp::manifest::Manifest;
 use m2fp::pipeline::{Context, Pipeline};
-use m2fp::store::memory::MemoryStore;
+use memory_store::MemoryStore;
 use serde_json::value::RawValue;
 use tokio::runtime::Runtime;
 

@@ -2,7 +2,6 @@
 
 mod add_resized;
 mod deform_attn;
-pub mod fake;
 mod group_norm;
 mod heap;
 mod kernel;

@@ -47,6 +47,7 @@ pub fn read(bytes: &[u8], max_pixels: u64) -> Result<Header> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geometry::Size;
 
     fn refusal(bytes: &[u8]) -> String {
         match read(bytes, u64::MAX) {

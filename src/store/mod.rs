@@ -1,7 +1,6 @@
 //! Objects behind a port: what this crate needs of S3, and no more.
-//! The adapter that speaks to S3 is [`s3`]; `memory` is a bucket for tests.
+//! The adapter that speaks to S3 is [`s3`].
 
-pub mod memory;
 pub mod s3;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,69 @@
+//! Work that would not end in time is refused, and work that did not is answered all the same.
+
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use m2fp::error::{Error, Result};
+use m2fp::manifest::Manifest;
+use m2fp::options::Options;
+use m2fp::pipeline::{Context, Outcome, Pipeline, Source};
+
+use crate::support::fake_engine::GatedEngine;
+use crate::support::http as support;
+
+fn gated(manifest: &Manifest) -> (Pipeline, mpsc::Sender<()>) {
+    let (engine, _, open) = GatedEngine::new(manifest.clone());
+    (Pipeline::with_engine(support::config(&[]), manifest.clone(), None, Arc::new(engine)), open)
+}
+
+async fn parse(pipeline: &Pipeline, left: Option<Duration>) -> Result<Outcome> {
+    let context = Context { deadline: left.map(|left| Instant::now() + left), ..support::context() };
+    let source = Source::Bytes(support::photo(80, 50).into());
+    let options = Options::check(&m2fp::options::RawOptions::default(), &[m2fp::options::OutputKind::Mask])?;
+    let prepared = pipeline.begin(&context).prepare(source, options).await?;
+    pipeline.begin(&context).run(prepared).await
+}
+
+#[tokio::test]
+async fn a_plan_that_would_not_end_in_time_is_refused() {
+    let mut manifest = support::manifest();
+    manifest.time.base_ms = 100_000.0;
+    let (pipeline, open) = gated(&manifest);
+    let Err(Error::Deadline { detail }) = parse(&pipeline, Some(Duration::from_secs(50))).await else {
+        panic!("it was run")
+    };
+    assert!(detail.starts_with("this photo needs about 100"), "{detail}");
+    open.send(()).unwrap();
+    parse(&pipeline, Some(Duration::from_secs(500))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_run_that_passes_its_deadline_is_answered_and_gives_everything_back() {
+    let (pipeline, open) = gated(&support::manifest());
+    // Far more than the plan says, which the engine does not keep to.
+    let late = parse(&pipeline, Some(Duration::from_millis(300))).await;
+    assert!(matches!(late, Err(Error::Deadline { .. })));
+    // The late run ends; the next one finds the account and the engine free.
+    open.send(()).unwrap();
+    open.send(()).unwrap();
+    parse(&pipeline, None).await.unwrap();
+    pipeline.budget.reserve(pipeline.budget.total_bytes(), Duration::from_mins(1)).await.unwrap();
+}
+
+/// A container that is slower than the manifest says, says so after its first run.
+#[tokio::test]
+async fn a_slow_container_corrects_what_it_promises() {
+    let mut manifest = support::manifest();
+    manifest.time.base_ms = 20.0;
+    let (pipeline, open) = gated(&manifest);
+    let slow = parse(&pipeline, None);
+    let opening = async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        open.send(()).unwrap();
+    };
+    tokio::join!(slow, opening).0.unwrap();
+    let Err(Error::Deadline { detail }) = parse(&pipeline, Some(Duration::from_millis(40))).await else {
+        panic!("it was run")
+    };
+    assert!(detail.contains("needs about"), "{detail}");
+}

@@ -1,0 +1,79 @@
+//! What decoding holds is what was predicted: measured as a process's peak resident memory, C libraries included.
+//!
+//! Each file is decoded in a process of its own (this test's executable again), so that nothing freed before can be
+//! used again unseen.
+
+#![cfg(target_os = "linux")]
+
+use std::path::Path;
+use std::process::Command;
+
+use m2fp::geometry::Size;
+use m2fp::image::{decode, header};
+use m2fp::memory::blob::Blob;
+
+use crate::support::reference;
+
+/// What the code's own pages, which become resident when it runs, and the allocator's blocks may add.
+const SLACK_BYTES: u64 = 2 << 20;
+/// Names the file for a child.
+const FILE: &str = "M2FP_TEST_MEMORY_FILE";
+
+/// Peak resident memory of this process in bytes.
+fn peak() -> u64 {
+    let bytes = m2fp::sys::peak_rss_bytes();
+    assert!(bytes > 0, "Linux says the peak");
+    bytes
+}
+
+/// Not a test of its own: what a child does. Prints predicted and measured bytes.
+#[test]
+fn child() {
+    let Some(file) = std::env::var_os(FILE) else { return };
+    let bytes = Blob::from(std::fs::read(&file).expect("the file"));
+    let header = header::read(&bytes, u64::MAX).expect("a header");
+    let target = header.orientation.upright(Size::new(960, 640));
+    let before = peak();
+    let image = decode::resized(&bytes, &header, target);
+    let held = peak() - before;
+    match image {
+        Ok(image) => assert_eq!(image.size, target),
+        Err(error) => assert!(file.to_string_lossy().contains("broken"), "{error}"),
+    }
+    println!("measured {} {held}", decode::resized_bytes(&header, target));
+}
+
+fn measured(file: &Path) -> (u64, u64) {
+    let executable = std::env::current_exe().expect("this test");
+    let mut command = Command::new(executable);
+    let run = command
+        .args(["--exact", "image_memory::child", "--nocapture"])
+        .env(FILE, file)
+        .output()
+        .expect("it starts again");
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{}: {text}{}", file.display(), String::from_utf8_lossy(&run.stderr));
+    let at = text.find("measured ").expect("the child measures");
+    let mut numbers = text[at..].split_whitespace().skip(1).map(|number| number.parse().expect("a number"));
+    (numbers.next().expect("predicted"), numbers.next().expect("measured"))
+}
+
+#[test]
+fn predictions_hold() {
+    let out = tempfile::tempdir().expect("a temporary folder");
+    reference::write(out.path(), &["large"]);
+    let mut names: Vec<_> =
+        std::fs::read_dir(out.path()).expect("the folder").map(|entry| entry.expect("an entry").file_name()).collect();
+    names.sort();
+    assert!(names.len() > 20);
+    let mut faults = Vec::new();
+    for name in names {
+        let (predicted, held) = measured(&out.path().join(&name));
+        let line = format!("{:28} predicted {predicted:>9}, measured {held:>9} bytes", name.display());
+        println!("{line}");
+        if held > predicted + SLACK_BYTES {
+            faults.push(line);
+        }
+    }
+    assert!(faults.is_empty(), "held more than predicted:\n{}", faults.join("\n"));
+}

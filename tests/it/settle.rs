@@ -1,0 +1,377 @@
+//! What becomes of an object that an event names, over a store in memory: every row of the table in `delivery/settle`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use m2fp::config::Config;
+use m2fp::delivery::record::{self, Destination, WorkId, Written};
+use m2fp::delivery::settle::{Done, Order, process};
+use m2fp::error::{Error, Result};
+use m2fp::manifest::Manifest;
+use m2fp::pipeline::Source;
+use m2fp::pipeline::{Context, Pipeline};
+use m2fp::store::ObjectRef;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::support::fake_engine::FakeEngine;
+use crate::support::memory_store::{Failing, Kept, MemoryStore};
+
+const KEY: &str = "a/b.jpg";
+
+fn photo() -> Bytes {
+    let event: Value = serde_json::from_str(include_str!("../../events/direct-invoke.json")).unwrap();
+    BASE64_STANDARD.decode(event["image"].as_str().unwrap()).unwrap().into()
+}
+
+/// A pipeline whose network is made up, over a store in memory.
+fn pipeline(vars: &[(&str, &str)]) -> (Arc<Pipeline>, Arc<MemoryStore>) {
+    let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let config = Config::from_vars(vars).unwrap();
+    let manifest = Manifest::read(&config.model_dir).unwrap();
+    let store = Arc::new(MemoryStore::with_versions());
+    let engine = Arc::new(FakeEngine::new(manifest.clone()));
+    (Arc::new(Pipeline::with_engine(config, manifest, Some(store.clone()), engine)), store)
+}
+
+fn to_out(more: &[(&'static str, &'static str)]) -> (Arc<Pipeline>, Arc<MemoryStore>) {
+    let mut vars = vec![("M2FP_OUTPUT_BUCKET", "out")];
+    vars.extend_from_slice(more);
+    pipeline(&vars)
+}
+
+async fn run(pipeline: &Arc<Pipeline>, at: &ObjectRef) -> Result<Done> {
+    let order = Order::configured(&pipeline.config)?;
+    let context = Context { request_id: "test".to_owned(), deadline: None };
+    process(&pipeline.begin(&context), at, &order).await
+}
+
+#[track_caller]
+fn refused(done: Result<Done>) -> &'static str {
+    match done.unwrap() {
+        Done::Refused { code, .. } => code,
+        done => panic!("{done:?}"),
+    }
+}
+
+/// Suffixes of what stands for the photo in the output bucket. On the way: a report that stands names what stands,
+/// with its checksum.
+fn outputs(store: &MemoryStore) -> BTreeSet<String> {
+    let objects = store.objects();
+    let stem = format!("out/masks/{KEY}");
+    if let Some(report) = objects.get(&format!("{stem}.json")) {
+        let report: Value = serde_json::from_slice(&report.body).unwrap();
+        for output in report["outputs"].as_array().unwrap() {
+            let key = format!("out/{}", output["s3"]["key"].as_str().unwrap());
+            let sum = format!("{:x}", Sha256::digest(&objects[&key].body));
+            assert_eq!(output["sha256"], sum, "{key}");
+        }
+    }
+    objects.keys().filter_map(|name| name.strip_prefix(&stem).map(str::to_owned)).collect()
+}
+
+fn set(suffixes: &[&str]) -> BTreeSet<String> {
+    suffixes.iter().map(|s| (*s).to_owned()).collect()
+}
+
+fn bodies(objects: &BTreeMap<String, Kept>) -> BTreeMap<String, Bytes> {
+    objects.iter().map(|(name, kept)| (name.clone(), kept.body.clone())).collect()
+}
+
+#[tokio::test]
+async fn what_is_not_a_photo_for_us_is_passed() {
+    // An object that is looked for is gone, since there is none.
+    let is_passed = async |vars: &[(&str, &str)], bucket: &str, key: &str| {
+        let at = ObjectRef { bucket: bucket.to_owned(), key: key.to_owned(), version_id: None, etag: None };
+        match run(&pipeline(vars).0, &at).await.unwrap() {
+            Done::Passed => true,
+            Done::Gone => false,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (own, apart) = (&[][..], &[("M2FP_OUTPUT_BUCKET", "out")][..]);
+    assert!(is_passed(own, "photos", "masks/a.jpg").await, "under the prefix of the event's own bucket");
+    assert!(!is_passed(apart, "photos", "masks/a.jpg").await, "the prefix is the other bucket's");
+    assert!(is_passed(apart, "out", "masks/a.jpg").await);
+    for vars in [own, apart] {
+        assert!(is_passed(vars, "photos", "a.jpg.mask.png").await);
+        assert!(is_passed(vars, "photos", "a.jpg.error.json").await);
+        assert!(is_passed(vars, "photos", "folder/").await);
+        assert!(!is_passed(vars, "photos", "a.jpg").await);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_leaves_mask_and_report_and_is_done_once() {
+    let (pipeline, store) = to_out(&[]);
+    let at = store.add("photos", KEY, photo());
+    assert_eq!(run(&pipeline, &at).await.unwrap(), Done::Stored);
+    assert_eq!(outputs(&store), set(&[".mask.png", ".json"]));
+    assert_eq!(store.operations(), 18, "scripts/scale.py counts them: 15 HEAD, 1 GET, 2 PUT");
+    let before = store.objects();
+    let report: Value = serde_json::from_slice(&before["out/masks/a/b.jpg.json"].body).unwrap();
+    assert_eq!(report["source"]["key"], KEY);
+    assert_eq!(report["source"]["etag"], at.etag.clone().unwrap());
+    assert_eq!(report["source"]["version_id"], at.version_id.clone().unwrap());
+    assert_eq!(report["model"]["sha256"], pipeline.manifest.digest());
+    assert_eq!(report["options"], "output=mask,json");
+    assert!(report.get("timings_ms").is_none() && report.get("memory").is_none());
+
+    assert_eq!(run(&pipeline, &at).await.unwrap(), Done::StoredBefore);
+    assert_eq!(store.objects(), before);
+    // A lost output is made again.
+    store.change(|objects| objects.remove("out", "masks/a/b.jpg.mask.png"));
+    assert_eq!(run(&pipeline, &at).await.unwrap(), Done::Stored);
+    assert_eq!(bodies(&store.objects()), bodies(&before));
+}
+
+#[tokio::test]
+async fn the_same_bucket_serves_both_and_outputs_are_no_photos() {
+    let (pipeline, store) = pipeline(&[]);
+    let at = store.add("photos", KEY, photo());
+    assert_eq!(run(&pipeline, &at).await.unwrap(), Done::Stored);
+    for (name, kept) in store.objects() {
+        let key = name.strip_prefix("photos/").unwrap();
+        if key == KEY {
+            continue;
+        }
+        let event = |key: &str| ObjectRef { bucket: "photos".into(), key: key.into(), version_id: None, etag: None };
+        assert_eq!(run(&pipeline, &event(key)).await.unwrap(), Done::Passed, "{key}");
+        // Copied elsewhere under another name, the mark still tells.
+        store.change(|objects| objects.put("photos", "copy.png", kept.body, kept.metadata));
+        assert_eq!(run(&pipeline, &event("copy.png")).await.unwrap(), Done::Passed, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_image_leaves_its_reason_and_a_later_success_removes_it() {
+    let (pipeline, store) = to_out(&[]);
+    let good = store.add("photos", KEY, photo());
+    assert_eq!(run(&pipeline, &good).await.unwrap(), Done::Stored);
+    let bad = store.add("photos", KEY, Bytes::from_static(b"no image"));
+    assert_eq!(refused(run(&pipeline, &bad).await), "unsupported");
+    assert_eq!(outputs(&store), set(&[".error.json"]));
+    let record: Value = serde_json::from_slice(&store.objects()["out/masks/a/b.jpg.error.json"].body).unwrap();
+    assert_eq!((&record["status"], &record["code"]), (&json!(415), &json!("unsupported")));
+    assert_eq!(record["source"]["etag"], bad.etag.unwrap());
+    let mended = store.add("photos", KEY, photo());
+    assert_eq!(run(&pipeline, &mended).await.unwrap(), Done::Stored);
+    assert_eq!(outputs(&store), set(&[".mask.png", ".json"]));
+}
+
+#[tokio::test]
+async fn too_large_is_known_before_the_body_is_read() {
+    let (pipeline, store) = to_out(&[("M2FP_MAX_OBJECT_BYTES", "1000")]);
+    let at = store.add("photos", KEY, photo());
+    assert_eq!(refused(run(&pipeline, &at).await), "body_too_large");
+    assert_eq!(outputs(&store), set(&[".error.json"]));
+}
+
+#[tokio::test]
+async fn other_options_replace_the_outputs_consistently() {
+    let (first, store) = to_out(&[("M2FP_OUTPUTS", "mask,overlay")]);
+    let at = store.add("photos", KEY, photo());
+    assert_eq!(run(&first, &at).await.unwrap(), Done::Stored);
+    assert_eq!(outputs(&store), set(&[".mask.png", ".overlay.jpg", ".json"]));
+    let second = second(&store);
+    assert_eq!(run(&second, &at).await.unwrap(), Done::Stored);
+    assert_eq!(outputs(&store), set(&[".instances.png", ".json"]));
+}
+
+/// Another function over the same store that makes other outputs.
+fn second(store: &Arc<MemoryStore>) -> Arc<Pipeline> {
+    let vars = [("M2FP_OUTPUT_BUCKET", "out"), ("M2FP_OUTPUTS", "instances,json")];
+    let config = Config::from_vars(vars.map(|(k, v)| (k.to_owned(), v.to_owned()))).unwrap();
+    let manifest = Manifest::read(&config.model_dir).unwrap();
+    let engine = Arc::new(FakeEngine::new(manifest.clone()));
+    Arc::new(Pipeline::with_engine(config, manifest, Some(store.clone()), engine))
+}
+
+/// Every operation in turn is the last one before a crash, or fails: what stands then is never a report that names
+/// another run's outputs, and trying again leaves exactly what a run without a failure leaves.
+#[tokio::test]
+async fn a_crash_anywhere_is_mended_by_the_retry() {
+    for failing in [Failing::Before, Failing::After] {
+        for at_operation in 0.. {
+            let (first, store) = to_out(&[("M2FP_OUTPUTS", "mask,overlay")]);
+            let at = store.add("photos", KEY, photo());
+            run(&first, &at).await.unwrap();
+            let second = second(&store);
+            store.fail(Some((at_operation, failing)));
+            let result = run(&second, &at).await;
+            outputs(&store);
+            if store.operations() <= at_operation {
+                assert_eq!(result.unwrap(), Done::Stored);
+                assert!(at_operation > 10, "operations were counted");
+                break;
+            }
+            assert!(result.unwrap_err().retryable(), "operation {at_operation}");
+            store.fail(None);
+            run(&second, &at).await.unwrap();
+            assert_eq!(outputs(&store), set(&[".instances.png", ".json"]), "operation {at_operation} {failing:?}");
+            let report: Value = serde_json::from_slice(&store.objects()["out/masks/a/b.jpg.json"].body).unwrap();
+            assert_eq!(report["options"], "output=instances,json");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_crash_while_refusing_is_mended_by_the_retry() {
+    for at_operation in 0.. {
+        let (pipeline, store) = to_out(&[]);
+        let good = store.add("photos", KEY, photo());
+        run(&pipeline, &good).await.unwrap();
+        let bad = store.add("photos", KEY, Bytes::from_static(b"no image"));
+        store.fail(Some((at_operation, Failing::After)));
+        let result = run(&pipeline, &bad).await;
+        outputs(&store);
+        if store.operations() <= at_operation {
+            break;
+        }
+        assert!(result.unwrap_err().retryable());
+        store.fail(None);
+        assert_eq!(refused(run(&pipeline, &bad).await), "unsupported");
+        assert_eq!(outputs(&store), set(&[".error.json"]), "operation {at_operation}");
+    }
+}
+
+/// The events' photo with bytes after its end that make it another.
+fn other_photo() -> Bytes {
+    [&photo()[..], b"other"].concat().into()
+}
+
+#[tokio::test]
+async fn an_overtaken_event_leaves_the_newer_photos_outputs() {
+    let (pipeline, store) = to_out(&[]);
+    let old = store.add("photos", KEY, photo());
+    let new = store.add("photos", KEY, other_photo());
+    // Whoever comes first sees to it that what stands is of the photo that stands.
+    assert_eq!(run(&pipeline, &old).await.unwrap(), Done::Stored);
+    assert_eq!(outputs(&store), set(&[".mask.png", ".json"]));
+    assert_eq!(source_of_report(&store)["version_id"], new.version_id.clone().unwrap());
+    // Buckets without versions have the ETag alone, those with them may be asked by version alone.
+    let by = |at: &ObjectRef, etag, version| ObjectRef {
+        etag: at.etag.clone().filter(|_| etag),
+        version_id: at.version_id.clone().filter(|_| version),
+        ..at.clone()
+    };
+    assert_eq!(run(&pipeline, &by(&old, true, false)).await.unwrap(), Done::Overtaken);
+    assert_eq!(run(&pipeline, &by(&old, false, true)).await.unwrap(), Done::Overtaken);
+    assert_eq!(run(&pipeline, &by(&new, false, false)).await.unwrap(), Done::StoredBefore);
+    let gone = ObjectRef { key: "gone.jpg".into(), ..new };
+    assert_eq!(run(&pipeline, &gone).await.unwrap(), Done::Gone);
+}
+
+fn source_of_report(store: &MemoryStore) -> Value {
+    let report: Value = serde_json::from_slice(&store.objects()["out/masks/a/b.jpg.json"].body).unwrap();
+    report["source"].clone()
+}
+
+/// Somebody uploads a new version just before each operation in turn: the delivery that is under way leaves the new
+/// one's outputs, or the new one's own delivery does; in between a report that stands names what stands.
+#[tokio::test]
+async fn a_photo_replaced_at_any_moment_ends_with_the_new_ones_outputs() {
+    for at_operation in 0.. {
+        let (pipeline, store) = to_out(&[]);
+        let old = store.add("photos", KEY, photo());
+        store.interrupt(at_operation, |objects| objects.put("photos", KEY, other_photo(), BTreeMap::new()));
+        let result = run(&pipeline, &old).await.unwrap();
+        outputs(&store);
+        if store.operations() <= at_operation {
+            assert_eq!(result, Done::Stored);
+            break;
+        }
+        let new = &store.objects()["photos/a/b.jpg"];
+        let event = ObjectRef { version_id: None, etag: Some(new.etag.clone()), ..old };
+        run(&pipeline, &event).await.unwrap();
+        assert_eq!(source_of_report(&store)["etag"], new.etag, "operation {at_operation}");
+        assert_eq!(outputs(&store), set(&[".mask.png", ".json"]));
+    }
+}
+
+/// Another run writes beside ours at any moment, an output or a report: ours starts over, or never wrote.
+#[tokio::test]
+async fn what_others_write_meanwhile_is_not_left_mixed() {
+    for suffix in [".mask.png", ".json", ".overlay.jpg", ".error.json"] {
+        for at_operation in 0.. {
+            let (pipeline, store) = to_out(&[]);
+            let at = store.add("photos", KEY, photo());
+            store.interrupt(at_operation, move |objects| {
+                let theirs = Bytes::from_static(br#"{"outputs": []}"#);
+                objects.put("out", &format!("masks/{KEY}{suffix}"), theirs, BTreeMap::new());
+            });
+            let done = run(&pipeline, &at).await.unwrap();
+            if store.operations() <= at_operation {
+                assert_eq!(done, Done::Stored);
+                break;
+            }
+            assert_eq!(done, Done::Stored);
+            // After our last look it is for whoever wrote to look, and for a later delivery to mend.
+            run(&pipeline, &at).await.unwrap();
+            assert_eq!(outputs(&store), set(&[".mask.png", ".json"]), "{suffix}, operation {at_operation}");
+        }
+    }
+}
+
+/// A run that stood still while a newer one did everything: it may not touch what that one wrote.
+#[tokio::test]
+async fn a_run_that_was_overtaken_writes_nothing_over_the_newer_ones() {
+    let (pipeline, store) = to_out(&[("M2FP_OUTPUTS", "mask,overlay")]);
+    let old = store.add("photos", KEY, photo());
+    let order = Order::configured(&pipeline.config).unwrap();
+    let destination = Destination::for_source("out", "masks/", KEY).unwrap();
+    let context = Context { request_id: "test".to_owned(), deadline: None };
+    let seen = record::look(store.as_ref(), &destination).await.unwrap();
+    let work = WorkId::of_pinned(&old, &order.options, &pipeline.manifest);
+    let prepared = pipeline.begin(&context).prepare(Source::Object(old.clone()), order.options).await.unwrap();
+    let outcome = pipeline.begin(&context).run(prepared).await.unwrap();
+
+    let new = store.add("photos", KEY, other_photo());
+    assert_eq!(run(&second(&store), &new).await.unwrap(), Done::Stored);
+    let before = store.objects();
+    // Where the newer one's options leave nothing, the old one can still write, but its report it cannot.
+    let written = record::write(store.as_ref(), &destination, &work, &seen, &outcome).await.unwrap();
+    assert_eq!(written, Written::Conflict);
+    let error = Error::Undecodable { detail: "late".to_owned() };
+    let refused = record::write_error(store.as_ref(), &destination, &work, &seen, &error).await.unwrap();
+    for (name, kept) in before {
+        assert_eq!(store.objects()[&name], kept, "{name}");
+    }
+    // The error record had nothing in its way; whoever wrote it looks again, as every run does.
+    assert_eq!(refused, Written::Yes);
+    assert_eq!(run(&second(&store), &old).await.unwrap(), Done::Stored);
+    assert_eq!(outputs(&store), set(&[".instances.png", ".json"]));
+}
+
+#[tokio::test]
+async fn a_mixed_report_of_a_photo_that_is_gone_is_withdrawn() {
+    let (pipeline, store) = to_out(&[]);
+    let at = store.add("photos", KEY, photo());
+    run(&pipeline, &at).await.unwrap();
+    store.change(|objects| objects.remove("photos", KEY));
+    assert_eq!(run(&pipeline, &at).await.unwrap(), Done::Gone);
+    assert_eq!(outputs(&store), set(&[".mask.png", ".json"]), "whole outputs stay");
+    store.change(|objects| {
+        objects.put("out", "masks/a/b.jpg.mask.png", Bytes::from_static(b"theirs"), BTreeMap::new());
+    });
+    assert_eq!(run(&pipeline, &at).await.unwrap(), Done::Gone);
+    assert_eq!(outputs(&store), set(&[".mask.png"]));
+}
+
+#[tokio::test]
+async fn what_an_operator_must_mend_fails_the_invocation() {
+    let (pipeline, store) = to_out(&[]);
+    let at = store.add("photos", KEY, photo());
+    store.forbid("out");
+    assert!(matches!(run(&pipeline, &at).await, Err(Error::Forbidden { .. })));
+    store.forbid("photos");
+    assert!(matches!(run(&pipeline, &at).await, Err(Error::Forbidden { .. })));
+
+    let (pipeline, store) = to_out(&[("M2FP_ALLOWED_BUCKETS", "other")]);
+    let at = store.add("photos", KEY, photo());
+    assert!(matches!(run(&pipeline, &at).await, Err(Error::Forbidden { .. })));
+    assert_eq!(store.operations(), 0);
+}

@@ -1,0 +1,14 @@
+//! What the tests share.
+
+pub mod alone;
+pub mod drawn;
+pub mod events;
+pub mod fake_engine;
+pub mod faults;
+pub mod http;
+pub mod judge;
+pub mod memory_store;
+pub mod metrics;
+pub mod reference;
+pub mod s3_servers;
+pub mod scripted;
