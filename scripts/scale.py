@@ -76,8 +76,10 @@ class Plan:
 
 
 def models() -> list[Model]:
-    """The packaged model from its manifest; M2FP from docs/measured/m2fp.md: the network's seconds on two cores, and what
-    remains of the process without loading."""
+    """The packaged model from its manifest, and M2FP from docs/measured/m2fp.md.
+
+    Of M2FP these are the seconds of the network on two cores, and what remains of the process without loading.
+    """
     manifest = json.loads((ROOT / "model/nano/model.json").read_text())
     return [
         Model("nano", cost_table.work_of(manifest, 1920, 1080, cost_table.SERIAL_MS), 256),
