@@ -113,7 +113,7 @@ impl Directory {
             ROWS_PER_STRIP => self.rows_per_strip = first()?,
             TILE_WIDTH => self.tile = Some((first()?, self.tile.map_or(0, |tile| tile.1))),
             TILE_HEIGHT => self.tile = Some((self.tile.map_or(0, |tile| tile.0), first()?)),
-            // Malformed, it is upright.
+            // A malformed orientation counts as upright.
             ORIENTATION => self.orientation = first().and_then(|value| u16::try_from(value).ok()).unwrap_or(1),
             STRIP_OFFSETS | STRIP_BYTES | TILE_OFFSETS | TILE_BYTES => {
                 self.index_entries = self.index_entries.saturating_add(count);
