@@ -4,7 +4,7 @@ use super::Sizes;
 use crate::engine::Queries;
 use crate::manifest::{LabelMap, Manifest};
 
-/// A pair before its mask was looked at.
+/// A pair whose mask has not been looked at yet.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Candidate {
     pub query: u32,
@@ -69,7 +69,7 @@ pub(super) fn probabilities(queries: &Queries) -> Vec<f32> {
 }
 
 /// The `top_k` most probable pairs, best first, equal ones by their place in `[Q, C]`, without those that `rules` has
-/// no use for. Pairs that are not numbers are none.
+/// no use for. Pairs whose probability is not a number are left out.
 pub(super) fn candidates(queries: &Queries, top_k: u32, rules: &Rules) -> Vec<Candidate> {
     let probabilities = probabilities(queries);
     let mut order: Vec<u32> =
