@@ -17,7 +17,7 @@ pub const CONTENT_TYPE: &str = "application/json";
 /// 37 in every column of a 1080p photo, more than crowds have edges. Beyond it the masks are left out and the report says so.
 const RLE_TRANSITIONS_PER_SIDE_PIXEL: u64 = 24;
 
-/// What is said of one photo, in the order it is written.
+/// The report on one photo; its fields are written in this order.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     pub model: ModelSection,
@@ -59,7 +59,7 @@ impl Report {
             }
         }
         let mut counter = Counter(0);
-        // Nothing that a report holds fails to be written, and the counter takes all.
+        // Every value of a report can be serialised, and the counter accepts every byte, so this cannot fail.
         let _complete = serde_json::to_writer(&mut counter, self);
         counter.0
     }
