@@ -1,4 +1,4 @@
-//! ONNX Runtime: the only file that knows it.
+//! The adapter for ONNX Runtime. No other file uses the runtime.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -246,7 +246,7 @@ fn session_builder(environment: &Environment, threads: usize, weights: Weights) 
     Ok(builder.with_disabled_optimizers("NchwcTransformer")?.with_prepacking(weights == Weights::Packed)?)
 }
 
-/// What M2FP's graphs use beside the standard operators; other graphs do not ask for it.
+/// The operators that M2FP's graphs use besides the standard ones. Other graphs do not use them.
 fn operators() -> ort::Result<OperatorDomain> {
     OperatorDomain::new(OPERATORS)?
         .add(DeformAttn)?
