@@ -1,6 +1,6 @@
-//! What an image file says of itself before anything is decoded.
+//! What an image file says about itself, read before anything is decoded.
 //!
-//! The format is found by content, never by name. What a file claims is never allocated here.
+//! The format is found by content, never by name. Nothing is allocated here according to what a file claims.
 
 mod bmp;
 mod bytes;
@@ -110,7 +110,7 @@ fn unsupported(detail: &str) -> Error {
     Error::Unsupported { detail: detail.into() }
 }
 
-/// The file ends, or points outside itself, before its header is complete.
+/// The error for a file that ends, or points outside itself, before its header is complete.
 fn cut_short() -> Error {
     undecodable("the file ends before its header is complete")
 }
