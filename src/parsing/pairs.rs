@@ -1,4 +1,4 @@
-//! Which (query, class) pairs are worth a look at their pixels.
+//! Chooses the (query, class) pairs whose pixels are worth looking at.
 
 use super::Sizes;
 use crate::engine::Queries;
@@ -12,7 +12,7 @@ pub(super) struct Candidate {
     pub probability: f32,
 }
 
-/// What a pair can be good for, by its class and a score.
+/// What a pair can be used for, depending on its class and its score.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     background: u8,
