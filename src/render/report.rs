@@ -28,7 +28,7 @@ pub struct Report {
     /// Best first; a person's place in the list is its id − 1.
     pub persons: Vec<PersonSection>,
     pub outputs: Vec<OutputSection>,
-    /// Not in stored reports: the same work gives the same bytes.
+    /// Left out of stored reports, so that the same work gives the same bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timings_ms: Option<TimingsSection>,
     /// Not in stored reports.
@@ -176,7 +176,7 @@ pub struct S3Location {
     pub url: Option<String>,
 }
 
-/// The photo that was read.
+/// Where the photo was read from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum SourceSection {
