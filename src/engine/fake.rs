@@ -1,4 +1,4 @@
-//! A network that knows its answer: for tests of everything around the real one.
+//! A network with a fixed answer, for tests of everything around the real one.
 
 use super::{Engine, Queries};
 use crate::error::Result;
@@ -6,9 +6,9 @@ use crate::geometry::Size;
 use crate::image::Planar8;
 use crate::manifest::Manifest;
 
-/// Logit of what is there: a probability of nearly 1.
+/// Logit of a class or pixel that is present: a probability of nearly 1.
 const YES: f32 = 8.0;
-/// Logit of what is not.
+/// Logit of a class or pixel that is absent.
 const NO: f32 = -8.0;
 
 /// Sees two people side by side in every photo, whatever is in it: each fills the middle of its half, the upper

@@ -18,7 +18,8 @@ use ort::sys;
 /// Blocks from this size on come from the range; smaller ones from the process's allocator.
 const LARGE: usize = 64 << 10;
 
-/// Blocks start at multiples of it, the largest page of the machines served: no page is shared.
+/// Blocks start at multiples of this, the largest page size of the supported machines, so that no two blocks share a
+/// page.
 const PAGE: usize = 64 << 10;
 
 /// Pages of holes that are kept beyond the peak, bytes: a tenth of what they save in page faults is seen above it.
@@ -167,7 +168,7 @@ impl TensorHeap {
         blocks.peak = blocks.live;
     }
 
-    /// Ends a run and gives back every hole's pages. The most that lived at once meanwhile, bytes.
+    /// Ends a run and gives back the pages of every hole. Returns the most bytes that lived at once during the run.
     pub fn end_run(&self) -> usize {
         let mut blocks = self.blocks();
         let peak = std::mem::take(&mut blocks.peak);

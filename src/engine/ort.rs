@@ -28,7 +28,7 @@ const LIBRARY: &str = "libonnxruntime.so";
 /// Domain of our own operators.
 const OPERATORS: &str = "m2fp";
 
-/// Names another library than the one beside the executable.
+/// The variable that names another library than the one beside the executable.
 const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
 
 /// Why a model or the runtime cannot be used, in one sentence that names the file.
@@ -181,7 +181,8 @@ fn loading() -> MutexGuard<'static, ()> {
     LOADING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// On the library found first: `ORT_DYLIB_PATH`, beside the executable, the system's.
+/// The process's runtime, from the library found first: that of `ORT_DYLIB_PATH`, the one beside the executable, or the
+/// system's.
 fn runtime() -> Result<&'static Runtime, LoadError> {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     let _loading = loading();
@@ -210,9 +211,9 @@ fn library() -> PathBuf {
 /// How a model's weights are kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Weights {
-    /// In the graph's file: copied into whatever layout is fastest.
+    /// In the graph's file. They are copied into the layout that is fastest.
     Inside,
-    /// In a file of their own, and used as it is mapped.
+    /// In a file of their own, which is mapped and used as it is.
     Mapped,
     /// In a file of their own, of 8 bits: packed at load, which is small beside what a run saves.
     Packed,
