@@ -37,13 +37,13 @@ const RUNS: usize = 3;
 /// one that they are run at.
 const GRID: ([(u32, u32); 3], [f64; 4]) = ([(1, 1), (16, 9), (9, 16)], [0.0, 0.35, 0.7, 1.0]);
 
-/// Those that the fitted constants are held against.
+/// The same for the photos with which the fitted constants are checked.
 const CHECKS: ([(u32, u32); 2], [f64; 3]) = ([(4, 3), (2, 1)], [0.2, 0.55, 0.9]);
 
 /// The greatest error of a prediction, in percent of what the process holds at that time.
 const TOLERANCE_PERCENT: f64 = 10.0;
 
-/// What one process found.
+/// The figures that one process measured.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Sample {
     /// Of the padded input.
@@ -126,7 +126,7 @@ fn measure_all(folder: &Path, sizes: &[Size]) -> anyhow::Result<Vec<Sample>> {
     sizes.iter().map(|size| measure_apart(folder, *size)).collect()
 }
 
-/// In a process of its own.
+/// Measures one size in a process of its own.
 fn measure_apart(folder: &Path, size: Size) -> anyhow::Result<Sample> {
     let executable = std::env::current_exe()?;
     let sides = [size.width.to_string(), size.height.to_string()];
@@ -244,7 +244,7 @@ fn fit(samples: &[Sample], threads: usize) -> (Memory, Time) {
     (memory, time)
 }
 
-/// Least squares, base and slope; neither is negative. One point, or points in one place, make a slope alone.
+/// Base and slope by least squares; neither is negative. A single point, or several at one place, gives a slope only.
 fn line(points: &[(f64, f64)]) -> (f64, f64) {
     let count = points.len() as f64;
     let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
