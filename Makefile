@@ -229,7 +229,7 @@ test-model: build $(MODEL_VENV)/packages ## tests of the trainer and the exporte
 	@cd model/export && RAW_QUERIES=$(abspath $(TARGET_DIR))/release/examples/raw_queries OMP_WAIT_POLICY=passive $(abspath $(MODEL_VENV))/bin/python -m pytest -q
 
 # MODELS: folders beside the packaged model; those of `make export` where none are named.
-test-memory: build tools ## the memory promise under real limits (MODELS='model/m2fp-r101' ARGS='--quick', '--write docs/memory.md')
+test-memory: build tools ## the memory promise under real limits (MODELS='model/m2fp-r101' ARGS='--quick', '--write docs/measured/memory.md')
 	$(say) "running every function size, photo and model under its limit (half an hour and more; --quick: three minutes)"
 	@PYTHONPATH=scripts $(VENV)/bin/python -m tests.memory --m2fp $(M2FP) $(if $(MODELS),--models model/nano $(MODELS)) $(ARGS)
 
@@ -272,7 +272,7 @@ bench: runtime ## benchmarks: decode, post-processing, end to end
 
 # MODELS: folders; M2FP in 8 bits is measured where `make export` has left it.
 COLD_MODELS = $(or $(MODELS),model/nano $(wildcard model/m2fp-r101-int8))
-bench-cold: build tools ## from the process's start to its first answer under the Lambda emulator (ARGS='--write docs/benchmarks.md')
+bench-cold: build tools ## from the process's start to its first answer under the Lambda emulator (ARGS='--write docs/measured/cold-start.md')
 	$(say) "measuring cold starts (a minute; let nothing else run)"
 	@$(PYTHON) scripts/bench_cold.py $(COLD_MODELS) --bootstrap $(abspath $(TARGET_DIR))/release/bootstrap \
 		--emulator $(firstword $(wildcard $(abspath $(VENV))/lib/*/site-packages/samcli/local/rapid/aws-lambda-rie-$(HOST_ARCH))) $(ARGS)
@@ -289,14 +289,14 @@ $(BENCH_VENV)/bench: model/export/pyproject.toml model/export/bench/requirements
 
 # ARGS: model folders and the like, see `python -m bench --help` and `python -m bench.memory --help`.
 BENCH := cd model/export && PYTHONPATH=$(abspath scripts) $(abspath $(BENCH_VENV))/bin/python -m
-bench-m2fp: build $(BENCH_VENV)/bench ## M2FP side by side with ModelScope, ONNX Runtime and OpenVINO, into docs/benchmarks.md
+bench-m2fp: build $(BENCH_VENV)/bench ## M2FP side by side with ModelScope, ONNX Runtime and OpenVINO, into docs/measured/m2fp.md
 	$(say) "measuring (ten minutes; let nothing else run)"
 	@$(BENCH) bench --m2fp $(abspath $(M2FP)) \
-		--bootstrap $(abspath $(TARGET_DIR))/release/bootstrap --write $(abspath docs/benchmarks.md) $(ARGS)
+		--bootstrap $(abspath $(TARGET_DIR))/release/bootstrap --write $(abspath docs/measured/m2fp.md) $(ARGS)
 
-bench-memory: build $(BENCH_VENV)/bench ## M2FP's memory, our steps added one by one, into docs/memory.md
+bench-memory: build $(BENCH_VENV)/bench ## M2FP's memory, our steps added one by one, into docs/measured/memory-steps.md
 	$(say) "measuring (three minutes; let nothing else run)"
-	@$(BENCH) bench.memory --m2fp $(abspath $(M2FP)) --write $(abspath docs/memory.md) \
+	@$(BENCH) bench.memory --m2fp $(abspath $(M2FP)) --write $(abspath docs/measured/memory-steps.md) \
 		--plot $(abspath docs/images/memory-steps.svg) $(ARGS)
 
 FUZZ_SECONDS ?= 30

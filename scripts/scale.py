@@ -1,6 +1,8 @@
-"""Compute the tables of docs/scale.md: `scale.py` prints them, `--write` puts them into the page, `--check` compares.
+"""Compute the tables of docs/measured/scale.md.
 
-Times of a photo are measured ones (docs/benchmarks.md, the packaged model's manifest), spread over the vCPUs that a
+`scale.py` prints them, `--write` puts them into the page, `--check` compares the page with them.
+
+Times of a photo are measured ones (docs/measured/m2fp.md, the packaged model's manifest), spread over the vCPUs that a
 memory size buys as in cost_table.py; nothing here was measured on Lambda.
 """
 
@@ -16,7 +18,7 @@ import published
 from cost_table import Work
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "scale.md"
+PAGE = ROOT / "docs" / "measured" / "scale.md"
 
 # AWS's list prices for us-east-1, USD, as of October 2025; Lambda's are in cost_table.py.
 S3_PUT = 0.005 / 1000
@@ -74,8 +76,10 @@ class Plan:
 
 
 def models() -> list[Model]:
-    """The packaged model from its manifest; M2FP from docs/benchmarks.md: seconds of the network on two cores, and what
-    remains of the process without loading."""
+    """The packaged model from its manifest, and M2FP from docs/measured/m2fp.md.
+
+    Of M2FP these are the seconds of the network on two cores, and what remains of the process without loading.
+    """
     manifest = json.loads((ROOT / "model/nano/model.json").read_text())
     return [
         Model("nano", cost_table.work_of(manifest, 1920, 1080, cost_table.SERIAL_MS), 256),

@@ -1,4 +1,4 @@
-//! Settings: environment variables `M2FP_*`, raw as they come, checked as they are used.
+//! Settings: the environment variables `M2FP_*`, raw as they come from outside and checked as the program uses them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::options::OutputKind;
 /// Prefix of every setting's variable.
 pub const PREFIX: &str = "M2FP_";
 
-/// A setting: its name without the prefix, its default in words, what it does.
+/// A setting: its name without the prefix, its default in words, and what it does.
 pub struct Setting {
     pub name: &'static str,
     pub default: &'static str,
@@ -98,7 +98,7 @@ pub const SETTINGS: &[Setting] = &[
     },
 ];
 
-/// A value that never shows in logs or debug output.
+/// A value that is never shown in logs or debug output.
 #[derive(Clone)]
 pub struct Secret(String);
 
@@ -132,7 +132,7 @@ pub struct Config {
     pub max_source_pixels: u64,
     pub max_body_bytes: u64,
     pub max_object_bytes: u64,
-    /// `None`: no photo is tiled unasked.
+    /// `None`: a photo is tiled only if the request asks for it.
     pub tile_above_px: Option<u64>,
     pub output_bucket: Option<String>,
     pub output_prefix: String,
@@ -158,7 +158,7 @@ pub struct Config {
     pub log: Option<String>,
 }
 
-/// Settings that do not fit, all of them.
+/// All faults of the settings.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", faults.join("; "))]
 pub struct ConfigError {
@@ -174,7 +174,7 @@ impl Config {
         Self::from_vars(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))))
     }
 
-    /// Reads `vars`; names without the prefix are ignored, but for the name and the memory size that Lambda sets.
+    /// Reads `vars`; names without the prefix are ignored, except the name and the memory size that Lambda sets.
     ///
     /// # Errors
     /// Every fault found, together; an unknown name with the prefix is a fault.
@@ -196,7 +196,7 @@ impl Config {
         raw.check()
     }
 
-    /// Whether an object is one that `POST /uploads` gave out a key for.
+    /// Whether `POST /uploads` may have given out the key of this object.
     #[must_use]
     pub fn is_upload(&self, bucket: &str, key: &str) -> bool {
         self.upload_bucket.as_deref() == Some(bucket) && key.starts_with(&self.upload_prefix)
@@ -281,7 +281,7 @@ impl Raw {
         prefix
     }
 
-    /// A folder of its own: what lies in it is no photo for S3 events, and no output.
+    /// The upload prefix is a folder of its own: objects in it are neither photos for S3 events nor outputs.
     fn upload_prefix(&mut self, output_prefix: &str) -> String {
         let prefix = self.prefix("UPLOAD_PREFIX", "uploads/");
         if !prefix.ends_with('/') || prefix.split('/').any(|segment| matches!(segment, "." | "..")) {

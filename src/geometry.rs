@@ -42,13 +42,13 @@ impl Size {
         Self::new(self.width.div_ceil(divisor) * divisor, self.height.div_ceil(divisor) * divisor)
     }
 
-    /// detectron2's `ResizeShortestEdge`: short side to `min_side`, long side at most `max_side`,
-    /// each `int(x + 0.5)` and at least 1. Also enlarges.
+    /// detectron2's `ResizeShortestEdge`: short side to `min_side`, long side at most `max_side`, each `int(x + 0.5)`
+    /// and at least 1. It enlarges small images, too.
     #[must_use]
     pub fn shortest_edge(self, min_side: u32, max_side: u32) -> Self {
         let (width, height) = (f64::from(self.width), f64::from(self.height));
         let scale = f64::from(min_side) / width.min(height);
-        // As the reference writes it: the short side is `min_side` itself, not `scale * short`.
+        // This follows the reference: the short side is `min_side` itself, not `scale * short`.
         let (mut new_width, mut new_height) = if self.height < self.width {
             (scale * width, f64::from(min_side))
         } else {
@@ -64,15 +64,16 @@ impl Size {
         Self::new(round(new_width), round(new_height))
     }
 
-    /// The largest size of the same aspect inside `canvas`; never enlarges. As ModelScope's
-    /// `center_to_target_size_test` has it: one side is the canvas's, the other cut to whole pixels, but at least 1 (where
-    /// the reference fails).
+    /// The largest size of the same aspect inside `canvas`; never enlarges. This is ModelScope's
+    /// `center_to_target_size_test`: one side is the canvas's, and the other is cut to whole pixels. A side is at least
+    /// 1 here, where the reference fails.
     #[must_use]
     pub fn shrunk_into(self, canvas: Self) -> Self {
         if self.width <= canvas.width && self.height <= canvas.height {
             return self;
         }
-        // Whole numbers cut as the reference's floats do: a quotient of these is never so near below a whole number.
+        // Integer division cuts in the same way as the reference's floats: no quotient of such numbers is so little
+        // below a whole number that a float would round it up.
         let side = |canvas: u32, own: u32, other: u32| {
             let cut = u64::from(canvas) * u64::from(own) / u64::from(other);
             cut.max(1) as u32
@@ -80,7 +81,7 @@ impl Size {
         let (of_height, of_width) =
             (side(canvas.height, self.width, self.height), side(canvas.width, self.height, self.width));
         let (by_height, by_width) = (Self::new(of_height, canvas.height), Self::new(canvas.width, of_width));
-        // The side to try first; the other where that does not fit.
+        // The side to try first; if it does not fit, the other is taken.
         let (first, second) = if self.width > canvas.width && (self.height <= canvas.height || self.width > self.height)
         {
             (by_width, by_height)
@@ -122,7 +123,8 @@ pub struct Region {
 }
 
 impl Region {
-    /// In the middle of `canvas`; a pixel that cannot be halved goes to the right and below.
+    /// A region of this size in the middle of `canvas`. If the margin is odd, the greater part is to the right and
+    /// below.
     #[must_use]
     pub const fn centred(size: Size, canvas: Size) -> Self {
         Self { left: (canvas.width - size.width) / 2, top: (canvas.height - size.height) / 2, size }

@@ -1,4 +1,4 @@
-//! `model.json`, the only place that knows a model's facts.
+//! `model.json`, the only place that has the facts about a model.
 
 use std::path::{Path, PathBuf};
 
@@ -15,10 +15,10 @@ pub use size::{Canvas, Letterbox, ShortestEdge, SizeRule};
 /// Name of the manifest's file inside a model folder.
 pub const FILE_NAME: &str = "model.json";
 
-/// The only schema version this build reads.
+/// The only schema version that this build reads.
 const SCHEMA: u32 = 1;
 
-/// A model folder's manifest, checked: indices, sizes and thresholds fit each other.
+/// The manifest of a model folder, checked: its indices, sizes and thresholds are consistent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -109,10 +109,10 @@ pub struct Class {
     pub color: [u8; 3],
 }
 
-/// The network's sizes for one photo.
+/// The sizes of the network's tensors for one photo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Geometry {
-    /// What the network is given: the resized photo, or the canvas that it lies on.
+    /// Size of the network's input: the resized photo, or the canvas that it lies on.
     pub input: Size,
     /// Where on the input the resized photo lies.
     pub photo: Region,
@@ -132,7 +132,7 @@ pub enum LabelMap {
     Semantic,
 }
 
-/// Score thresholds, all probabilities but `top_k`.
+/// Score thresholds. All are probabilities except `top_k`.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Thresholds {
@@ -148,7 +148,7 @@ pub struct Thresholds {
     pub nms_iou: f32,
 }
 
-/// What the model costs in memory, measured; MB are 2^20 bytes.
+/// Memory that the model takes, as measured. MB are 2^20 bytes.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Memory {
@@ -161,7 +161,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What a run takes beside its input, bytes, on an input of `pixels` after padding.
+    /// Bytes that a run takes besides its input, for an input of `pixels` pixels after padding.
     #[must_use]
     pub fn run_bytes(&self, pixels: u64) -> u64 {
         bytes_of_mb(self.base_mb) + (self.bytes_per_pixel * pixels as f64) as u64
@@ -169,23 +169,23 @@ impl Memory {
 }
 
 impl Time {
-    /// Until it is measured.
+    /// Values for a model that has not been measured yet.
     fn some_post_ns() -> f64 {
         100.0
     }
 
-    /// What a run takes on an input of `pixels` after padding, milliseconds on [`Self::threads`] processors.
+    /// Milliseconds that a run takes on [`Self::threads`] processors, for an input of `pixels` pixels after padding.
     #[must_use]
     pub fn run_ms(&self, pixels: u64) -> f64 {
         self.base_ms + self.ns_per_pixel * pixels as f64 / 1e6
     }
 }
 
-/// What the model costs in time, measured on `threads` threads.
+/// Time that the model takes, as measured on `threads` threads.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Time {
-    /// Checking, mapping and preparing the model, once for each process.
+    /// Time to check, map and prepare the model, which happens once in each process.
     #[serde(default)]
     pub load_ms: f64,
     pub base_ms: f64,
@@ -219,10 +219,10 @@ impl Manifest {
         if faults.is_empty() { Ok(manifest) } else { Err(error(faults.join("; "))) }
     }
 
-    /// `text`, a manifest, with other constants; everything else stays as it is written.
+    /// The manifest `text` with other constants. Everything else in the text stays as it is.
     ///
     /// # Errors
-    /// When it is no JSON object with both.
+    /// When `text` is not a JSON object with `memory` and `time`.
     pub fn with_constants(text: &str, memory: &Memory, time: &Time) -> serde_json::Result<String> {
         #[derive(Deserialize)]
         struct Constants<'a> {
@@ -237,7 +237,7 @@ impl Manifest {
             start..start + old.get().len()
         };
         let mut changes = [(place(old.memory), object_text(memory)?), (place(old.time), object_text(time)?)];
-        // The later first, so that the earlier's place stays.
+        // The later section is replaced first, so that the place of the earlier one does not change.
         changes.sort_unstable_by_key(|(place, _)| std::cmp::Reverse(place.start));
         let mut text = text.to_owned();
         for (place, new) in changes {
@@ -246,7 +246,7 @@ impl Manifest {
         Ok(text)
     }
 
-    /// Everything that does not fit; empty when the manifest is sound.
+    /// Every fault of the manifest; empty when it is sound.
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut require = |holds: bool, fault: &str| {

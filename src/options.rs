@@ -1,4 +1,4 @@
-//! What a request asks for: raw as it came, checked as it is used.
+//! The options of a request: raw as they come from outside, and checked as the program uses them.
 
 use serde::Deserialize;
 
@@ -156,7 +156,7 @@ impl RawOptions {
         serde_json::from_value(object.into()).map_err(|e| Error::bad_request(e.to_string()))
     }
 
-    /// Other's fields where this one has none.
+    /// These options; fields that they do not have are taken from `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
@@ -173,7 +173,7 @@ impl RawOptions {
 /// Checked options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// What to make: not empty, no kind twice, in the order asked for.
+    /// The kinds of output to make, in the order asked for. There is at least one, and none is repeated.
     pub outputs: Vec<OutputKind>,
     pub mode: Mode,
     /// Greatest long side of the working size, pixels. Default: the model's own rule.
@@ -182,7 +182,7 @@ pub struct Options {
     pub score: Option<f32>,
     /// Opacity of the overlay's colours, 0–1. Default: 0.6.
     pub alpha: f32,
-    /// Whether the report carries COCO RLE masks. Default: false.
+    /// Whether the report has COCO RLE masks. Default: false.
     pub rle: bool,
 }
 

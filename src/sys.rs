@@ -1,5 +1,5 @@
-//! What the operating system says and does: memory figures, processors, the allocator.
-//! Linux only where `/proc` and cgroups are read; elsewhere each figure is simply not known.
+//! What the operating system says and does: memory figures, processors, the allocator. `/proc` and cgroups exist on
+//! Linux only; on other systems these figures are not known.
 
 use std::fs::File;
 use std::io;
@@ -48,8 +48,8 @@ pub fn reset_peak() {
     }
 }
 
-/// Threads worth starting: the processors given, and on Lambda no more than the vCPUs that the memory buys
-/// (its containers show more processors than they may use).
+/// The number of threads worth starting: the processors of this process, and on Lambda no more than the vCPUs that the
+/// memory buys, because its containers show more processors than they may use.
 #[must_use]
 pub fn threads(lambda_memory_mb: Option<u64>) -> usize {
     cpus(lambda_memory_mb).ceil() as usize
@@ -64,7 +64,8 @@ pub fn cpus(lambda_memory_mb: Option<u64>) -> f64 {
     [bought, cgroup_cpus()].into_iter().flatten().fold(given, f64::min).max(0.01)
 }
 
-/// Settles what must be settled before anything else runs; the first line of every `main`, before threads exist.
+/// Makes the settings of the process that must be made before anything else runs. It is the first line of every `main`,
+/// because no other thread may exist yet.
 ///
 /// - glibc's thresholds are fixed, so that image-sized blocks are mapped and returned at once instead of fragmenting
 ///   the heap: left alone, the mapping threshold grows with the largest block freed and memory creeps from request to
@@ -79,7 +80,7 @@ pub fn prepare_process() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         const BLOCK_BYTES: libc::c_int = 128 * 1024;
-        // Fewer arenas than glibc's 8 per core: each keeps its own free lists.
+        // Each arena keeps its own free lists, so there are fewer than glibc's 8 for each core.
         const ARENAS: libc::c_int = 2;
         // SAFETY: `mallopt` only stores a number in the allocator's settings; any value is valid for these three.
         #[allow(unsafe_code)]
@@ -91,8 +92,8 @@ pub fn prepare_process() {
     }
 }
 
-/// Ends this process quietly when whoever reads its output stops reading, as `… | head` does. Sockets are not
-/// concerned: Rust writes to them without the signal.
+/// Lets this process end quietly when the reader of its output stops reading, as in `… | head`. This does not concern
+/// sockets, because Rust writes to them without the signal.
 pub fn end_on_broken_pipe() {
     // SAFETY: restores a signal's default action; no handler of this process is replaced.
     #[allow(unsafe_code)]
@@ -113,8 +114,8 @@ pub fn release_memory() {
     }
 }
 
-/// Maps a file to read it. For files of our own that nobody changes any more, and that have no name by which somebody
-/// else could.
+/// Maps a file for reading. It must only be called for the program's own files that nobody changes any more, and that
+/// have no name by which another process could change them.
 ///
 /// # Errors
 /// The system's.
@@ -197,7 +198,8 @@ fn smallest_limit(groups: &[Cgroup]) -> Option<u64> {
 /// nobody used lately, as Kubernetes counts a working set. `None` where no cgroup limits the memory.
 #[must_use]
 pub fn cgroup_used_bytes() -> Option<u64> {
-    // Looked for once: a process stays in its cgroup, and this is asked many times a second.
+    // The cgroup is looked for once, because a process stays in its cgroup and this function is called many times a
+    // second.
     static CGROUP: OnceLock<Option<Cgroup>> = OnceLock::new();
     let (version, folder) = CGROUP.get_or_init(|| cgroups("memory").into_iter().next()).as_ref()?;
     let (usage, droppable) = match version {

@@ -38,13 +38,13 @@ const RUNS: usize = 3;
 /// one that they are run at.
 const GRID: ([(u32, u32); 3], [f64; 4]) = ([(1, 1), (16, 9), (9, 16)], [0.0, 0.35, 0.7, 1.0]);
 
-/// Those that the fitted constants are held against.
+/// The same for the photos with which the fitted constants are checked.
 const CHECKS: ([(u32, u32); 2], [f64; 3]) = ([(4, 3), (2, 1)], [0.2, 0.55, 0.9]);
 
-/// The most that a prediction may be off, percent of what the process then holds.
+/// The greatest error of a prediction, in percent of what the process holds at that time.
 const TOLERANCE_PERCENT: f64 = 10.0;
 
-/// What one process found.
+/// The figures that one process measured.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Sample {
     /// Of the padded input.
@@ -127,7 +127,7 @@ fn measure_all(folder: &Path, sizes: &[Size]) -> anyhow::Result<Vec<Sample>> {
     sizes.iter().map(|size| measure_apart(folder, *size)).collect()
 }
 
-/// In a process of its own.
+/// Measures one size in a process of its own.
 fn measure_apart(folder: &Path, size: Size) -> anyhow::Result<Sample> {
     let executable = std::env::current_exe()?;
     let sides = [size.width.to_string(), size.height.to_string()];
@@ -146,7 +146,8 @@ fn measure(folder: &Path, manifest: &Manifest, input: Size, threads: usize) -> a
     let engine = OrtEngine::load(folder, manifest, threads)?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
     let load_peak = sys::peak_rss_bytes();
-    // Grey noise: no network is faster on nothing, but quantised ones would be told less.
+    // The photo is grey noise. Networks are not faster on an empty image, but a quantised one would see fewer of its
+    // values.
     let noise = |index: usize| (index as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0];
     let image = Planar8 { size: input, data: (0..input.area() as usize * 3).map(noise).collect() };
     let infer = || engine.infer(&image).map_err(|error| anyhow::anyhow!(error.chain()));
@@ -176,8 +177,8 @@ fn measure(folder: &Path, manifest: &Manifest, input: Size, threads: usize) -> a
     })
 }
 
-/// An answer of the network's shape for a photo full of people: every query is sure of a class, and its mask is a disc of
-/// a tenth of the photo.
+/// An answer of the network's shape, as for a photo full of people: every query is sure of a class, and its mask is a
+/// disc of a tenth of the photo.
 fn crowd(answer: &Queries, manifest: &Manifest) -> Queries {
     let (Size { width, height }, columns) = (answer.mask_size, answer.classes + 1);
     let class_logits = (0..answer.count * columns).map(|at| {
@@ -244,7 +245,7 @@ fn fit(samples: &[Sample], threads: usize) -> (Memory, Time) {
     (memory, time)
 }
 
-/// Least squares, base and slope; neither is negative. One point, or points in one place, make a slope alone.
+/// Base and slope by least squares; neither is negative. A single point, or several at one place, gives a slope only.
 fn line(points: &[(f64, f64)]) -> (f64, f64) {
     let count = points.len() as f64;
     let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
@@ -271,7 +272,7 @@ fn print(sample: &Sample, memory: &Memory, time: &Time) -> f64 {
     off.abs()
 }
 
-/// The manifest is replaced whole: at no time is there half of it.
+/// The manifest is replaced as a whole, so that there is never half a manifest.
 fn write(folder: &Path, memory: Memory, time: Time) -> anyhow::Result<()> {
     let path = folder.join(FILE_NAME);
     let name = || path.display().to_string();

@@ -13,7 +13,7 @@ use crate::options::OutputKind;
 /// The argument that means standard input.
 const STDIN: &str = "-";
 
-/// Endings of files that a folder is searched for; what a file is, its content says.
+/// Endings of file names for which a folder is searched. The format of a file is found by its content.
 const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "jfif"];
 
 /// A photo to parse.
@@ -59,7 +59,7 @@ impl Photo {
     }
 }
 
-/// Copies what is to be read: a file of somebody else's may change while it is parsed.
+/// Copies the file before it is read, because somebody else may change it while it is parsed.
 fn read(from: impl Read, most: u64) -> anyhow::Result<Blob> {
     let blob = blob::read(from.take(most.saturating_add(1)), anyhow::Error::from)?;
     ensure!(blob.len() as u64 <= most, "it has more than {most} bytes, the limit of M2FP_MAX_OBJECT_BYTES");
@@ -93,7 +93,7 @@ pub fn find(paths: &[PathBuf]) -> anyhow::Result<Vec<Photo>> {
     Ok(photos)
 }
 
-/// An image by its ending that this program did not write itself.
+/// Whether the file is an image by its ending, and not one that this program wrote.
 fn is_photo(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let written_here = OutputKind::ALL.iter().any(|kind| name.ends_with(kind.suffix()));

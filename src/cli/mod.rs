@@ -110,7 +110,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 fn pipeline(config: Config) -> anyhow::Result<Arc<Pipeline>> {
-    // Its client is made by the first request for an object: who has none to read pays nothing.
+    // The S3 client is made by the first request for an object, so that a command which reads no object does not pay
+    // for it.
     let store = Arc::new(S3Store::from_environment(config.s3_endpoint.clone()));
     Ok(Arc::new(Pipeline::new(config, Some(store)).map_err(|error| anyhow::anyhow!(error.chain()))?))
 }

@@ -16,7 +16,7 @@ pub struct Arguments {
     folder: PathBuf,
 }
 
-/// The manifest goes first and comes back last: a folder is whole or is none.
+/// The manifest is removed first and written last, so that a folder with a manifest is always complete.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let folder = &arguments.folder;
     let mut manifest = Manifest::read(folder)?;

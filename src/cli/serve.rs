@@ -1,4 +1,4 @@
-//! `m2fp serve`: the HTTP routes on a socket of our own.
+//! `m2fp serve`: the HTTP routes on the program's own socket.
 //!
 //! One connection is one task. A request's body goes to a temporary file beyond its first 64 KiB ([`crate::memory::blob`]), so
 //! clients that send much, slowly and all at once hold no memory; an answer holds its share of the account until it is
@@ -36,7 +36,7 @@ use crate::pipeline::{Context, Pipeline};
 /// A request's headers must be there after this long.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// And then its body.
+/// A request's body must be there after this long, counted from when reading it begins.
 const BODY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long requests in progress may still take after the order to stop.
@@ -141,7 +141,7 @@ async fn connection(server: Arc<Server>, stream: TcpStream, mut stopped: watch::
     );
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        // Never sent to: the sender is dropped when the server stops.
+        // Nothing is ever sent on this channel: the change is that its sender is dropped when the server stops.
         _ = stopped.changed() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -171,7 +171,7 @@ impl Server {
             Err(error) => {
                 let mut response = problem::response(&error, &context.request_id);
                 headers::surround(&mut response, config, &context.request_id);
-                // What is left of the body is not read, so the connection cannot go on.
+                // The rest of the body is not read, so the connection cannot be used for another request.
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 response
             }

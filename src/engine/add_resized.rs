@@ -1,5 +1,5 @@
 //! A step of a feature pyramid, as the custom operator `m2fp::AddResized`, version 1: a coarse map resized to a fine
-//! one's size and added to it, without the resized map ever being there. At M2FP's finest level that map is 47 MB.
+//! one's size and added to it, without ever holding the resized map. At M2FP's finest level that map is 47 MB.
 //!
 //! | | | |
 //! |---|---|---|

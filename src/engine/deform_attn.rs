@@ -18,8 +18,8 @@
 //! y = (r + ½)·Hₗ/Hₖ + offsets[0, s, m, l, p, 1] − ½
 //! output[0, s, m·D + d] = Σ over l, p of weights[l, p] · bilinear(value of level l at (y, x))[m, d]
 //! ```
-//! A pixel outside its level counts as zero. As standard operators each layer writes every sample and every product,
-//! `[Q, points]` of them; here a sum is finished in registers and nothing is written but the output.
+//! A pixel outside its level counts as zero. With standard operators, each layer writes every sample and every product,
+//! `[Q, points]` of them. Here a sum is finished in registers, and only the output is written.
 
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::TensorElementType;

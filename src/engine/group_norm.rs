@@ -14,8 +14,9 @@
 //! ```text
 //! output = (x − mean) / √(variance + epsilon) · scale[c] + bias[c]
 //! ```
-//! Bytes of a quantised tensor are its real values but for unit and origin. Normalised, both fall away; only epsilon is in
-//! the unit's square. As standard operators the map is written four times; here once, and read twice.
+//! The bytes of a quantised tensor differ from its real values only in unit and origin. Normalisation removes both, and
+//! only epsilon has to be given in the square of the unit. With standard operators the map is written four times; here
+//! it is written once and read twice.
 
 use multiversion::multiversion;
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
@@ -23,7 +24,7 @@ use ort::value::TensorElementType;
 
 use super::kernel::{fill_chunks, input};
 
-/// Values that are added up in single precision: they stay in the first cache.
+/// Number of values that are added up in single precision at a time. So many fit into the first-level cache.
 const BLOCK: usize = 1024;
 
 /// The operator for one type of `x`.

@@ -1,4 +1,4 @@
-//! The memory of tensors: an allocator for ONNX Runtime that keeps little more than what lives.
+//! The memory of tensors: an allocator for ONNX Runtime that keeps little more memory than the living tensors take.
 //!
 //! The runtime's own arena grows by doubling regions between which nothing can move: with M2FP at 1138×640 it holds
 //! 83 MB more than ever lives at once. Without an arena every tensor is mapped, faulted in page by page and unmapped.
@@ -18,7 +18,8 @@ use ort::sys;
 /// Blocks from this size on come from the range; smaller ones from the process's allocator.
 const LARGE: usize = 64 << 10;
 
-/// Blocks start at multiples of it, the largest page of the machines served: no page is shared.
+/// Blocks start at multiples of this, the largest page size of the supported machines, so that no two blocks share a
+/// page.
 const PAGE: usize = 64 << 10;
 
 /// Pages of holes that are kept beyond the peak, bytes: a tenth of what they save in page faults is seen above it.
@@ -30,7 +31,7 @@ const RANGES: [usize; 4] = [1 << 37, 1 << 35, 1 << 33, 1 << 31];
 /// What kernels may assume of a block's address, bytes.
 const ALIGNMENT: usize = 64;
 
-/// Where blocks lie in the range and which holes hold pages. Arithmetic only.
+/// Where blocks lie in the range and which holes hold pages. This is arithmetic only and touches no memory.
 #[derive(Debug)]
 struct Blocks {
     /// By offset; no two touch.
@@ -97,7 +98,7 @@ impl Blocks {
         self.holes.insert(start, hole);
     }
 
-    /// A hole whose pages are too many; it counts as given back from now on.
+    /// A hole whose pages exceed what may be kept. From now on it counts as given back.
     fn surplus(&mut self) -> Option<Range<usize>> {
         if self.live + self.touched <= self.peak + SLACK {
             return None;
@@ -167,7 +168,7 @@ impl TensorHeap {
         blocks.peak = blocks.live;
     }
 
-    /// Ends a run and gives back every hole's pages. The most that lived at once meanwhile, bytes.
+    /// Ends a run and gives back the pages of every hole. Returns the most bytes that lived at once during the run.
     pub fn end_run(&self) -> usize {
         let mut blocks = self.blocks();
         let peak = std::mem::take(&mut blocks.peak);

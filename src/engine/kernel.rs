@@ -1,11 +1,11 @@
-//! What the kernels of our own operators have in common.
+//! Functions that the kernels of the project's own operators share.
 
 use std::sync::{Mutex, PoisonError};
 
 use ort::operator::ComputeContext;
 use ort::value::ValueRef;
 
-/// An input that must be there.
+/// An input that is required.
 pub fn input(context: &ComputeContext, index: usize) -> ort::Result<ValueRef<'_>> {
     context.input(index)?.ok_or_else(|| ort::Error::new("an input is missing"))
 }

@@ -1,4 +1,4 @@
-//! ONNX Runtime: the only file that knows it.
+//! The adapter for ONNX Runtime. No other file uses the runtime.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ const LIBRARY: &str = "libonnxruntime.so";
 /// Domain of our own operators.
 const OPERATORS: &str = "m2fp";
 
-/// Names another library than the one beside the executable.
+/// The variable that names another library than the one beside the executable.
 const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
 
 /// Why a model or the runtime cannot be used, in one sentence that names the file.
@@ -43,7 +43,7 @@ pub enum LoadError {
     File { path: String, fault: String },
     #[error("{path}: its sha256 is not the one that model.json names")]
     Checksum { path: String },
-    #[error("{path}: {fault}, unlike model.json says")]
+    #[error("{path}: {fault}, which is not what model.json says")]
     Graph { path: String, fault: String },
 }
 
@@ -181,7 +181,8 @@ fn loading() -> MutexGuard<'static, ()> {
     LOADING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// On the library found first: `ORT_DYLIB_PATH`, beside the executable, the system's.
+/// The process's runtime, from the library found first: that of `ORT_DYLIB_PATH`, the one beside the executable, or the
+/// system's.
 fn runtime() -> Result<&'static Runtime, LoadError> {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     let _loading = loading();
@@ -210,9 +211,9 @@ fn library() -> PathBuf {
 /// How a model's weights are kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Weights {
-    /// In the graph's file: copied into whatever layout is fastest.
+    /// In the graph's file. They are copied into the layout that is fastest.
     Inside,
-    /// In a file of their own, and used as it is mapped.
+    /// In a file of their own, which is mapped and used as it is.
     Mapped,
     /// In a file of their own, of 8 bits: packed at load, which is small beside what a run saves.
     Packed,
@@ -246,7 +247,7 @@ fn session_builder(environment: &Environment, threads: usize, weights: Weights) 
     Ok(builder.with_disabled_optimizers("NchwcTransformer")?.with_prepacking(weights == Weights::Packed)?)
 }
 
-/// What M2FP's graphs use beside the standard operators; other graphs do not ask for it.
+/// The operators that M2FP's graphs use besides the standard ones. Other graphs do not use them.
 fn operators() -> ort::Result<OperatorDomain> {
     OperatorDomain::new(OPERATORS)?
         .add(DeformAttn)?

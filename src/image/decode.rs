@@ -1,6 +1,6 @@
 //! Pixels of a photograph, upright, streamed where the format can.
 //!
-//! Every decoder gives stored rows as RGB, top to bottom as stored; what turns them upright is here and in `resample`.
+//! Every decoder gives stored rows as RGB, from top to bottom as stored. This file and `resample` turn them upright.
 //! Alpha is dropped, not composited, and samples of 16 bits give their high byte, as Pillow's `convert("RGB")` does
 //! (but for 16-bit grey, which Pillow clips at 255: nearly white).
 
@@ -117,7 +117,7 @@ fn turned_rows(source: &Blob, header: &Header, sink: &mut dyn FnMut(u32, &[u8]) 
     (0..).zip(frame.chunks_exact(stride)).try_for_each(|(y, row)| sink(y, row))
 }
 
-/// Decodes; gives stored rows in order, exactly `stored.height` of them on success.
+/// Decodes the source and gives its stored rows in order. On success there were exactly `stored.height` of them.
 fn stored_rows(source: &Blob, header: &Header, sink: RowSink<'_>) -> Result<()> {
     let rows_a_release = u64::from(header.stored.height) * (RESIDENT_BYTES / 2) / source.len().max(1) as u64;
     let mut rows = 0;

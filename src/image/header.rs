@@ -1,6 +1,6 @@
-//! What an image file says of itself before anything is decoded.
+//! What an image file says about itself, read before anything is decoded.
 //!
-//! The format is found by content, never by name. What a file claims is never allocated here.
+//! The format is found by content, never by name. Nothing is allocated here according to what a file claims.
 
 mod bmp;
 mod bytes;

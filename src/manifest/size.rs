@@ -1,11 +1,12 @@
-//! `input.size`: what size the network sees a photo at.
+//! `input.size`: the rule for the size at which the network sees a photo.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::geometry::{Region, Size};
 
-/// How a photo becomes the graph's input. In JSON a rule with the key `letterbox` is that, any other a shortest edge.
+/// How a photo becomes the graph's input. In JSON, a rule with the key `letterbox` is a letterbox, and any other is a
+/// shortest edge.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(untagged)]
 pub enum SizeRule {
@@ -36,13 +37,13 @@ pub struct Letterbox {
     pub divisor: u32,
 }
 
-/// What a letterboxed photo lies on.
+/// The canvas on which a letterboxed photo lies.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Canvas {
     pub width: u32,
     pub height: u32,
-    /// Sample of the pixels that are not the photo's, all channels, 0–255.
+    /// Value of the pixels beside the photo, for all channels, 0–255.
     pub fill: u8,
 }
 
@@ -53,7 +54,7 @@ impl Canvas {
     }
 }
 
-/// By hand, because `untagged` would only say that nothing matched.
+/// Written by hand, because the error of serde's `untagged` would only say that nothing matched.
 impl<'de> Deserialize<'de> for SizeRule {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let rule = serde_json::Value::deserialize(deserializer)?;
@@ -88,7 +89,7 @@ impl SizeRule {
         }
     }
 
-    /// Sides of what the network computes with are multiples of it.
+    /// The sides of the padded input are multiples of it.
     #[must_use]
     pub const fn divisor(&self) -> u32 {
         match self {
@@ -97,7 +98,7 @@ impl SizeRule {
         }
     }
 
-    /// Sample of the input's pixels that are not the photo's.
+    /// Value of the input's pixels beside the photo.
     #[must_use]
     pub const fn fill(&self) -> u8 {
         match self {
@@ -120,7 +121,7 @@ impl SizeRule {
         }
     }
 
-    /// Everything that does not fit, one sentence each.
+    /// Every fault of the rule, in one sentence each.
     pub(super) fn faults(&self) -> Vec<&'static str> {
         const MOST: u32 = 8192;
         let (sound, bounded) = match self {

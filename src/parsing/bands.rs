@@ -113,7 +113,7 @@ fn paint(
     Ok(())
 }
 
-/// Where labels come from.
+/// The source of the labels.
 enum LabelSource<'a> {
     /// Pasted at the photo's size.
     Pasted(Vec<ClassPairs>),
@@ -153,7 +153,7 @@ struct PaintedTile {
     masks: Vec<RowBits>,
 }
 
-/// What a thread needs while it paints.
+/// The scratch memory of a thread that paints.
 #[derive(Default)]
 struct Scratch {
     logits: TileLogits,

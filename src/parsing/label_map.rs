@@ -6,7 +6,7 @@ use super::sigmoid::sigmoid;
 use super::upsample::{Row, TILE_WIDTH, TileLogits, Window};
 use super::view::Pair;
 
-/// From here on (>) a pixel's `sigmoid · score` is pasted.
+/// A pixel is pasted where its `sigmoid · score` is above this (>).
 pub(super) const PASTED_ABOVE: f32 = 0.5;
 
 /// The pairs of one class, in the order they are added up: worst score first.
@@ -30,7 +30,7 @@ pub(super) struct Paster {
     /// `[rows]` each. Best mean so far and its class (as f32, so that both are chosen in one lane).
     best: Vec<Row>,
     label: Vec<Row>,
-    /// The running class: what was pasted, and how often.
+    /// Of the class in progress: the sum of what was pasted, and how often.
     sum: Vec<Row>,
     times: Vec<Row>,
     touched: Vec<bool>,

@@ -1,10 +1,10 @@
-//! Which (query, class) pairs are worth a look at their pixels.
+//! Chooses the (query, class) pairs whose pixels are worth looking at.
 
 use super::view::{Pair, Sizes};
 use crate::engine::Queries;
 use crate::manifest::{LabelMap, Manifest};
 
-/// A pair before its mask was looked at.
+/// A pair whose mask has not been looked at yet.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Candidate {
     pub query: u32,
@@ -12,7 +12,7 @@ pub(super) struct Candidate {
     pub probability: f32,
 }
 
-/// What a pair can be good for, by its class and a score.
+/// What a pair can be used for, depending on its class and its score.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     background: u8,
@@ -69,7 +69,7 @@ pub(super) fn probabilities(queries: &Queries) -> Vec<f32> {
 }
 
 /// The `top_k` most probable pairs, best first, equal ones by their place in `[Q, C]`, without those that `rules` has
-/// no use for. Pairs that are not numbers are none.
+/// no use for. Pairs whose probability is not a number are left out.
 pub(super) fn candidates(queries: &Queries, top_k: u32, rules: &Rules) -> Vec<Candidate> {
     let probabilities = probabilities(queries);
     let mut order: Vec<u32> =

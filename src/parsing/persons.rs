@@ -1,4 +1,4 @@
-//! Persons: their overlaps, which of them are the same person, and whose each pixel is.
+//! Persons: how much they overlap, which of them are the same person, and to whom each pixel belongs.
 
 use multiversion::multiversion;
 
@@ -52,7 +52,7 @@ impl Overlaps {
         low * (2 * self.count - low - 1) / 2 + high - low - 1
     }
 
-    /// Of two different masks.
+    /// The pixels that two different masks have in common.
     pub(super) fn between(&self, a: usize, b: usize) -> u64 {
         u64::from(self.pixels[self.place(a, b)])
     }
@@ -103,7 +103,8 @@ impl TileMasks {
     }
 }
 
-/// Greedy mask-NMS: from the best on, a person that overlaps one already kept by more than `nms_iou` (intersection over union) is that person.
+/// Greedy non-maximum suppression of masks. Persons are looked at from the best to the worst. One that overlaps a
+/// person already kept by more than `nms_iou` (intersection over union) is the same person.
 pub(super) fn suppress(persons: &[Pair], nms_iou: f32, intersection: impl Fn(&Pair, &Pair) -> u64) -> Vec<Pair> {
     let mut kept: Vec<Pair> = Vec::new();
     for person in persons {

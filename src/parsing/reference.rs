@@ -1,5 +1,5 @@
-//! The post-processing written plainly: the whole photo at once, two explicit resize steps, f64 values. What is
-//! streamed must equal it at every band height.
+//! The post-processing written plainly: the whole photo at once, two explicit resize steps, f64 values. The streamed
+//! implementation must equal it at every band height.
 
 use proptest::prelude::*;
 

@@ -25,10 +25,11 @@ use crate::manifest::Manifest;
 /// to nothing, and below this no answer is promised (labels are exact where the best two differ by 1e-5).
 const NEGLIGIBLE: f32 = 4e-6;
 
-/// No class: working pixels one above the other that differ. Manifests have at most 255 classes, ids up to 254.
+/// Marks two working pixels, one above the other, whose classes differ; it is no class. Manifests have at most 255
+/// classes, ids up to 254.
 const MIXED: u8 = u8::MAX;
 
-/// Class values of working rows, whoever gives them.
+/// A source of class values for working rows.
 pub(super) trait ClassRows: Sync {
     /// Adds row `row`'s to `sums`, `[classes, working width]`.
     fn add_row(&self, row: u32, scratch: &mut RowScratch, sums: &mut [f32]);

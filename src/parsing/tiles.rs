@@ -1,4 +1,4 @@
-//! Tiles: a photo looked at in overlapping pieces, larger than the network could see it whole.
+//! Tiles: the network sees a photo in overlapping pieces, at a larger size than it could see the whole photo.
 //!
 //! Tile rows are run as the bands need them, top to bottom, and dropped behind them. Each tile gives class values at its
 //! own working pixels, from its own mask logits, so nothing is blurred; where tiles overlap, values are blended by

@@ -1,4 +1,4 @@
-//! Everything that one request makes of the bands, collected in one pass, then finished.
+//! All outputs of one request, collected from the bands in one pass and then finished.
 
 use std::time::{Duration, Instant};
 

@@ -81,7 +81,7 @@ impl Cutout {
         }
         let bits = self.foreground.row(y as usize);
         for (x, (rgba, rgb)) in self.rgba.chunks_exact_mut(4).zip(rgb.chunks_exact(3)).enumerate() {
-            // Transparent pixels are black, so that they pack to nothing and hide nothing.
+            // Transparent pixels are black, so that they compress to almost nothing and hide no part of the photo.
             let mask = if bits[x / 64] >> (x % 64) & 1 == 1 { u8::MAX } else { 0 };
             rgba.copy_from_slice(&[rgb[0] & mask, rgb[1] & mask, rgb[2] & mask, mask]);
         }

@@ -1,5 +1,5 @@
-//! Bands of the painted photo to what is answered. Collectors take bands as they come; what each one holds is told by a
-//! `*_bytes` function beside it, for the plan.
+//! Turns bands of the painted photo into outputs. Collectors take the bands as they come. Beside each collector, a
+//! `*_bytes` function tells the plan how much memory it holds.
 
 pub mod collect;
 pub mod cutout;

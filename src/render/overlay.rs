@@ -89,7 +89,8 @@ impl OverlayLabels {
     }
 }
 
-/// A baseline encoder: progressive or optimised coding would hold every coefficient, 3 bytes a pixel.
+/// The encoder is a baseline one, because progressive or optimised coding would hold every coefficient, 3 bytes for
+/// each pixel.
 fn start(size: Size) -> std::io::Result<mozjpeg::compress::CompressStarted<Vec<u8>>> {
     let mut jpeg = mozjpeg::Compress::new(mozjpeg::ColorSpace::JCS_RGB);
     jpeg.set_fastest_defaults();

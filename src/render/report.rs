@@ -17,7 +17,7 @@ pub const CONTENT_TYPE: &str = "application/json";
 /// 37 in every column of a 1080p photo, more than crowds have edges. Beyond it the masks are left out and the report says so.
 const RLE_TRANSITIONS_PER_SIDE_PIXEL: u64 = 24;
 
-/// What is said of one photo, in the order it is written.
+/// The report on one photo; its fields are written in this order.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     pub model: ModelSection,
@@ -28,7 +28,7 @@ pub struct Report {
     /// Best first; a person's place in the list is its id − 1.
     pub persons: Vec<PersonSection>,
     pub outputs: Vec<OutputSection>,
-    /// Not in stored reports: the same work gives the same bytes.
+    /// Left out of stored reports, so that the same work gives the same bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timings_ms: Option<TimingsSection>,
     /// Not in stored reports.
@@ -59,7 +59,7 @@ impl Report {
             }
         }
         let mut counter = Counter(0);
-        // Nothing that a report holds fails to be written, and the counter takes all.
+        // Every value of a report can be serialised, and the counter accepts every byte, so this cannot fail.
         let _complete = serde_json::to_writer(&mut counter, self);
         counter.0
     }
@@ -176,7 +176,7 @@ pub struct S3Location {
     pub url: Option<String>,
 }
 
-/// The photo that was read.
+/// Where the photo was read from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum SourceSection {

@@ -1,7 +1,8 @@
 //! COCO's compressed run-length encoding, from rows.
 //!
-//! The encoding runs down the columns, the rows come from above: what is kept is where a pixel differs from the one
-//! above it, never the mask. The text is that of pycocotools (`rleToString` in `common/maskApi.c` of cocodataset/cocoapi).
+//! The encoding runs down the columns, but the rows come from the top. So only the places where a pixel differs from
+//! the one above it are kept, and never the mask. The text is that of pycocotools (`rleToString` in `common/maskApi.c`
+//! of cocodataset/cocoapi).
 
 use serde::Serialize;
 

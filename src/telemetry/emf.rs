@@ -1,5 +1,6 @@
 //! CloudWatch's embedded metric format: one line of JSON for each request to parse and each object that an event names,
-//! out of which CloudWatch Logs makes metrics. Whoever answers, or stores, writes it when that is done or has failed.
+//! from which CloudWatch Logs makes metrics. The code that answers a request, or stores its outputs, writes the line
+//! when that is done or has failed.
 //!
 //! The format: "Specification: Embedded metric format", Amazon CloudWatch user guide. docs/operations.md says what each
 //! metric means. The function's name is the only dimension, because each combination of dimensions is billed as metrics
@@ -29,7 +30,7 @@ const DIMENSION: &str = "FunctionName";
 pub enum Ended {
     /// It was parsed, and the answer or the outputs went where they belong.
     Ok,
-    /// There was nothing to do: what it would make is there already, or it is no photo of ours.
+    /// There was nothing to do: the result exists already, or the object is not a photo to parse.
     Skipped,
     /// The request or the photo is at fault.
     Client,
@@ -68,7 +69,7 @@ impl Ended {
         }
     }
 
-    /// The metric that counts it.
+    /// The name of the metric that counts parses which ended so.
     #[must_use]
     pub const fn metric(self) -> &'static str {
         match self {
@@ -85,7 +86,7 @@ impl Ended {
     }
 }
 
-/// What was measured of one parse, as far as it came; of the last run where it took several.
+/// What was measured of one parse, as far as it came. If it took several runs, the values are those of the last one.
 #[derive(Debug, Clone, Default)]
 pub struct Measurements {
     pub planned: Option<Planned>,
@@ -144,7 +145,7 @@ impl Metrics {
         let mut line = self.line(request_id, measured, ended, cold, SystemTime::now()).to_string();
         line.push('\n');
         let Ok(mut writer) = self.writer.lock() else { return };
-        // At once: a line that is torn is no metric.
+        // The line is written in one piece, because a torn line is not a metric.
         if let Err(error) = writer.write_all(line.as_bytes()).and_then(|()| writer.flush()) {
             tracing::debug!(%error, "metrics cannot be written");
         }
@@ -196,7 +197,7 @@ impl Line {
         self.add(name, "Count", value as f64);
     }
 
-    /// Two decimals do.
+    /// Values are rounded to two decimals.
     fn add(&mut self, name: &str, unit: &str, value: f64) {
         self.values.insert(name.to_owned(), json!((value * 100.0).round() / 100.0));
         self.definitions.push(json!({"Name": name, "Unit": unit}));

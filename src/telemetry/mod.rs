@@ -1,5 +1,5 @@
-//! Logs: one JSON line an event on Lambda, plain text elsewhere. Never image bytes, tokens or presigned links.
-//! Metrics, which on Lambda are lines of the log too: [`emf`].
+//! Logs: each entry is one line of JSON on Lambda, and plain text elsewhere. Logs never have image bytes, tokens or
+//! presigned links. Metrics, which on Lambda are lines of the log too: [`emf`].
 
 pub mod emf;
 
@@ -13,7 +13,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-/// How lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
     Json,
@@ -29,7 +29,7 @@ pub fn init(level: &str, style: Style) {
     }
 }
 
-/// What [`init`] installs, writing elsewhere.
+/// The same log writer as [`init`] installs, with another destination.
 pub fn subscriber<W>(level: &str, style: Style, writer: W) -> impl Subscriber + Send + Sync + 'static
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -51,7 +51,7 @@ fn is_discreet(line: &Metadata<'_>) -> bool {
     is_ours || *line.level() <= Level::INFO
 }
 
-/// A panic as a line like any other. What became of its request is told where it is caught.
+/// Logs a panic as a line like any other. The outcome of its request is logged where the panic is caught.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let text = panic.payload_as_str().unwrap_or("without a message");
     let place = panic.location().map(ToString::to_string);

@@ -1,4 +1,4 @@
-//! A wall around decoders: their panics are the file's fault, the sink's are ours.
+//! A guard around decoders: a decoder's panic is the file's fault, and the sink's panic is the program's own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 

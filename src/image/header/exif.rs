@@ -8,7 +8,7 @@ const BYTE: u16 = 1;
 const SHORT: u16 = 3;
 const LONG: u16 = 4;
 
-/// The orientation of an EXIF block (with or without its `Exif\0\0` prefix). Whatever is malformed is upright.
+/// The orientation of an EXIF block (with or without its `Exif\0\0` prefix). A malformed block counts as upright.
 pub fn orientation(block: &[u8]) -> Orientation {
     let tiff = block.strip_prefix(b"Exif\0\0").unwrap_or(block);
     Orientation::from_exif(value(tiff).unwrap_or(1))

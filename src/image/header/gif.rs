@@ -20,7 +20,7 @@ pub fn read(bytes: &[u8]) -> Result<Header> {
         return Err(undecodable("its first frame is empty"));
     }
     let interlaced = bytes.get(image + 8).ok_or_else(cut_short)? & 0x40 != 0;
-    // As Pillow: a first frame that reaches outside its screen makes the picture larger.
+    // As in Pillow, a first frame that reaches outside its screen makes the picture larger.
     let size = Size::new(screen.width.max(left + frame.width), screen.height.max(top + frame.height));
     // Interlaced rows are put in their places as palette indices.
     let held_bytes = if interlaced { frame.area() } else { 0 };

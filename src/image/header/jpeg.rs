@@ -74,7 +74,7 @@ fn finish(bytes: &[u8], scan_at: usize, scan: &[u8], frame: &Frame, orientation:
     Ok(Header { format: Format::Jpeg, stored: frame.size, orientation, held_bytes })
 }
 
-/// The next marker's code and the index behind it. What is no marker is skipped, as libjpeg does.
+/// The next marker's code and the index behind it. Bytes that are not a marker are skipped, as libjpeg does.
 fn next_marker(bytes: &[u8], mut at: usize) -> Option<(u8, usize)> {
     loop {
         at += bytes.get(at..)?.iter().position(|&byte| byte == 0xff)?;

@@ -3,7 +3,7 @@
 use super::format::{Format, undecodable};
 use crate::error::{Error, Result};
 
-/// What every refusal ends with.
+/// The end of every refusal's sentence.
 const SERVED: &str = "send a JPEG, PNG, WebP, BMP, GIF or TIFF image";
 
 /// Finds the format.
@@ -42,12 +42,13 @@ fn served(bytes: &[u8]) -> Option<Format> {
     }
 }
 
-/// "BM" alone begins much plain text; a bitmap's second header has one of few lengths.
+/// Much plain text begins with "BM", so the length of a bitmap's second header, which has few possible values, is
+/// checked too.
 fn is_bitmap(bytes: &[u8]) -> bool {
     matches!(bytes.get(14..18), None | Some([12 | 16 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0]))
 }
 
-/// A name for what people send by mistake.
+/// A name for the formats that people send by mistake.
 fn known(bytes: &[u8]) -> Option<&'static str> {
     let starts = |magic: &[u8]| bytes.starts_with(magic);
     if bytes.get(4..8) == Some(b"ftyp") {

@@ -19,9 +19,10 @@ const TILE_HEIGHT: u16 = 323;
 const TILE_OFFSETS: u16 = 324;
 const TILE_BYTES: u16 = 325;
 
-/// Values of a tag that describes pixels, of which a picture needs one a sample: more would only fill memory.
+/// The most values that a tag describing pixels may have. A picture needs one for each sample, and more would only fill
+/// memory.
 const MAX_VALUES: u64 = 64;
-/// Entries of a directory: cameras write about a hundred.
+/// The most entries that a directory may have. Cameras write about a hundred.
 const MAX_ENTRIES: u64 = 4096;
 
 /// Bytes that the decoder spends on one offset or length of a strip or tile: a tagged value and an integer.
@@ -113,7 +114,7 @@ impl Directory {
             ROWS_PER_STRIP => self.rows_per_strip = first()?,
             TILE_WIDTH => self.tile = Some((first()?, self.tile.map_or(0, |tile| tile.1))),
             TILE_HEIGHT => self.tile = Some((self.tile.map_or(0, |tile| tile.0), first()?)),
-            // Malformed, it is upright.
+            // A malformed orientation counts as upright.
             ORIENTATION => self.orientation = first().and_then(|value| u16::try_from(value).ok()).unwrap_or(1),
             STRIP_OFFSETS | STRIP_BYTES | TILE_OFFSETS | TILE_BYTES => {
                 self.index_entries = self.index_entries.saturating_add(count);

@@ -59,7 +59,7 @@ fn alphabets(cache_bits: u32) -> [usize; 5] {
 
 struct Walk<'a> {
     bits: Bits<'a>,
-    /// Whose lengths count at the moment.
+    /// The prefix code that is used at the moment; one is kept so that its vectors are reused.
     code: Code,
 }
 

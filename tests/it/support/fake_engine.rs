@@ -1,4 +1,4 @@
-//! A network that knows its answer: for tests of everything around the real one.
+//! A network with a fixed answer, for tests of everything around the real one.
 
 use std::sync::{Mutex, mpsc};
 
@@ -8,9 +8,9 @@ use m2fp::geometry::Size;
 use m2fp::image::Planar8;
 use m2fp::manifest::Manifest;
 
-/// Logit of what is there: a probability of nearly 1.
+/// Logit of a class or pixel that is present: a probability of nearly 1.
 const YES: f32 = 8.0;
-/// Logit of what is not.
+/// Logit of a class or pixel that is absent.
 const NO: f32 = -8.0;
 
 /// Sees two people side by side in every photo, whatever is in it: each fills the middle of its half, the upper
