@@ -30,7 +30,7 @@ EXPRESS_REQUEST = 1.00 / 1_000_000
 EXPRESS_GB_SECOND = 0.00001667
 LOGS_GB = 0.50
 
-# Requests for a photo that was not parsed before (src/lambda/upload.rs, where a test counts them).
+# Requests for a photo that was not parsed before (tests/it/settle.rs counts them).
 INPUT_READS = 1 + 3  # GET; HEAD before, in between and after
 OUTPUT_HEADS = 2 * 6  # every key, before and after
 OUTPUT_PUTS = 2  # mask and report

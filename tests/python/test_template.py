@@ -237,7 +237,7 @@ def test_no_yaml_aliases() -> None:
 ENDS = dict(re.findall(r'Self::(\w+) => "(\w+)",', (ROOT / "src/telemetry/emf.rs").read_text()))
 
 
-# The ends that HTTP answers with 5xx, by the table in src/http/problem.rs.
+# The ends that HTTP answers with 5xx, by the table in src/error.rs.
 SERVER_FAULTS = ("Busy", "Deadline", "Storage", "Internal")
 
 
@@ -270,8 +270,8 @@ def test_every_function_is_watched(name: str) -> None:
 
 
 def test_server_faults_are_those_of_the_table() -> None:
-    table = (ROOT / "src/http/problem.rs").read_text()
-    rows = re.findall(r"Error::(\w+)[^=\n]*=> \(StatusCode::(\w+), ", table)
+    table = (ROOT / "src/error.rs").read_text()
+    rows = re.findall(r"Self::(\w+)[^=\n]*=> \(StatusCode::(\w+), ", table)
     assert len(rows) > 10
     server = {"INTERNAL_SERVER_ERROR", "BAD_GATEWAY", "SERVICE_UNAVAILABLE", "GATEWAY_TIMEOUT"}
     assert {error for error, status in rows if status in server} == set(SERVER_FAULTS)
