@@ -8,17 +8,17 @@ use crate::object_names::prefix_fault;
 use crate::options::OutputKind;
 
 /// Prefix of every setting's variable.
-pub const PREFIX: &str = "M2FP_";
+pub(crate) const PREFIX: &str = "M2FP_";
 
 /// A setting: its name without the prefix, its default in words, and what it does.
-pub struct Setting {
+pub(crate) struct Setting {
     pub name: &'static str,
     pub default: &'static str,
     pub meaning: &'static str,
 }
 
 /// Every setting, in the order of the documentation.
-pub const SETTINGS: &[Setting] = &[
+pub(crate) const SETTINGS: &[Setting] = &[
     Setting { name: "MODEL_DIR", default: "the packaged model", meaning: "model folder with model.json" },
     Setting {
         name: "MEMORY_MB",
@@ -204,7 +204,7 @@ impl Config {
 
     /// The memory limit in force, bytes.
     #[must_use]
-    pub fn memory_limit_bytes(&self) -> u64 {
+    pub(crate) fn memory_limit_bytes(&self) -> u64 {
         let found = crate::sys::memory_limit_bytes(self.lambda_memory_mb);
         self.memory_mb.map_or(found, |mb| found.min(mb * crate::units::MIB))
     }

@@ -11,7 +11,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 /// The source of an upstream or internal failure, for the log.
-pub type Cause = Box<dyn StdError + Send + Sync>;
+pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
 
 /// Short for results of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -193,7 +193,7 @@ impl Error {
     /// Whether the same photo would be refused every time: an event's photo is then recorded as refused, and nobody tries
     /// again.
     #[must_use]
-    pub const fn is_about_the_photo(&self) -> bool {
+    pub(crate) const fn is_about_the_photo(&self) -> bool {
         matches!(self, Self::TooLarge { .. } | Self::Unsupported { .. } | Self::Undecodable { .. })
     }
 

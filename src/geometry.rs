@@ -22,12 +22,12 @@ impl Size {
     }
 
     #[must_use]
-    pub const fn transposed(self) -> Self {
+    pub(crate) const fn transposed(self) -> Self {
         Self::new(self.height, self.width)
     }
 
     #[must_use]
-    pub fn short_side(self) -> u32 {
+    pub(crate) fn short_side(self) -> u32 {
         self.width.min(self.height)
     }
 
@@ -68,7 +68,7 @@ impl Size {
     /// `center_to_target_size_test`: one side is the canvas's, and the other is cut to whole pixels. A side is at least
     /// 1 here, where the reference fails.
     #[must_use]
-    pub fn shrunk_into(self, canvas: Self) -> Self {
+    pub(crate) fn shrunk_into(self, canvas: Self) -> Self {
         if self.width <= canvas.width && self.height <= canvas.height {
             return self;
         }
@@ -126,13 +126,13 @@ impl Region {
     /// A region of this size in the middle of `canvas`. If the margin is odd, the greater part is to the right and
     /// below.
     #[must_use]
-    pub const fn centred(size: Size, canvas: Size) -> Self {
+    pub(crate) const fn centred(size: Size, canvas: Size) -> Self {
         Self { left: (canvas.width - size.width) / 2, top: (canvas.height - size.height) / 2, size }
     }
 
     /// Whether the region lies inside an image of this size.
     #[must_use]
-    pub fn is_inside(&self, image: Size) -> bool {
+    pub(crate) fn is_inside(&self, image: Size) -> bool {
         let within = |first: u32, length: u32, side: u32| u64::from(first) + u64::from(length) <= u64::from(side);
         within(self.left, self.size.width, image.width) && within(self.top, self.size.height, image.height)
     }
@@ -171,7 +171,7 @@ pub enum Orientation {
 impl Orientation {
     /// The tag's value; anything but 1–8 is `Upright`, as viewers treat it.
     #[must_use]
-    pub const fn from_exif(value: u16) -> Self {
+    pub(crate) const fn from_exif(value: u16) -> Self {
         match value {
             2 => Self::MirrorHorizontal,
             3 => Self::Rotate180,
@@ -192,19 +192,19 @@ impl Orientation {
 
     /// Whether width and height change places.
     #[must_use]
-    pub const fn transposes(self) -> bool {
+    pub(crate) const fn transposes(self) -> bool {
         self as u8 >= 5
     }
 
     /// Whether the *stored* row order runs against the upright axis it becomes.
     #[must_use]
-    pub const fn flips_stored_rows(self) -> bool {
+    pub(crate) const fn flips_stored_rows(self) -> bool {
         matches!(self, Self::Rotate180 | Self::MirrorVertical | Self::Rotate90 | Self::Transverse)
     }
 
     /// Whether the *stored* column order runs against the upright axis it becomes.
     #[must_use]
-    pub const fn flips_stored_columns(self) -> bool {
+    pub(crate) const fn flips_stored_columns(self) -> bool {
         matches!(self, Self::MirrorHorizontal | Self::Rotate180 | Self::Transverse | Self::Rotate270)
     }
 

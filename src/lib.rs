@@ -13,7 +13,7 @@ pub mod image;
 pub mod lambda;
 pub mod manifest;
 pub mod memory;
-pub mod object_names;
+pub(crate) mod object_names;
 pub mod options;
 pub mod parsing;
 pub mod pipeline;

@@ -13,7 +13,7 @@ mod size;
 pub use size::{Canvas, Letterbox, ShortestEdge, SizeRule};
 
 /// Name of the manifest's file inside a model folder.
-pub const FILE_NAME: &str = "model.json";
+pub(crate) const FILE_NAME: &str = "model.json";
 
 /// The only schema version that this build reads.
 const SCHEMA: u32 = 1;
@@ -163,7 +163,7 @@ pub struct Memory {
 impl Memory {
     /// Bytes that a run takes besides its input, for an input of `pixels` pixels after padding.
     #[must_use]
-    pub fn run_bytes(&self, pixels: u64) -> u64 {
+    pub(crate) fn run_bytes(&self, pixels: u64) -> u64 {
         bytes_of_mb(self.base_mb) + (self.bytes_per_pixel * pixels as f64) as u64
     }
 }
@@ -176,7 +176,7 @@ impl Time {
 
     /// Milliseconds that a run takes on [`Self::threads`] processors, for an input of `pixels` pixels after padding.
     #[must_use]
-    pub fn run_ms(&self, pixels: u64) -> f64 {
+    pub(crate) fn run_ms(&self, pixels: u64) -> f64 {
         self.base_ms + self.ns_per_pixel * pixels as f64 / 1e6
     }
 }
@@ -223,7 +223,7 @@ impl Manifest {
     ///
     /// # Errors
     /// When `text` is not a JSON object with `memory` and `time`.
-    pub fn with_constants(text: &str, memory: &Memory, time: &Time) -> serde_json::Result<String> {
+    pub(crate) fn with_constants(text: &str, memory: &Memory, time: &Time) -> serde_json::Result<String> {
         #[derive(Deserialize)]
         struct Constants<'a> {
             #[serde(borrow)]

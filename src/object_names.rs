@@ -3,14 +3,14 @@
 use crate::error::{Error, Result};
 
 /// Longest key of S3, bytes of UTF-8.
-pub const MAX_KEY_BYTES: usize = 1024;
+pub(crate) const MAX_KEY_BYTES: usize = 1024;
 
 /// Checks a bucket's name, given in `field`, by S3's rules for general purpose buckets: 3–63 of a–z, 0–9, `.` and `-`, the
 /// first and the last a letter or digit, no `..`.
 ///
 /// # Errors
 /// `BadRequest` that names the field.
-pub fn check_bucket(field: &str, bucket: &str) -> Result<()> {
+pub(crate) fn check_bucket(field: &str, bucket: &str) -> Result<()> {
     let is_end = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = bucket.as_bytes();
     let fits = (3..=63).contains(&bytes.len())
@@ -26,7 +26,7 @@ pub fn check_bucket(field: &str, bucket: &str) -> Result<()> {
 ///
 /// # Errors
 /// `BadRequest` that names the field.
-pub fn check_key(field: &str, key: &str) -> Result<()> {
+pub(crate) fn check_key(field: &str, key: &str) -> Result<()> {
     let fault = if key.is_empty() {
         "is empty".to_owned()
     } else if key.len() > MAX_KEY_BYTES {
@@ -43,7 +43,7 @@ pub fn check_key(field: &str, key: &str) -> Result<()> {
 
 /// What keeps a text from being the prefix of written keys.
 #[must_use]
-pub fn prefix_fault(prefix: &str) -> Option<&'static str> {
+pub(crate) fn prefix_fault(prefix: &str) -> Option<&'static str> {
     let is_bad = prefix.starts_with('/') || prefix.len() > 512 || prefix.chars().any(char::is_control);
     is_bad.then_some("must not start with `/`, hold control characters or exceed 512 bytes")
 }

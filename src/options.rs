@@ -120,7 +120,7 @@ impl RawOptions {
     ///
     /// # Errors
     /// `BadRequest` that names every fault.
-    pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Result<Self> {
+    pub(crate) fn from_pairs<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Result<Self> {
         let mut object = serde_json::Map::new();
         let mut faults = Vec::new();
         for (name, text) in pairs {
@@ -188,8 +188,8 @@ pub struct Options {
 
 impl Options {
     /// Least `max_side` accepted, pixels.
-    pub const MIN_MAX_SIDE: u32 = 32;
-    pub const DEFAULT_ALPHA: f32 = 0.6;
+    pub(crate) const MIN_MAX_SIDE: u32 = 32;
+    pub(crate) const DEFAULT_ALPHA: f32 = 0.6;
 
     /// Checks `raw`; `default_outputs` is used where it names none.
     ///
@@ -249,7 +249,7 @@ impl Options {
 
     /// The options as one line: the same text means the same work (for ETags and reports).
     #[must_use]
-    pub fn canonical(&self) -> String {
+    pub(crate) fn canonical(&self) -> String {
         use std::fmt::Write;
         let names: Vec<_> = self.outputs.iter().map(|k| k.name()).collect();
         let mut text = format!("output={}", names.join(","));

@@ -119,7 +119,7 @@ impl Pipeline {
 
     /// Whether the model is loaded.
     #[must_use]
-    pub fn is_loaded(&self) -> bool {
+    pub(crate) fn is_loaded(&self) -> bool {
         self.engine.initialized()
     }
 
@@ -133,7 +133,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// `BadRequest` where none is configured.
-    pub fn object_store(&self) -> Result<&dyn ObjectStore> {
+    pub(crate) fn object_store(&self) -> Result<&dyn ObjectStore> {
         self.store.as_deref().ok_or_else(|| Error::bad_request("no object store is configured"))
     }
 

@@ -15,7 +15,7 @@ const LAMBDA_MB_PER_VCPU: u64 = 1769;
 
 /// The smallest memory limit this process runs under, bytes: the function's size, cgroups, physical memory.
 #[must_use]
-pub fn memory_limit_bytes(lambda_memory_mb: Option<u64>) -> u64 {
+pub(crate) fn memory_limit_bytes(lambda_memory_mb: Option<u64>) -> u64 {
     [lambda_memory_mb.map(|mb| mb * MIB), smallest_limit(&cgroups("memory")), physical_bytes()]
         .into_iter()
         .flatten()
@@ -31,7 +31,7 @@ pub fn anonymous_bytes() -> u64 {
 
 /// Resident set of this process now, bytes.
 #[must_use]
-pub fn resident_bytes() -> u64 {
+pub(crate) fn resident_bytes() -> u64 {
     status_bytes("VmRSS:").unwrap_or(0)
 }
 
@@ -42,7 +42,7 @@ pub fn peak_rss_bytes() -> u64 {
 }
 
 /// Starts a new peak measurement (proc(5), `clear_refs`). Where the kernel refuses, the peak stays that of the process.
-pub fn reset_peak() {
+pub(crate) fn reset_peak() {
     if let Err(error) = std::fs::write("/proc/self/clear_refs", "5") {
         tracing::debug!(%error, "the peak cannot be reset");
     }
@@ -58,7 +58,7 @@ pub fn threads(lambda_memory_mb: Option<u64>) -> usize {
 /// Processor time that this process is given for each second: its processors, a cgroup's quota, and on Lambda the share
 /// that the memory buys, which may be a part of one.
 #[must_use]
-pub fn cpus(lambda_memory_mb: Option<u64>) -> f64 {
+pub(crate) fn cpus(lambda_memory_mb: Option<u64>) -> f64 {
     let given = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
     let bought = lambda_memory_mb.map(|mb| mb as f64 / LAMBDA_MB_PER_VCPU as f64);
     [bought, cgroup_cpus()].into_iter().flatten().fold(given, f64::min).max(0.01)
@@ -128,7 +128,7 @@ pub fn map(file: &File) -> io::Result<Mmap> {
 }
 
 /// Unmaps the pages of a mapping that are resident now; they are read from the file again when they are touched.
-pub fn release_mapping(mapping: &Mmap) {
+pub(crate) fn release_mapping(mapping: &Mmap) {
     // SAFETY: `Mmap` is a mapping of a file that is never written through (`map` makes no other), so a page that is read
     // anew holds the same bytes.
     #[allow(unsafe_code)]
@@ -197,7 +197,7 @@ fn smallest_limit(groups: &[Cgroup]) -> Option<u64> {
 /// What this process's cgroup holds that cannot simply be dropped, bytes: its memory without the file pages that
 /// nobody used lately, as Kubernetes counts a working set. `None` where no cgroup limits the memory.
 #[must_use]
-pub fn cgroup_used_bytes() -> Option<u64> {
+pub(crate) fn cgroup_used_bytes() -> Option<u64> {
     // The cgroup is looked for once, because a process stays in its cgroup and this function is called many times a
     // second.
     static CGROUP: OnceLock<Option<Cgroup>> = OnceLock::new();

@@ -3,23 +3,23 @@
 use std::fmt::Write;
 
 /// Bytes of a megabyte, 2^20.
-pub const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 
 /// Bytes of `megabytes`, rounded down: for the constants of a manifest.
 #[must_use]
-pub fn bytes_of_mb(megabytes: f64) -> u64 {
+pub(crate) fn bytes_of_mb(megabytes: f64) -> u64 {
     (megabytes * MIB as f64) as u64
 }
 
 /// Whole megabytes that hold `bytes`, rounded up: for people.
 #[must_use]
-pub const fn whole_mb(bytes: u64) -> u64 {
+pub(crate) const fn whole_mb(bytes: u64) -> u64 {
     bytes.div_ceil(MIB)
 }
 
 /// Megabytes as a fraction: for metrics.
 #[must_use]
-pub fn fractional_mb(bytes: u64) -> f64 {
+pub(crate) fn fractional_mb(bytes: u64) -> f64 {
     bytes as f64 / MIB as f64
 }
 

@@ -6,7 +6,7 @@ use crate::config::{Config, PREFIX, SETTINGS};
 use crate::units::whole_mb;
 
 /// Every setting with its default, for `--help`.
-pub fn settings_help() -> String {
+pub(crate) fn settings_help() -> String {
     let mut text = "Settings (environment variables):\n".to_owned();
     for setting in SETTINGS {
         let _ = writeln!(text, "  {PREFIX}{}\n      {} [default: {}]", setting.name, setting.meaning, setting.default);

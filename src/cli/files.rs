@@ -18,7 +18,7 @@ const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif"
 
 /// A photo to parse.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Photo {
+pub(crate) enum Photo {
     Stdin,
     /// `name` is what is kept of the path below an output folder.
     File {

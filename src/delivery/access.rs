@@ -25,7 +25,7 @@ impl Sender {
     ///
     /// # Errors
     /// `BadRequest` that names the field; `Forbidden`.
-    pub fn check_source(self, object: &ObjectRef, config: &Config) -> Result<()> {
+    pub(crate) fn check_source(self, object: &ObjectRef, config: &Config) -> Result<()> {
         check_bucket("s3.bucket", &object.bucket)?;
         check_key("s3.key", &object.key)?;
         let is_id = |v: &str| (1..=MAX_VERSION_BYTES).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_graphic());
@@ -39,7 +39,7 @@ impl Sender {
     ///
     /// # Errors
     /// `BadRequest` that names the field; `Forbidden`.
-    pub fn check_target(self, target: &StoreTarget, config: &Config) -> Result<()> {
+    pub(crate) fn check_target(self, target: &StoreTarget, config: &Config) -> Result<()> {
         check_bucket("store.bucket", &target.bucket)?;
         check_key("store.key_prefix", &target.key_prefix)?;
         Destination::for_target(target)?;
@@ -50,7 +50,7 @@ impl Sender {
     ///
     /// # Errors
     /// `BadRequest` that names the field; `Forbidden`.
-    pub fn check_output_bucket(self, field: &str, bucket: &str, config: &Config) -> Result<()> {
+    pub(crate) fn check_output_bucket(self, field: &str, bucket: &str, config: &Config) -> Result<()> {
         check_bucket(field, bucket)?;
         self.check_write(bucket, config)
     }
@@ -92,7 +92,7 @@ impl Sender {
 ///
 /// # Errors
 /// `BadRequest`.
-pub fn check_object(bucket: &str, key: &str) -> Result<()> {
+pub(crate) fn check_object(bucket: &str, key: &str) -> Result<()> {
     let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
     if !(3..=255).contains(&bucket.len()) || !bucket.bytes().all(is_part) {
         return Err(Error::bad_request("the event names no bucket"));
@@ -104,7 +104,7 @@ pub fn check_object(bucket: &str, key: &str) -> Result<()> {
 ///
 /// # Errors
 /// `Forbidden`.
-pub fn check_event_bucket(bucket: &str, config: &Config) -> Result<()> {
+pub(crate) fn check_event_bucket(bucket: &str, config: &Config) -> Result<()> {
     if config.allowed_buckets.is_empty() || config.allowed_buckets.iter().any(|b| b == bucket) {
         return Ok(());
     }

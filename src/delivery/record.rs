@@ -37,7 +37,7 @@ use crate::render::report::{OutputSection, Report, S3Location, SourceSection};
 use crate::store::{NewObject, ObjectMeta, ObjectRef, ObjectStore, Standing, StoreTarget};
 
 /// User metadata of every object written: the mark by which the function knows its own outputs. Its value is `1`.
-pub const MARK: &str = "m2fp";
+pub(crate) const MARK: &str = "m2fp";
 /// User metadata: the stamp of the work an object belongs to.
 const STAMP: &str = "m2fp-work";
 /// User metadata: the set of outputs an object belongs to.
@@ -67,7 +67,7 @@ impl Destination {
     /// # Errors
     /// `BadRequest` when the bucket or prefix is empty, the prefix starts or ends with `/` or holds control characters,
     /// or a key would be longer than S3 allows.
-    pub fn for_target(target: &StoreTarget) -> Result<Self> {
+    pub(crate) fn for_target(target: &StoreTarget) -> Result<Self> {
         let prefix = &target.key_prefix;
         let fault = if target.bucket.is_empty() {
             Some("`store.bucket` is empty")
@@ -108,7 +108,7 @@ impl Destination {
 
     /// The key of the record that a bad image leaves.
     #[must_use]
-    pub fn error_key(&self) -> String {
+    pub(crate) fn error_key(&self) -> String {
         format!("{}{ERROR_SUFFIX}", self.stem)
     }
 
@@ -119,7 +119,7 @@ impl Destination {
 
 /// Whether a key is named like something this module writes.
 #[must_use]
-pub fn is_output_key(key: &str) -> bool {
+pub(crate) fn is_output_key(key: &str) -> bool {
     OutputKind::ALL.into_iter().any(|kind| key.ends_with(kind.suffix()))
 }
 
@@ -234,7 +234,7 @@ impl KeyState {
 impl DestinationState {
     /// Whether all that stands is one whole set of `work`: its report, the outputs that the report names, nothing else.
     #[must_use]
-    pub fn is_whole(&self, work: &WorkId) -> bool {
+    pub(crate) fn is_whole(&self, work: &WorkId) -> bool {
         let (stamp, set) = (work.stamp(), self.outputs[&OutputKind::Json].set());
         let is_ours = |kind| self.outputs[&kind].has_stamp(&stamp) && self.outputs[&kind].set() == set;
         set.is_some()
@@ -246,7 +246,7 @@ impl DestinationState {
 
     /// Whether all that stands is the error record of `work`.
     #[must_use]
-    pub fn is_refusal(&self, work: &WorkId) -> bool {
+    pub(crate) fn is_refusal(&self, work: &WorkId) -> bool {
         self.error.has_stamp(&work.stamp()) && !self.outputs.values().any(KeyState::is_object)
     }
 
@@ -314,7 +314,7 @@ pub async fn write(
 ///
 /// # Errors
 /// Those of the pipeline and of [`write()`]; also `Storage` when another run wrote the same outputs at the same time.
-pub async fn parse_and_store(
+pub(crate) async fn parse_and_store(
     attempt: &Attempt<'_>,
     source: Source,
     options: Options,
@@ -339,7 +339,7 @@ pub async fn parse_and_store(
 
 /// The failure of work whose outputs others keep writing.
 #[must_use]
-pub fn contended() -> Error {
+pub(crate) fn contended() -> Error {
     Error::Storage { detail: "another run wrote the same outputs at the same time".to_owned(), source: None }
 }
 
@@ -374,7 +374,7 @@ pub async fn write_error(
 ///
 /// # Errors
 /// Those of the store.
-pub async fn withdraw_mixed(store: &dyn ObjectStore, destination: &Destination) -> Result<()> {
+pub(crate) async fn withdraw_mixed(store: &dyn ObjectStore, destination: &Destination) -> Result<()> {
     let state = look(store, destination).await?;
     if state.is_mixed() {
         let writer = FencedWriter { store, destination, stamp: String::new(), set: String::new() };

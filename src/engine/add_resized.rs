@@ -15,7 +15,7 @@ use ort::value::TensorElementType;
 
 use super::kernel::{fill_chunks, input};
 
-pub struct AddResized;
+pub(crate) struct AddResized;
 
 impl Operator for AddResized {
     type Kernel<'attr> = AddResizedKernel;
@@ -37,7 +37,7 @@ impl Operator for AddResized {
     }
 }
 
-pub struct AddResizedKernel;
+pub(crate) struct AddResizedKernel;
 
 impl Kernel for AddResizedKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {

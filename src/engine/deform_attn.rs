@@ -29,7 +29,7 @@ use super::kernel::{fill_chunks, input};
 /// Pixels that one task of the thread pool attends for: some tenths of a millisecond of work.
 const BLOCK: usize = 128;
 
-pub struct DeformAttn;
+pub(crate) struct DeformAttn;
 
 impl Operator for DeformAttn {
     type Kernel<'attr> = DeformAttnKernel;
@@ -52,7 +52,7 @@ impl Operator for DeformAttn {
     }
 }
 
-pub struct DeformAttnKernel;
+pub(crate) struct DeformAttnKernel;
 
 impl Kernel for DeformAttnKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {

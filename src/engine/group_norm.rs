@@ -28,7 +28,7 @@ use super::kernel::{fill_chunks, input};
 const BLOCK: usize = 1024;
 
 /// The operator for one type of `x`.
-pub struct GroupNorm(pub TensorElementType);
+pub(crate) struct GroupNorm(pub TensorElementType);
 
 impl Operator for GroupNorm {
     type Kernel<'attr> = GroupNormKernel;
@@ -56,7 +56,7 @@ impl Operator for GroupNorm {
     }
 }
 
-pub struct GroupNormKernel {
+pub(crate) struct GroupNormKernel {
     groups: usize,
     epsilon: f32,
     relu: bool,

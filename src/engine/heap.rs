@@ -114,7 +114,7 @@ impl Blocks {
 ///
 /// The first field is what the runtime knows of it: a pointer to one is a pointer to the other.
 #[repr(C)]
-pub struct TensorHeap {
+pub(crate) struct TensorHeap {
     interface: sys::OrtAllocator,
     info: *const sys::OrtMemoryInfo,
     range: MmapRaw,
@@ -134,7 +134,7 @@ impl TensorHeap {
     ///
     /// # Errors
     /// When no range of addresses is granted or the runtime refuses the allocator.
-    pub fn register(environment: &Environment) -> Result<&'static Self, String> {
+    pub(crate) fn register(environment: &Environment) -> Result<&'static Self, String> {
         let range = RANGES
             .iter()
             .find_map(|&length| MmapOptions::new().len(length).no_reserve_swap().map_anon().ok())
@@ -163,13 +163,13 @@ impl TensorHeap {
     }
 
     /// Starts a run: pages are kept up to what it needs at once.
-    pub fn start_run(&self) {
+    pub(crate) fn start_run(&self) {
         let mut blocks = self.blocks();
         blocks.peak = blocks.live;
     }
 
     /// Ends a run and gives back the pages of every hole. Returns the most bytes that lived at once during the run.
-    pub fn end_run(&self) -> usize {
+    pub(crate) fn end_run(&self) -> usize {
         let mut blocks = self.blocks();
         let peak = std::mem::take(&mut blocks.peak);
         self.trim(&mut blocks);

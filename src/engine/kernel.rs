@@ -11,7 +11,7 @@ pub fn input(context: &ComputeContext, index: usize) -> ort::Result<ValueRef<'_>
 }
 
 /// Calls `fill` with each chunk of `length` and its index, on the runtime's own threads.
-pub fn fill_chunks(
+pub(crate) fn fill_chunks(
     context: &ComputeContext,
     output: &mut [f32],
     length: usize,

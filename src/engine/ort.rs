@@ -88,7 +88,7 @@ impl OrtEngine {
 ///
 /// # Errors
 /// [`LoadError`], one sentence.
-pub fn optimize(folder: &Path, manifest: &Manifest, out: &Path) -> Result<(), LoadError> {
+pub(crate) fn optimize(folder: &Path, manifest: &Manifest, out: &Path) -> Result<(), LoadError> {
     let graph = checked_graph(folder, manifest)?;
     let runtime = runtime()?;
     let _loading = loading();
@@ -281,7 +281,7 @@ fn check_file(folder: &Path, file: &ModelFile) -> Result<(), LoadError> {
 ///
 /// # Errors
 /// [`LoadError`] when it cannot be read.
-pub fn describe_file(path: &Path) -> Result<(u64, String), LoadError> {
+pub(crate) fn describe_file(path: &Path) -> Result<(u64, String), LoadError> {
     let fault = |error: std::io::Error| LoadError::File { path: path.display().to_string(), fault: error.to_string() };
     let mut reader = std::fs::File::open(path).map_err(fault)?;
     let mut digest = Sha256::new();

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// The token that requests must bring, as its digest: comparing digests takes the same time whatever was sent, also
 /// for tokens of other lengths.
-pub struct Token([u8; 32]);
+pub(crate) struct Token([u8; 32]);
 
 impl Token {
     #[must_use]

@@ -27,7 +27,7 @@ use crate::store::ObjectRef;
 use crate::store::StoreTarget;
 
 /// What a body asked for: the photo, its options as they came, and where the outputs shall be written.
-pub type Asked = (Source, RawOptions, Option<StoreTarget>);
+pub(crate) type Asked = (Source, RawOptions, Option<StoreTarget>);
 
 /// Longest text field of a multipart form, bytes.
 const MAX_TEXT_FIELD_BYTES: u64 = 256;
@@ -62,7 +62,7 @@ pub async fn parse(content_type: Option<&str>, body: Blob, config: &Config) -> R
 ///
 /// # Errors
 /// `TooLarge` with `Limit::Body`.
-pub fn check_length(bytes: u64, config: &Config) -> Result<()> {
+pub(crate) fn check_length(bytes: u64, config: &Config) -> Result<()> {
     if bytes <= config.max_body_bytes {
         return Ok(());
     }
@@ -106,7 +106,7 @@ impl Form {
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_json(body: &[u8], config: &Config) -> Result<Asked> {
+pub(crate) fn parse_json(body: &[u8], config: &Config) -> Result<Asked> {
     parse_json_from(Sender::Anyone, body, config)
 }
 
@@ -115,7 +115,7 @@ pub fn parse_json(body: &[u8], config: &Config) -> Result<Asked> {
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_invocation(body: &[u8], config: &Config) -> Result<Asked> {
+pub(crate) fn parse_invocation(body: &[u8], config: &Config) -> Result<Asked> {
     parse_json_from(Sender::Invoker, body, config)
 }
 

@@ -16,7 +16,7 @@ use crate::plan::PlanAnswer;
 use crate::units::whole_mb;
 
 /// The `OpenAPI` document, served as it is.
-pub const OPEN_API: &str = include_str!("openapi.json");
+pub(crate) const OPEN_API: &str = include_str!("openapi.json");
 
 /// That the function answers, and whether the next photo would wait for the model.
 pub fn health(pipeline: &Pipeline) -> Result<Response<Bytes>> {
@@ -118,7 +118,7 @@ pub fn info(app: &App) -> Result<Response<Bytes>> {
 }
 
 #[must_use]
-pub fn open_api() -> Response<Bytes> {
+pub(crate) fn open_api() -> Response<Bytes> {
     let mut response = Response::new(Bytes::from_static(OPEN_API.as_bytes()));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

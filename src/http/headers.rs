@@ -6,10 +6,10 @@ use http::{HeaderMap, HeaderValue, Response};
 
 use crate::config::Config;
 
-pub const PLAN: HeaderName = HeaderName::from_static("x-m2fp-plan");
-pub const WARNINGS: HeaderName = HeaderName::from_static("x-m2fp-warnings");
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+pub(crate) const PLAN: HeaderName = HeaderName::from_static("x-m2fp-plan");
+pub(crate) const WARNINGS: HeaderName = HeaderName::from_static("x-m2fp-warnings");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// What scripts of other origins may read besides the few headers they always may.
 const EXPOSED: &str =
@@ -26,7 +26,7 @@ const MAX_TEXT_BYTES: usize = 1024;
 
 /// Adds what every answer carries. Photos of people and what is made of them are nobody else's to keep: answers that
 /// say nothing else of caching are not stored.
-pub fn surround(response: &mut Response<Bytes>, config: &Config, request_id: &str) {
+pub(crate) fn surround(response: &mut Response<Bytes>, config: &Config, request_id: &str) {
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REQUEST_ID, text(request_id));
@@ -41,7 +41,7 @@ pub fn surround(response: &mut Response<Bytes>, config: &Config, request_id: &st
 }
 
 /// Adds what a browser asks for before it sends a request of another origin.
-pub fn allow_cross_origin(headers: &mut HeaderMap, config: &Config, methods: &'static str) {
+pub(crate) fn allow_cross_origin(headers: &mut HeaderMap, config: &Config, methods: &'static str) {
     if cors_origin(config).is_some() {
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED));

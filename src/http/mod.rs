@@ -10,10 +10,10 @@ pub mod body;
 pub mod describe;
 pub mod headers;
 mod json;
-pub mod negotiate;
+pub(crate) mod negotiate;
 pub mod page;
 pub mod problem;
-pub mod respond;
+pub(crate) mod respond;
 pub mod routes;
 pub mod uploads;
 

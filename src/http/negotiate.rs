@@ -17,7 +17,7 @@ const CHOICES: [(&str, &str, OutputKind); 3] = [
 /// No header, or none of the three acceptable: `mask`. The RFC lets a server disregard the header, and a client that
 /// cares names its output.
 #[must_use]
-pub fn default_output(headers: &HeaderMap) -> OutputKind {
+pub(crate) fn default_output(headers: &HeaderMap) -> OutputKind {
     let ranges: Vec<Range<'_>> = headers
         .get_all(header::ACCEPT)
         .iter()
@@ -75,7 +75,7 @@ impl<'a> Range<'a> {
 /// Whether `If-None-Match` names `etag`, compared weakly (RFC 9110, section 8.8.3.2). `*` is passed over: on `POST` it
 /// would ask for a failure, not for a saving.
 #[must_use]
-pub fn has_current(headers: &HeaderMap, etag: &str) -> bool {
+pub(crate) fn has_current(headers: &HeaderMap, etag: &str) -> bool {
     headers
         .get_all(header::IF_NONE_MATCH)
         .iter()

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::error::{Error, Fault, Problem};
 
 /// Media type of every error's body.
-pub const CONTENT_TYPE: &str = "application/problem+json";
+pub(crate) const CONTENT_TYPE: &str = "application/problem+json";
 
 /// Seconds after which a failed storage service is worth another try.
 const STORAGE_RETRY_AFTER_S: u64 = 1;

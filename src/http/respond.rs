@@ -30,7 +30,7 @@ const ANSWERS_PREFIX: &str = "answers/";
 
 /// The client has this answer already: nothing was run.
 #[must_use]
-pub fn not_modified(kind: OutputKind, prepared: &Prepared) -> Response<Bytes> {
+pub(crate) fn not_modified(kind: OutputKind, prepared: &Prepared) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NOT_MODIFIED;
     describe(&mut response, kind, &prepared.etag, &prepared.decision.plan);

@@ -57,7 +57,7 @@ pub fn max_bytes(config: &Config) -> u64 {
 /// # Errors
 /// `NoUploads`; `BadRequest`, `Unsupported` (another type than the images served), `TooLarge` with `Limit::Body` about
 /// what is to be sent; those of the store.
-pub async fn sign(pipeline: &Pipeline, body: &[u8]) -> Result<Response<Bytes>> {
+pub(crate) async fn sign(pipeline: &Pipeline, body: &[u8]) -> Result<Response<Bytes>> {
     let config = &pipeline.config;
     let (Some(bucket), Some(store)) = (&config.upload_bucket, &pipeline.store) else { return Err(Error::NoUploads) };
     let (content_type, bytes) = check(body, config)?;

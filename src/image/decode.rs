@@ -22,7 +22,7 @@ use crate::memory::blob::{Blob, RESIDENT_BYTES};
 
 /// Bytes of the source that are in memory while it is decoded; an upper bound.
 #[must_use]
-pub fn source_bytes(source: &Blob, header: &Header) -> u64 {
+pub(crate) fn source_bytes(source: &Blob, header: &Header) -> u64 {
     // A decoder that holds nothing gives rows as it reads.
     source.resident_bytes(header.held_bytes == 0)
 }
@@ -59,7 +59,7 @@ pub fn resized(source: &Blob, header: &Header, target: Size) -> Result<Rgb8> {
 
 /// Bytes that [`rows`] holds at its peak, the source's bytes not; an upper bound.
 #[must_use]
-pub fn rows_bytes(header: &Header) -> u64 {
+pub(crate) fn rows_bytes(header: &Header) -> u64 {
     let turned = if rows_stream(header) { u64::from(header.stored.width) } else { header.stored.area() };
     decoder_bytes(header) + turned * RGB as u64
 }

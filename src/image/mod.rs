@@ -33,7 +33,7 @@ impl From<Rgb8> for Planar8 {
 impl Planar8 {
     /// A part of `image`; the region lies on it.
     #[must_use]
-    pub fn cut_out(image: &Rgb8, region: Region) -> Self {
+    pub(crate) fn cut_out(image: &Rgb8, region: Region) -> Self {
         let (stride, width) = (image.size.width as usize * 3, region.size.width as usize * 3);
         let rows = image.data.chunks_exact(stride).skip(region.top as usize).take(region.size.height as usize);
         let mut data = Vec::with_capacity(region.size.area() as usize * 3);
@@ -48,7 +48,7 @@ impl Planar8 {
     /// `image` at its place on a canvas whose other samples are `fill`. The region has the image's size and lies on the
     /// canvas.
     #[must_use]
-    pub fn on_canvas(image: Rgb8, region: Region, canvas: Size, fill: u8) -> Self {
+    pub(crate) fn on_canvas(image: Rgb8, region: Region, canvas: Size, fill: u8) -> Self {
         if image.size == canvas {
             return image.into();
         }

@@ -6,7 +6,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::error::{Error, Limit, Result};
 
 /// Greatest answer of a Lambda function, bytes of its JSON (6 MB; the service's own error names this number).
-pub const MAX_PAYLOAD_BYTES: usize = 6_291_556;
+pub(crate) const MAX_PAYLOAD_BYTES: usize = 6_291_556;
 
 /// An answer as Lambda carries it.
 ///

@@ -32,7 +32,7 @@ impl Gateway {
 
 /// What kind of event came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub(crate) enum Shape {
     Http(Gateway),
     /// Records of an S3 notification.
     S3,

@@ -76,7 +76,7 @@ impl SizeRule {
 
     /// As [`Self::native`], with a long side of at most `max_side`.
     #[must_use]
-    pub fn at_most(&self, photo: Size, max_side: u32) -> Size {
+    pub(crate) fn at_most(&self, photo: Size, max_side: u32) -> Size {
         match self {
             Self::ShortestEdge(rule) => {
                 let max_side = max_side.min(rule.max_side);

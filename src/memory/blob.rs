@@ -17,11 +17,11 @@ use crate::sys;
 use crate::units::hex;
 
 /// What is longer than this goes to a file.
-pub const MEMORY_BYTES: usize = 64 * 1024;
+pub(crate) const MEMORY_BYTES: usize = 64 * 1024;
 
 /// The most of a file that is resident at once, bytes, when whoever reads it from front to back calls
 /// [`Blob::release`] every half of it.
-pub const RESIDENT_BYTES: u64 = 8 << 20;
+pub(crate) const RESIDENT_BYTES: u64 = 8 << 20;
 
 /// Bytes that do not change. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -67,7 +67,7 @@ impl Blob {
     /// The most memory these bytes take while they are read: all of them, or [`RESIDENT_BYTES`] where `in_order` says
     /// that a reader goes through a file from front to back.
     #[must_use]
-    pub fn resident_bytes(&self, in_order: bool) -> u64 {
+    pub(crate) fn resident_bytes(&self, in_order: bool) -> u64 {
         let all = self.len() as u64;
         match &self.0 {
             Held::File(_) if in_order => all.min(RESIDENT_BYTES),
@@ -76,7 +76,7 @@ impl Blob {
     }
 
     /// Lets the system take back what was read of a file. Reading it again is as before.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         if let Held::File(mapping) = &self.0 {
             sys::release_mapping(mapping);
         }
@@ -108,7 +108,7 @@ impl Blob {
 
 /// Takes the bytes of a [`Blob`] one after the other.
 #[derive(Debug, Default)]
-pub struct BlobWriter {
+pub(crate) struct BlobWriter {
     memory: Vec<u8>,
     file: Option<File>,
 }

@@ -16,7 +16,7 @@ use crate::manifest::Manifest;
 use crate::units::{MIB, bytes_of_mb};
 
 /// Kept free for what no constant predicts: allocator slack, stacks, buffers of connections.
-pub const MARGIN_BYTES: u64 = 16 * MIB;
+pub(crate) const MARGIN_BYTES: u64 = 16 * MIB;
 
 /// What the process holds at start is rounded up to this, so that every container predicts the same for the same photo.
 const PROCESS_STEP_BYTES: u64 = 2 * MIB;
@@ -41,7 +41,7 @@ pub struct Reservation {
 
 impl Reservation {
     /// Gives back all but `bytes`.
-    pub fn shrink_to(&mut self, bytes: u64) {
+    pub(crate) fn shrink_to(&mut self, bytes: u64) {
         let surplus = self.permit.num_permits().saturating_sub(units(bytes, true));
         drop(self.permit.split(surplus));
     }
@@ -75,7 +75,7 @@ impl Budget {
 
     /// The function's memory limit.
     #[must_use]
-    pub fn limit_bytes(&self) -> u64 {
+    pub(crate) fn limit_bytes(&self) -> u64 {
         self.limit_bytes
     }
 
@@ -87,13 +87,13 @@ impl Budget {
 
     /// What the process and the loaded model hold before any request.
     #[must_use]
-    pub fn used_bytes(&self) -> u64 {
+    pub(crate) fn used_bytes(&self) -> u64 {
         self.used_bytes
     }
 
     /// The limit that would let a request of `bytes` run.
     #[must_use]
-    pub fn limit_for(&self, bytes: u64) -> u64 {
+    pub(crate) fn limit_for(&self, bytes: u64) -> u64 {
         self.used_bytes + MARGIN_BYTES + bytes
     }
 

@@ -2,4 +2,4 @@
 
 pub mod blob;
 pub mod budget;
-pub mod watch;
+pub(crate) mod watch;

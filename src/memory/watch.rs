@@ -36,7 +36,7 @@ impl Peak {
 
     /// Whether it came near `limit_bytes`.
     #[must_use]
-    pub fn is_high(&self, limit_bytes: u64) -> bool {
+    pub(crate) fn is_high(&self, limit_bytes: u64) -> bool {
         self.rss_bytes > limit_bytes / 100 * HIGH_PERCENT
     }
 
@@ -54,7 +54,7 @@ impl Peak {
 }
 
 /// Samples from its start to its end.
-pub struct Watch {
+pub(crate) struct Watch {
     end: Sender<()>,
     sampler: Option<JoinHandle<Peak>>,
 }

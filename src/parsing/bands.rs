@@ -40,13 +40,13 @@ impl<'a> Band<'a> {
 
     /// Class ids of the band's row `row`.
     #[must_use]
-    pub fn label_row(&self, row: usize) -> &'a [u8] {
+    pub(crate) fn label_row(&self, row: usize) -> &'a [u8] {
         &self.labels[row * self.width as usize..][..self.width as usize]
     }
 
     /// Person numbers of the band's row `row`.
     #[must_use]
-    pub fn instance_row(&self, row: usize) -> &'a [u8] {
+    pub(crate) fn instance_row(&self, row: usize) -> &'a [u8] {
         &self.instances[row * self.width as usize..][..self.width as usize]
     }
 

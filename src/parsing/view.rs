@@ -92,7 +92,7 @@ impl Found {
     /// The best score among the reported parts and persons of a class; `None` where none was reported (always so for
     /// the background).
     #[must_use]
-    pub fn best_score(&self, class: u8) -> Option<f32> {
+    pub(crate) fn best_score(&self, class: u8) -> Option<f32> {
         let reported = self.parts.iter().chain(&self.persons);
         reported.filter(|pair| pair.class == class).map(|pair| pair.score).reduce(f32::max)
     }

@@ -16,7 +16,7 @@ pub struct Context {
 impl Context {
     /// Time left until the deadline; `None`: no limit.
     #[must_use]
-    pub fn remaining(&self) -> Option<Duration> {
+    pub(crate) fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 

@@ -17,7 +17,7 @@ const VALUES_NS_PER_PIXEL: f64 = 100.0;
 
 /// The processors that a photo's work runs on.
 #[derive(Debug, Clone, Copy)]
-pub struct Processors {
+pub(crate) struct Processors {
     /// Threads that the network runs on.
     pub threads: usize,
     /// Threads of the pool that post-processing runs on.
@@ -144,6 +144,6 @@ impl<'a> Cost<'a> {
 }
 
 /// Time that loading the model takes, milliseconds. One thread does it.
-pub fn load_ms(manifest: &Manifest, processors: Processors) -> u64 {
+pub(crate) fn load_ms(manifest: &Manifest, processors: Processors) -> u64 {
     (manifest.time.load_ms / processors.used_by_one()).ceil() as u64
 }

@@ -2,8 +2,8 @@
 //!
 //! Pure: header, options, manifest and budget in, a plan with its reasons out. It never loads the model.
 
-pub mod cost;
-pub mod pace;
+pub(crate) mod cost;
+pub(crate) mod pace;
 
 use serde::Serialize;
 
@@ -53,7 +53,7 @@ pub struct Decision {
 }
 
 /// Everything a plan depends on.
-pub struct Planner<'a> {
+pub(crate) struct Planner<'a> {
     pub manifest: &'a Manifest,
     pub budget: &'a Budget,
     pub processors: Processors,
@@ -64,7 +64,7 @@ pub struct Planner<'a> {
 impl Planner<'_> {
     /// Plans a photo whose source takes `source_bytes` of memory.
     #[must_use]
-    pub fn decide(&self, header: &Header, source_bytes: u64, options: &Options) -> Decision {
+    pub(crate) fn decide(&self, header: &Header, source_bytes: u64, options: &Options) -> Decision {
         let photo = header.upright();
         let cost = Cost::new(self.manifest, header, source_bytes, options, self.processors);
         let once = || self.once(photo, options, &cost, |size| cost.request_bytes(size));
@@ -228,7 +228,7 @@ impl Planner<'_> {
 
     /// Time that loading the model takes, milliseconds.
     #[must_use]
-    pub fn load_ms(&self) -> u64 {
+    pub(crate) fn load_ms(&self) -> u64 {
         cost::load_ms(self.manifest, self.processors)
     }
 }
@@ -340,7 +340,7 @@ impl Plan {
 
     /// The plan as the report shows it.
     #[must_use]
-    pub fn section(&self) -> PlanSection {
+    pub(crate) fn section(&self) -> PlanSection {
         PlanSection {
             mode: self.mode().to_owned(),
             working_width: self.working.width,
@@ -355,7 +355,7 @@ impl Plan {
 
     /// The plan as one header line, `X-M2FP-Plan`.
     #[must_use]
-    pub fn header_line(&self) -> String {
+    pub(crate) fn header_line(&self) -> String {
         format!(
             "mode={}; photo={}x{}; working={}x{}; tiles={}; predicted_peak_mb={}; limit_mb={}; predicted_ms={}",
             self.mode(),

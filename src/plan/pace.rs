@@ -11,7 +11,7 @@ const MAX_RATIO: f32 = 4.0;
 
 /// Measured time over predicted time, averaged over the requests so far; 1 before the first.
 #[derive(Debug)]
-pub struct Pace(AtomicU32);
+pub(crate) struct Pace(AtomicU32);
 
 impl Default for Pace {
     fn default() -> Self {
@@ -33,7 +33,7 @@ impl Pace {
     }
 
     /// Learns from work that has ended.
-    pub fn observe(&self, predicted: Duration, measured: Duration) {
+    pub(crate) fn observe(&self, predicted: Duration, measured: Duration) {
         if predicted.is_zero() {
             return;
         }

@@ -16,7 +16,7 @@ use crate::options::{Options, OutputKind};
 use crate::parsing::{Band, Found};
 
 /// The collectors of the kinds asked for.
-pub struct Collectors {
+pub(crate) struct Collectors {
     mask: Option<PalettePng>,
     instances: Option<PalettePng>,
     overlay: Option<OverlayLabels>,
@@ -26,7 +26,7 @@ pub struct Collectors {
 }
 
 /// What the bands became: finished pictures, figures, and what the second decode needs.
-pub struct Collected {
+pub(crate) struct Collected {
     pub mask: Option<Vec<u8>>,
     pub instances: Option<Vec<u8>>,
     pub overlay: Option<OverlayLabels>,
@@ -90,7 +90,7 @@ impl Collectors {
 ///
 /// # Errors
 /// `Undecodable`, as [`decode::rows`].
-pub fn cut_out(source: &Blob, header: &Header, foreground: Foreground) -> Result<Vec<u8>> {
+pub(crate) fn cut_out(source: &Blob, header: &Header, foreground: Foreground) -> Result<Vec<u8>> {
     let mut cutout = Cutout::new(foreground)?;
     decode::rows(source, header, &mut |y, row| cutout.push(y, row))?;
     cutout.finish()
@@ -98,7 +98,7 @@ pub fn cut_out(source: &Blob, header: &Header, foreground: Foreground) -> Result
 
 /// The most bytes that [`Collectors`] hold while bands come.
 #[must_use]
-pub fn collectors_bytes(photo: Size, manifest: &Manifest, options: &Options) -> u64 {
+pub(crate) fn collectors_bytes(photo: Size, manifest: &Manifest, options: &Options) -> u64 {
     let when = |kind, bytes: u64| if options.wants(kind) { bytes } else { 0 };
     when(OutputKind::Mask, palette_png::palette_png_bytes(photo))
         + when(OutputKind::Instances, palette_png::palette_png_bytes(photo))
@@ -109,7 +109,7 @@ pub fn collectors_bytes(photo: Size, manifest: &Manifest, options: &Options) -> 
 
 /// The most bytes held while the photo is decoded again for overlay and cut-out, finished pictures included.
 #[must_use]
-pub fn second_decode_bytes(header: &Header, options: &Options) -> u64 {
+pub(crate) fn second_decode_bytes(header: &Header, options: &Options) -> u64 {
     let photo = header.upright();
     let when = |kind, bytes: u64| if options.wants(kind) { bytes } else { 0 };
     let kept = when(OutputKind::Mask, palette_png::file_bytes(photo))

@@ -5,9 +5,6 @@ use crate::error::{Error, Result};
 use crate::geometry::Size;
 use crate::parsing::Band;
 
-/// Media type of what is written.
-pub const CONTENT_TYPE: &str = "image/png";
-
 /// Which pixels are people: one bit a pixel.
 #[derive(Debug)]
 pub struct Foreground {
@@ -101,19 +98,19 @@ impl Cutout {
 /// The most bytes a file may take: what noise from edge to edge would. A person filling half a photograph takes 1 a
 /// pixel or less.
 #[must_use]
-pub fn file_bytes(photo: Size) -> u64 {
+pub(crate) fn file_bytes(photo: Size) -> u64 {
     photo.area() * 3 + 64 * 1024
 }
 
 /// Bytes that a [`Foreground`] holds while bands come.
 #[must_use]
-pub fn foreground_bytes(photo: Size) -> u64 {
+pub(crate) fn foreground_bytes(photo: Size) -> u64 {
     u64::from(photo.width.div_ceil(64)) * 8 * u64::from(photo.height)
 }
 
 /// The most bytes that a [`Cutout`] holds, foreground and file included.
 #[must_use]
-pub fn cutout_bytes(photo: Size) -> u64 {
+pub(crate) fn cutout_bytes(photo: Size) -> u64 {
     let row = u64::from(photo.width) * 4;
     foreground_bytes(photo) + file_bytes(photo) + encoder_bytes(row) + row
 }

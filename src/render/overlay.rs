@@ -7,11 +7,8 @@ use crate::geometry::Size;
 use crate::image::Rgb8;
 use crate::parsing::Band;
 
-/// Media type of what is written.
-pub const CONTENT_TYPE: &str = "image/jpeg";
-
 /// Greatest long side of an overlay, pixels.
-pub const MAX_SIDE: u32 = 2048;
+pub(crate) const MAX_SIDE: u32 = 2048;
 
 /// JPEG quality, of 100.
 const QUALITY: f32 = 90.0;
@@ -136,7 +133,7 @@ impl Blend {
 /// Bytes that an [`OverlayLabels`] and its encoding hold, the file included, the photo not: labels, the encoder's rows
 /// and a file of at most 2 bytes a pixel (a photograph takes about 0.5 at this quality) that may have grown to twice.
 #[must_use]
-pub fn overlay_bytes(photo: Size) -> u64 {
+pub(crate) fn overlay_bytes(photo: Size) -> u64 {
     let size = overlay_size(photo);
     size.area() * (1 + 2 * 2) + u64::from(size.width) * (4 + 3 + 3 * 64) + 64 * 1024
 }

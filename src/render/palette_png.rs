@@ -4,9 +4,6 @@ use super::png_rows::{Coding, PngRows, encoder_bytes};
 use crate::error::{Error, Result};
 use crate::geometry::Size;
 
-/// Media type of what is written.
-pub const CONTENT_TYPE: &str = "image/png";
-
 /// A palette PNG of 8-bit indices, written row by row.
 pub struct PalettePng {
     rows: PngRows,
@@ -53,7 +50,7 @@ impl PalettePng {
 /// The most bytes a file may take. Label maps are far below it (a 1080p crowd: 30 kB): a map is an upsampling of a few
 /// hundred rows of logits, so it has few edges however large the photo.
 #[must_use]
-pub fn file_bytes(size: Size) -> u64 {
+pub(crate) fn file_bytes(size: Size) -> u64 {
     const MOST: u64 = 8 << 20;
     (size.area() / 2).min(MOST) + 64 * 1024
 }
@@ -67,7 +64,7 @@ pub fn palette_png_bytes(size: Size) -> u64 {
 /// Colour number `index` of the PASCAL VOC colour map: its bits 0, 1, 2 become the top bits of red, green and blue, the
 /// next three bits the bits below, and so on (`VOClabelcolormap.m` of the VOC development kit). 0 is black.
 #[must_use]
-pub fn voc_color(index: u8) -> [u8; 3] {
+pub(crate) fn voc_color(index: u8) -> [u8; 3] {
     let mut color = [0; 3];
     for position in 0..3 {
         for (channel, value) in color.iter_mut().enumerate() {

@@ -10,9 +10,6 @@ use crate::manifest::Manifest;
 use crate::options::OutputKind;
 use crate::parsing::{Band, Found};
 
-/// Media type of the report.
-pub const CONTENT_TYPE: &str = "application/json";
-
 /// Transitions that RLE masks may have for each pixel of the photo's width and height, label map and persons each: some
 /// 37 in every column of a 1080p photo, more than crowds have edges. Beyond it the masks are left out and the report says so.
 const RLE_TRANSITIONS_PER_SIDE_PIXEL: u64 = 24;
@@ -46,7 +43,7 @@ pub struct Report {
 impl Report {
     /// Length of the report as JSON text.
     #[must_use]
-    pub fn json_bytes(&self) -> u64 {
+    pub(crate) fn json_bytes(&self) -> u64 {
         struct Counter(u64);
         impl io::Write for Counter {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -156,7 +153,7 @@ pub struct OutputSection {
 impl OutputSection {
     /// An output that the answer carries itself.
     #[must_use]
-    pub fn inline(kind: OutputKind, content_type: &'static str, bytes: u64) -> Self {
+    pub(crate) fn inline(kind: OutputKind, content_type: &'static str, bytes: u64) -> Self {
         Self { kind: kind.name(), content_type, bytes: Some(bytes), sha256: None, s3: None }
     }
 

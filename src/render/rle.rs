@@ -18,7 +18,7 @@ pub struct Rle {
 
 /// Where pixels differ from the pixel above, in the order they come.
 #[derive(Debug, Default)]
-pub struct Transitions {
+pub(crate) struct Transitions {
     columns: Vec<u32>,
     /// The value from there on down.
     values: Vec<u8>,
@@ -31,13 +31,8 @@ pub struct Transitions {
 impl Transitions {
     /// How many there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.columns.len()
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.columns.is_empty()
     }
 
     fn push(&mut self, column: usize, value: u8) {
@@ -51,7 +46,7 @@ impl Transitions {
 
     /// The same, sorted by column.
     #[must_use]
-    pub fn into_columns(self) -> Columns {
+    pub(crate) fn into_columns(self) -> Columns {
         let width = self.first.len();
         let mut starts = vec![0_u32; width + 1];
         for &column in &self.columns {
@@ -83,7 +78,7 @@ struct Change {
 
 /// A picture of small numbers as runs down its columns.
 #[derive(Debug)]
-pub struct Columns {
+pub(crate) struct Columns {
     height: u32,
     first: Vec<u8>,
     starts: Vec<u32>,
@@ -109,7 +104,7 @@ impl Columns {
 
 /// Rows of class ids (or any numbers) in, transitions out.
 #[derive(Debug, Default)]
-pub struct LabelRows {
+pub(crate) struct LabelRows {
     transitions: Transitions,
     above: Vec<u8>,
 }
@@ -136,7 +131,7 @@ impl LabelRows {
     }
 
     #[must_use]
-    pub fn transitions(&self) -> &Transitions {
+    pub(crate) fn transitions(&self) -> &Transitions {
         &self.transitions
     }
 
@@ -148,7 +143,7 @@ impl LabelRows {
 
 /// Rows of bits in (pixel x is bit x % 64 of word x / 64), transitions out; inside is 1.
 #[derive(Debug)]
-pub struct BitRows {
+pub(crate) struct BitRows {
     transitions: Transitions,
     width: usize,
     above: Vec<u64>,
@@ -179,7 +174,7 @@ impl BitRows {
     }
 
     #[must_use]
-    pub fn transitions(&self) -> &Transitions {
+    pub(crate) fn transitions(&self) -> &Transitions {
         &self.transitions
     }
 
@@ -192,7 +187,7 @@ impl BitRows {
 /// Bytes of one picture's rows and columns for `transitions` transitions: as they come (in vectors that may have grown
 /// to twice that), sorted, and as text.
 #[must_use]
-pub fn rle_bytes(size: Size, transitions: u64) -> u64 {
+pub(crate) fn rle_bytes(size: Size, transitions: u64) -> u64 {
     const COMING: u64 = 2 * (4 + 1);
     const SORTED: u64 = size_of::<Change>() as u64;
     /// A count is at most 28 bits, 6 characters; two transitions make a run of each kind in one mask.

@@ -20,7 +20,7 @@ use crate::render::report::TimingsSection;
 use crate::units::fractional_mb;
 
 /// Where the metrics are found in CloudWatch.
-pub const NAMESPACE: &str = "m2fp";
+pub(crate) const NAMESPACE: &str = "m2fp";
 
 /// The only dimension.
 const DIMENSION: &str = "FunctionName";
@@ -55,7 +55,7 @@ impl Ended {
     }
 
     #[must_use]
-    pub fn of_error(error: &Error) -> Self {
+    pub(crate) fn of_error(error: &Error) -> Self {
         match error {
             Error::Overtaken => Self::Overtaken,
             Error::Busy { .. } => Self::Busy,

@@ -86,10 +86,8 @@ fn paths(code: &str, starts: &[String]) -> Vec<String> {
             }
             let is_use = code[..at].trim_end().ends_with("use");
             let rest = &code[at..];
-            let end = match is_use {
-                true => rest.find(';').unwrap_or(rest.len()),
-                false => rest.find(|c: char| !is_word(c) && c != ':').unwrap_or(rest.len()),
-            };
+            let is_end = |c: char| if is_use { c == ';' } else { !is_word(c) && c != ':' };
+            let end = rest.find(is_end).unwrap_or(rest.len());
             found.extend(expand(&rest[..end]));
         }
     }

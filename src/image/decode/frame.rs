@@ -13,13 +13,13 @@ use crate::image::header::Header;
 
 /// Decoders' row buffers and our row a column (`vp8.rs` keeps 20 bytes of borders and a macroblock's state every 16
 /// columns); tables.
-pub const WORKING_BYTES: (u64, u64) = (32, 512 << 10);
+pub(crate) const WORKING_BYTES: (u64, u64) = (32, 512 << 10);
 
-pub fn webp_rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
+pub(crate) fn webp_rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
     whole(WebPDecoder::new(Cursor::new(bytes)).map_err(|error| damaged(&error))?, header, sink)
 }
 
-pub fn bmp_rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
+pub(crate) fn bmp_rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
     whole(BmpDecoder::new(Cursor::new(bytes)).map_err(|error| damaged(&error))?, header, sink)
 }
 

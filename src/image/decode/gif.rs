@@ -12,7 +12,7 @@ use crate::image::header::Header;
 const METADATA_BYTES: u64 = 1 << 20;
 
 /// Index row and RGB row a column; metadata (which grows by doubling), LZW tables and buffers.
-pub const WORKING_BYTES: (u64, u64) = (1 + 3, 3 * METADATA_BYTES + (128 << 10));
+pub(crate) const WORKING_BYTES: (u64, u64) = (1 + 3, 3 * METADATA_BYTES + (128 << 10));
 
 /// Where the frame lies on the screen.
 struct Place {

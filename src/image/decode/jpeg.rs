@@ -10,7 +10,7 @@ use crate::image::header::Header;
 
 /// libjpeg's row buffers (`jdmainct.c`, `jdsample.c`: ten row groups with context, at most 10 blocks an MCU, and the
 /// upsampled rows) with our two rows a column; tables.
-pub const WORKING_BYTES: (u64, u64) = (128, 256 << 10);
+pub(crate) const WORKING_BYTES: (u64, u64) = (128, 256 << 10);
 
 pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
     let decoder = Decompress::builder().from_reader(Whole { rest: bytes }).map_err(undecodable_io)?;

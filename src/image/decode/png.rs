@@ -13,7 +13,7 @@ const METADATA_BYTES: u64 = 1 << 20;
 
 /// `png`'s `UnfilteringBuffer` keeps up to six rows, grows by doubling and may be copied while it does; a pixel has at
 /// most 8 bytes. Then our row, the transformed row, 128 KiB that it keeps whatever the width, and metadata.
-pub const WORKING_BYTES: (u64, u64) = (6 * 8 * 3 + 8 + 3, 3 * (128 << 10) + METADATA_BYTES + (256 << 10));
+pub(crate) const WORKING_BYTES: (u64, u64) = (6 * 8 * 3 + 8 + 3, 3 * (128 << 10) + METADATA_BYTES + (256 << 10));
 
 pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
     let row_bytes = u64::from(header.stored.width) * 8 + 1;

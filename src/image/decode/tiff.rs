@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::image::header::Header;
 
 /// A decoded row and its 8-bit copy (at most 8 samples of 2 bytes); decompressors and their buffers, tags.
-pub const WORKING_BYTES: (u64, u64) = (16 + 8, 512 << 10);
+pub(crate) const WORKING_BYTES: (u64, u64) = (16 + 8, 512 << 10);
 
 type Source<'a> = Decoder<Cursor<&'a [u8]>>;
 

@@ -2,7 +2,7 @@
 
 /// Order of an integer's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endian {
+pub(crate) enum Endian {
     Little,
     Big,
 }
@@ -25,7 +25,7 @@ impl Endian {
 }
 
 /// Little-endian 24 bits, as WebP has them.
-pub fn u24_le(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn u24_le(bytes: &[u8], at: usize) -> Option<u32> {
     let [a, b, c] = array(bytes, at)?;
     Some(u32::from_le_bytes([a, b, c, 0]))
 }

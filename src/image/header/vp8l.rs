@@ -25,7 +25,7 @@ const GROUP_BYTES: u64 = 3 * 320 + 10 * 16;
 
 /// Bytes of the prefix codes that decoding a picture of `width` × `height` holds. `stream` begins behind VP8L's header
 /// of five bytes, or is that of an alpha plane. `None` if the stream is damaged or cut short.
-pub fn code_bytes(stream: &[u8], width: u32, height: u32) -> Option<u64> {
+pub(crate) fn code_bytes(stream: &[u8], width: u32, height: u32) -> Option<u64> {
     let mut walk = Walk { bits: Bits { stream, at: 0 }, code: Code::new() };
     let width = walk.transforms(width, height)?;
     let cache_bits = walk.cache_bits()?;
