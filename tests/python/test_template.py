@@ -201,8 +201,9 @@ def test_roles_are_the_functions_own() -> None:
 def test_the_public_gets_in_only_by_token() -> None:
     assert RESOURCES["HttpUrl"]["Properties"]["AuthType"] == {"Fn::If": ["ByToken", "NONE", "AWS_IAM"]}
     assert RESOURCES["HttpApiRoute"]["Properties"]["AuthorizationType"] == {"Fn::If": ["ByToken", "NONE", "AWS_IAM"]}
-    for method in of_type("AWS::ApiGateway::Method").values():
-        assert method["Properties"]["AuthorizationType"] == {"Fn::If": ["ByToken", "NONE", "AWS_IAM"]}
+    for path in RESOURCES["HttpRest"]["Properties"]["Body"]["paths"].values():
+        method = path["x-amazon-apigateway-any-method"]
+        assert method["x-amazon-apigateway-auth"] == {"type": {"Fn::If": ["ByToken", "NONE", "AWS_IAM"]}}
     for name, permission in of_type("AWS::Lambda::Permission").items():
         if permission["Properties"]["Principal"] == "*":
             condition = TEMPLATE["Conditions"][permission["Condition"]]
@@ -238,22 +239,22 @@ def test_the_rest_door_takes_photos_at_the_root_and_below() -> None:
     api = RESOURCES["HttpRest"]["Properties"]
     assert api["BinaryMediaTypes"] == ["*/*"]
     assert api["EndpointConfiguration"] == {"Types": ["REGIONAL"]}
-    methods = [one["Properties"] for one in of_type("AWS::ApiGateway::Method").values()]
-    assert [method["ResourceId"] for method in methods] == [
-        {"Fn::GetAtt": ["HttpRest", "RootResourceId"]},
-        {"Ref": "HttpRestProxy"},
-    ]
-    assert RESOURCES["HttpRestProxy"]["Properties"]["PathPart"] == "{proxy+}"
-    for method in methods:
-        assert method["HttpMethod"] == "ANY"
-        assert method["Integration"]["Type"] == "AWS_PROXY"
-        assert method["ApiKeyRequired"] == {"Fn::If": ["ByKey", True, False]}
+    paths = api["Body"]["paths"]
+    assert set(paths) == {"/", "/{proxy+}"}
+    for path in paths.values():
+        (method,) = path.values()
+        assert set(path) == {"x-amazon-apigateway-any-method"}
+        assert method["security"] == {"Fn::If": ["ByKey", [{"api_key": []}], []]}
+        integration = method["x-amazon-apigateway-integration"]
+        assert (integration["type"], integration["httpMethod"]) == ("aws_proxy", "POST")
+        assert integration["uri"]["Fn::Sub"].endswith("/functions/${HttpFunction.Arn}/invocations")
+    assert api["Body"]["securityDefinitions"] == {"api_key": {"type": "apiKey", "name": "x-api-key", "in": "header"}}
 
 
 @pytest.mark.parametrize("token", [True, False])
 @pytest.mark.parametrize("key", [True, False])
 def test_the_rest_stage_shows_the_methods_of_its_way_in(token: bool, key: bool) -> None:
-    """A deployment does not follow its methods: each way in has one of its own, made after the methods."""
+    """A deployment does not follow its methods: each way in has one of its own, made after the API."""
     holds = {"UseRest": True, "ByToken": token, "ByKey": key}
 
     def truth(condition: dict[str, Any]) -> bool:
@@ -275,7 +276,7 @@ def test_the_rest_stage_shows_the_methods_of_its_way_in(token: bool, key: bool) 
     deployments = of_type("AWS::ApiGateway::Deployment")
     made = [name for name, one in deployments.items() if truth({"Condition": one["Condition"]})]
     assert made == [chosen(RESOURCES["HttpRestStage"]["Properties"]["DeploymentId"])]
-    assert all(one["DependsOn"] == ["HttpRestRoot", "HttpRestBelow"] for one in deployments.values())
+    assert all(one["Properties"]["RestApiId"] == {"Ref": "HttpRest"} for one in deployments.values())
     assert len(deployments) == 4
 
 
