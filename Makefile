@@ -116,14 +116,22 @@ shell: ## a shell in the development container, on any system with Docker
 
 # --- Lambda package ---------------------------------------------------------------------------------------------
 
-# Cargo where the machine is of the wanted kind, zig (a C compiler for any target and glibc) where it is not.
-BUILDER ?= $(if $(filter $(HOST_ARCH),$(ARCH)),cargo,zig)
+# Cargo where the machine is of the wanted kind, zig (a C compiler for any target and glibc) where it is not. From glibc
+# 2.38 on, programs ask for symbols that Lambda lacks: nothing need be compiled to know that.
+OLD_GLIBC := $(shell ldd --version 2>/dev/null | awk 'NR == 1 && $$NF + 0 >= 2 && $$NF + 0 < 2.38 {print "yes"}')
+BUILDER ?= $(if $(and $(filter $(HOST_ARCH),$(ARCH)),$(OLD_GLIBC)),cargo,zig)
 RUST_TARGET := $(subst arm64,aarch64,$(ARCH))-unknown-linux-gnu
 LICENCES := .runtime/licences
 RUNTIME_LIBRARY := $(if $(filter $(HOST_ARCH),$(ARCH)),.runtime/libonnxruntime.so,.runtime/$(ARCH)/libonnxruntime.so)
 
-.PHONY: lambda lambda-cargo lambda-zig build-HttpFunction build-S3Function
-lambda: lambda-$(BUILDER) ## the Lambda package in dist/ (MODEL=model/nano ARCH=x86_64 or arm64)
+.PHONY: lambda lambda-cargo lambda-zig lambda-zip build-HttpFunction build-S3Function
+lambda: $(if $(ZIP),lambda-zip,lambda-$(BUILDER)) ## the Lambda package in dist/ (MODEL=model/nano ARCH=x86_64 or arm64; ZIP=FILE: a release's, without Rust)
+
+lambda-zip:
+	$(say) "unpacking $(ZIP)"
+	@rm -rf $(PACKAGE) && $(PYTHON) -m zipfile -e '$(ZIP)' $(PACKAGE)
+	@chmod +x $(PACKAGE)/bootstrap $(PACKAGE)/libonnxruntime.so
+	@$(PYTHON) scripts/al2023.py --arch $(ARCH) $(PACKAGE)/bootstrap
 
 # $(1): the bootstrap to package.
 package = $(PYTHON) scripts/package.py --bootstrap $(1) --runtime $(RUNTIME_LIBRARY) --model $(MODEL) \

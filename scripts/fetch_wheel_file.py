@@ -13,7 +13,6 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-
 # What Lambda, macOS and Linux call an architecture, and what wheels for Linux call it.
 ARCHES = {"x86_64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 

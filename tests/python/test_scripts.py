@@ -115,6 +115,13 @@ def test_a_binary_from_a_newer_machine_is_named(monkeypatch: pytest.MonkeyPatch)
     assert al2023.faults(Path("bootstrap")) == [expected]
 
 
+def test_a_binary_for_another_architecture_is_named() -> None:
+    found = al2023.architecture(LIBRARY)
+    other = "arm64" if found == "x86_64" else "x86_64"
+    assert al2023.wrong_architecture(LIBRARY, other) == [f"{LIBRARY} is for {found}, and {other} is wanted"]
+    assert al2023.wrong_architecture(LIBRARY, found) == []
+
+
 def test_the_scene_is_the_same_each_time() -> None:
     portrait = Image.open(ROOT / ".runtime/photos/astronaut.png")
     first, second = (compose_scene.compose(portrait, seed=7) for _ in range(2))
