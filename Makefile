@@ -164,8 +164,17 @@ $(LICENCES)/crates.txt: Cargo.lock scripts/crate_licences.py
 	@$(PYTHON) scripts/crate_licences.py $(RUST_TARGET) $@
 
 # What `sam build` calls (BuildMethod: makefile). Both functions are the same package.
-build-HttpFunction build-S3Function: lambda
+build-HttpFunction build-S3Function: architectures-agree lambda
 	@cp -R $(PACKAGE)/. "$(ARTIFACTS_DIR)"
+
+# SAM tells no makefile the stack's Architecture, but writes it down before it builds a whole stack.
+.PHONY: architectures-agree
+architectures-agree:
+	@stack=$$(sed -n 's/^architecture = "\(.*\)"/\1/p' .aws-sam/build.toml 2>/dev/null | sort -u); \
+	if [ -n "$$stack" ] && [ "$$stack" != "$(ARCH)" ]; then \
+		echo "The stack's Architecture is $$stack and ARCH is $(ARCH): ARCH=$$stack sam build --parameter-overrides Architecture=$$stack" >&2; \
+		exit 1; \
+	fi
 
 # The image that the package's folder makes, one more with Lambda's emulator in it, and the template that deploys it.
 IMAGE ?= m2fp-lambda
