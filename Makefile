@@ -25,6 +25,13 @@ ARCH ?= $(if $(filter build-%,$(MAKECMDGOALS)),x86_64,$(HOST_ARCH))
 MODEL ?= model/nano
 PACKAGE := dist/m2fp-lambda-$(ARCH)
 
+# The programs are for Linux; on another system only what runs them in Docker is of use.
+ifneq ($(shell uname -s),Linux)
+ifneq ($(filter-out help shell clean,$(or $(MAKECMDGOALS),help)),)
+$(error This runs on Linux (also in WSL 2): open the folder in its development container (.devcontainer), or run `make shell` and make again in there)
+endif
+endif
+
 say = @printf '\033[1m» %s\033[0m\n'
 
 .PHONY: help
@@ -101,20 +108,34 @@ demo: build demo/photos/astronaut.png demo/photos/scene.jpg ## parse a real phot
 	$(say) "parsing demo/photos through the Lambda dispatcher"
 	@$(PYTHON) scripts/demo.py --m2fp $(M2FP) --out demo demo/photos/astronaut.png demo/photos/scene.jpg
 
+DEV_IMAGE := m2fp-lambda-dev
+.PHONY: shell
+shell: ## a shell in the development container, on any system with Docker
+	@docker build --tag $(DEV_IMAGE) .devcontainer
+	@docker run --rm --interactive --tty --volume "$(CURDIR)":/workspace --workdir /workspace $(DEV_IMAGE) bash
+
 # --- Lambda package ---------------------------------------------------------------------------------------------
 
-# Cargo where the machine is of the wanted kind, zig (a C compiler for any target and glibc) where it is not.
-BUILDER ?= $(if $(filter $(HOST_ARCH),$(ARCH)),cargo,zig)
+# Cargo where the machine is of the wanted kind, zig (a C compiler for any target and glibc) where it is not. From glibc
+# 2.38 on, programs ask for symbols that Lambda lacks: nothing need be compiled to know that.
+OLD_GLIBC := $(shell ldd --version 2>/dev/null | awk 'NR == 1 && $$NF + 0 >= 2 && $$NF + 0 < 2.38 {print "yes"}')
+BUILDER ?= $(if $(and $(filter $(HOST_ARCH),$(ARCH)),$(OLD_GLIBC)),cargo,zig)
 RUST_TARGET := $(subst arm64,aarch64,$(ARCH))-unknown-linux-gnu
 LICENCES := .runtime/licences
 RUNTIME_LIBRARY := $(if $(filter $(HOST_ARCH),$(ARCH)),.runtime/libonnxruntime.so,.runtime/$(ARCH)/libonnxruntime.so)
 
-.PHONY: lambda lambda-cargo lambda-zig build-HttpFunction build-S3Function
-lambda: lambda-$(BUILDER) ## the Lambda package in dist/ (MODEL=model/nano ARCH=x86_64 or arm64)
+.PHONY: lambda lambda-cargo lambda-zig lambda-zip build-HttpFunction build-S3Function
+lambda: $(if $(ZIP),lambda-zip,lambda-$(BUILDER)) ## the Lambda package in dist/ (MODEL=model/nano ARCH=x86_64 or arm64; ZIP=FILE: a release's, without Rust)
+
+lambda-zip:
+	$(say) "unpacking $(ZIP)"
+	@rm -rf $(PACKAGE) && $(PYTHON) -m zipfile -e '$(ZIP)' $(PACKAGE)
+	@chmod +x $(PACKAGE)/bootstrap $(PACKAGE)/libonnxruntime.so
+	@$(PYTHON) scripts/al2023.py --arch $(ARCH) $(PACKAGE)/bootstrap
 
 # $(1): the bootstrap to package.
 package = $(PYTHON) scripts/package.py --bootstrap $(1) --runtime $(RUNTIME_LIBRARY) --model $(MODEL) \
-	--licences $(LICENCES) --arch $(ARCH) --out $(PACKAGE)
+	--licences $(LICENCES) --arch $(ARCH) --out $(PACKAGE) $(PACKAGE_FLAGS)
 
 lambda-cargo: runtime $(LICENCES)/crates.txt
 	$(say) "building the Lambda package for $(ARCH) with $(MODEL) (release; about five minutes the first time)"
@@ -135,7 +156,7 @@ lambda-zig: runtime $(RUNTIME_LIBRARY) $(LICENCES)/crates.txt $(VENV)/cross
 
 .runtime/%/libonnxruntime.so: .runtime/onnxruntime-$(ORT_VERSION)
 	$(say) "fetching ONNX Runtime $(ORT_VERSION) for $*"
-	@$(PYTHON) scripts/fetch_wheel_file.py onnxruntime==$(ORT_VERSION) --arch $(subst arm64,aarch64,$*) \
+	@$(PYTHON) scripts/fetch_wheel_file.py onnxruntime==$(ORT_VERSION) --arch $* \
 		'onnxruntime/capi/libonnxruntime.so.*=$@'
 
 $(LICENCES)/crates.txt: Cargo.lock scripts/crate_licences.py
@@ -143,8 +164,35 @@ $(LICENCES)/crates.txt: Cargo.lock scripts/crate_licences.py
 	@$(PYTHON) scripts/crate_licences.py $(RUST_TARGET) $@
 
 # What `sam build` calls (BuildMethod: makefile). Both functions are the same package.
-build-HttpFunction build-S3Function: lambda
+build-HttpFunction build-S3Function: architectures-agree lambda
 	@cp -R $(PACKAGE)/. "$(ARTIFACTS_DIR)"
+
+# SAM tells no makefile the stack's Architecture, but writes it down before it builds a whole stack.
+.PHONY: architectures-agree
+architectures-agree:
+	@stack=$$(sed -n 's/^architecture = "\(.*\)"/\1/p' .aws-sam/build.toml 2>/dev/null | sort -u); \
+	if [ -n "$$stack" ] && [ "$$stack" != "$(ARCH)" ]; then \
+		echo "The stack's Architecture is $$stack and ARCH is $(ARCH): ARCH=$$stack sam build --parameter-overrides Architecture=$$stack" >&2; \
+		exit 1; \
+	fi
+
+# The image that the package's folder makes, one more with Lambda's emulator in it, and the template that deploys it.
+IMAGE ?= m2fp-lambda
+BASE ?= amazonlinux:2023
+RIE = $(firstword $(wildcard $(VENV)/lib/*/site-packages/samcli/local/rapid/aws-lambda-rie-$(ARCH)))
+IMAGE_CONTEXT := dist/image-$(ARCH)
+
+.PHONY: image
+image: tools ## the container image of the package in dist/, and its template (MODEL=… IMAGE=m2fp-lambda BASE=amazonlinux:2023)
+	@$(MAKE) lambda PACKAGE_FLAGS=--folder-only
+	$(say) "building the images $(IMAGE):$(ARCH) and $(IMAGE):$(ARCH)-trial on $(BASE)"
+	@rm -rf $(IMAGE_CONTEXT) && mkdir -p $(IMAGE_CONTEXT)
+	@cp -al $(PACKAGE) $(IMAGE_CONTEXT)/task && cp $(RIE) $(IMAGE_CONTEXT)/aws-lambda-rie
+	@for stage in trial function; do \
+		docker build --file deploy/container/Dockerfile --platform linux/$(subst x86_64,amd64,$(ARCH)) --build-arg BASE=$(BASE) \
+			--target $$stage --tag $(IMAGE):$(ARCH)$$([ $$stage = function ] || echo -trial) $(IMAGE_CONTEXT) || exit; \
+	done
+	@$(PYTHON) scripts/image_template.py dist/image-template.yaml
 
 # --- models -----------------------------------------------------------------------------------------------------
 
@@ -200,7 +248,7 @@ checkpoint-named:
 
 # --- check ------------------------------------------------------------------------------------------------------
 
-.PHONY: test test-rust test-python test-page test-model test-memory lint lint-rust lint-python lint-template audit bench bench-cold bench-m2fp bench-memory fuzz
+.PHONY: test test-rust test-python test-page test-docker test-model test-memory lint lint-rust lint-python lint-template lint-workflows audit bench bench-cold bench-m2fp bench-memory fuzz
 test: test-rust test-python ## all tests, end-to-end ones included
 
 test-rust: runtime tools ## tests of the crate, those under the Lambda emulator included
@@ -215,6 +263,15 @@ test-python: runtime tools ## tests of the template, the scripts and the packagi
 test-page: build $(VENV)/page ## the web page in headless Chromium (Debian: chromium; else CHROMIUM=PROGRAM)
 	$(say) "running the tests of the page"
 	@$(VENV)/bin/python -m pytest -q tests/page $(ARGS)
+
+# Uses what `sam build` leaves. The base image is AWS's where Docker has it, else made of Debian's packages (mmdebstrap).
+test-docker: runtime tools ## sam local, Lambda's sandbox and the container image in Docker; prints a table (ARGS: pytest's)
+	@if docker info >/dev/null 2>&1; then \
+		[ -x .aws-sam/build/S3Function/bootstrap ] || SAM_CLI_TELEMETRY=0 $(VENV)/bin/sam build || exit; \
+		$(VENV)/bin/python -m pytest -q tests/in_docker $(ARGS); \
+	else \
+		printf '\n\033[1;31mNOT RUN: no Docker.\033[0m sam local, the sandbox and the container image were not tried.\n\n'; \
+	fi
 
 # Spinning threads of OpenMP would take the cores from ONNX Runtime's.
 test-model: build $(MODEL_VENV)/packages ## tests of the trainer and the exporter, exactness against ModelScope's code included
@@ -233,7 +290,7 @@ test-memory: build tools ## the memory promise under real limits (MODELS='model/
 	$(say) "running every function size, photo and model under its limit (half an hour and more; --quick: three minutes)"
 	@PYTHONPATH=scripts $(VENV)/bin/python -m tests.memory --m2fp $(M2FP) $(if $(MODELS),--models model/nano $(MODELS)) $(ARGS)
 
-lint: lint-rust lint-python lint-template ## formatting, lints, docs, licences, spelling, template
+lint: lint-rust lint-python lint-template lint-workflows ## formatting, lints, docs, licences, spelling, templates, workflows
 
 lint-rust: runtime
 	$(say) "checking formatting, lints and docs of the crate"
@@ -253,6 +310,12 @@ lint-template: tools
 	$(say) "checking the templates"
 	@$(VENV)/bin/cfn-lint template.yaml deploy/*.yaml
 	@SAM_CLI_TELEMETRY=0 $(VENV)/bin/sam validate --lint --region us-east-1
+
+# They run on GitHub alone: here their form and their known faults are looked at.
+lint-workflows: tools
+	$(say) "checking the workflows"
+	@$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(VENV)/bin/zizmor --quiet --offline --no-progress .github/workflows
 
 $(VENV)/audit: tools/requirements-audit.txt
 	$(say) "installing pip-audit beside the tools"

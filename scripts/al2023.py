@@ -1,10 +1,13 @@
-"""Say whether binaries run on Lambda's `provided.al2023`: `al2023.py FILE…`; exit code 1 and one line a fault if not.
+"""Say whether binaries run on Lambda's `provided.al2023`: `al2023.py [--arch ARCH] FILE…`.
+
+The exit code is 1, with one line a fault, if not.
 
 Amazon Linux 2023 has glibc 2.34 and GCC 11's libstdc++ and libgcc, in its minimal image too (its package manager is
 C++). ONNX Runtime's wheel asks for no more than GCC 6's symbols, so no libstdc++ is packaged: one from a newer build
 machine would itself need a newer glibc.
 """
 
+import argparse
 import os
 import re
 import subprocess
@@ -51,8 +54,18 @@ def faults(binary: Path) -> list[str]:
     ]
 
 
+def wrong_architecture(binary: Path, wanted: str | None) -> list[str]:
+    """One sentence where `binary` is not for the architecture that is wanted."""
+    found = architecture(binary)
+    return [f"{binary} is for {found}, and {wanted} is wanted"] if wanted not in (None, found) else []
+
+
 def main() -> int:
-    found = [fault for argument in sys.argv[1:] for fault in faults(Path(argument))]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("binaries", nargs="+", type=Path)
+    parser.add_argument("--arch", choices=MACHINES.values(), help="what they must be for")
+    arguments = parser.parse_args()
+    found = [fault for one in arguments.binaries for fault in wrong_architecture(one, arguments.arch) or faults(one)]
     print(*found, sep="\n", end="\n" if found else "", file=sys.stderr)
     return 1 if found else 0
 

@@ -13,6 +13,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+# What Lambda, macOS and Linux call an architecture, and what wheels for Linux call it.
+ARCHES = {"x86_64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+
 
 def download(requirement: str, arch: str, folder: Path) -> Path:
     """Downloads the wheel of `requirement` for CPython 3.12 on `arch` Linux into `folder`."""
@@ -42,11 +45,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("requirement", help="for example onnxruntime==1.31.0")
     parser.add_argument("files", nargs="+", metavar="PATTERN=DESTINATION", help="glob of one member, where it goes")
-    parser.add_argument("--arch", default=os.uname().machine, choices=["x86_64", "aarch64"])
+    parser.add_argument("--arch", default=os.uname().machine, choices=[*ARCHES])
     arguments = parser.parse_args()
     pairs = [file.partition("=") for file in arguments.files]
     with tempfile.TemporaryDirectory() as folder:
-        wheel = download(arguments.requirement, arguments.arch, Path(folder))
+        wheel = download(arguments.requirement, ARCHES[arguments.arch], Path(folder))
         with zipfile.ZipFile(wheel) as archive:
             for pattern, _, destination in pairs:
                 extract(archive, pattern, Path(destination))

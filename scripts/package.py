@@ -79,12 +79,15 @@ def main() -> int:
     parser.add_argument("--licences", type=Path, required=True, help="folder of third parties' licence texts")
     parser.add_argument("--arch", choices=["x86_64", "arm64"], required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--folder-only", action="store_true", help="no zip, and no limit of size: for an image")
     arguments = parser.parse_args()
 
     check_binaries(arguments.arch, arguments.bootstrap, arguments.runtime)
     fill(arguments)
     out: Path = arguments.out
     archive = out.with_name(out.name + ".zip")
+    if arguments.folder_only:
+        return 0
     archive.unlink(missing_ok=True)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     for part in ("bootstrap", "libonnxruntime.so", "model", "licences"):
@@ -92,8 +95,8 @@ def main() -> int:
         print(f"  {part:<18} {sum(file.stat().st_size for file in files) / 2**20:7.1f} MB")
     if size > UNZIPPED_LIMIT:
         print(
-            f"{arguments.model} makes a package of {size / 2**20:.0f} MB, over the 250 MB of a zip: build a container "
-            f'image from {out} with deploy/container/Dockerfile (docs/deploy.md, "Container image").',
+            f"{arguments.model} makes a package of {size / 2**20:.0f} MB, over the 250 MB of a zip: `make image` "
+            f'builds a container image with deploy/container/Dockerfile (docs/deploy.md, "Container image").',
             file=sys.stderr,
         )
         return 1

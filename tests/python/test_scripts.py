@@ -1,6 +1,7 @@
 """The scripts that package, demonstrate and calculate."""
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -8,11 +9,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from samcli.yamlhelper import yaml_parse
 
 import al2023
 import compose_scene
 import cost_table
 import demo
+import image_template
 import published
 import scale
 
@@ -71,6 +74,32 @@ def test_a_model_too_large_for_a_zip_is_pointed_to_the_image(tmp_path: Path) -> 
     assert (tmp_path / "fn" / "bootstrap").exists(), "the image is built from the folder"
 
 
+def test_the_image_template_is_the_template_with_an_image() -> None:
+    # Through JSON, whose objects are equal in any order.
+    text = (ROOT / "template.yaml").read_text()
+    image, main = (json.loads(json.dumps(yaml_parse(one))) for one in (image_template.image_template(text), text))
+    for name in ("HttpFunction", "S3Function"):
+        function = image["Resources"][name]
+        assert function["Properties"].pop("PackageType") == "Image"
+        assert function["Properties"].pop("ImageUri") == {"Ref": "ImageUri"}
+        assert "Metadata" not in function
+        function["Metadata"] = {"BuildMethod": "makefile"}
+    assert re.search(
+        image["Parameters"].pop("ImageUri")["AllowedPattern"], "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a:b"
+    )
+    image["Globals"]["Function"] |= {"CodeUri": ".", "Runtime": "provided.al2023", "Handler": "bootstrap"}
+    assert image["Metadata"].popitem()[1]["ParameterGroups"][0]["Parameters"][0] == "ImageUri"
+    main.pop("Metadata")
+    image.pop("Metadata")
+    assert image == main
+
+
+def test_a_template_that_was_changed_is_not_made_an_image_of() -> None:
+    text = (ROOT / "template.yaml").read_text().replace("    Handler: bootstrap\n", "")
+    with pytest.raises(ValueError, match="CodeUri"):
+        image_template.image_template(text)
+
+
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     run = package(tmp_path / "fn", tmp_path)
     assert (run.returncode, run.stderr) == (1, f"{tmp_path} is not a model folder: it has no model.json\n")
@@ -84,6 +113,13 @@ def test_a_binary_from_a_newer_machine_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(al2023, "needed_versions", lambda _: {"GLIBC": (2, 39), "GLIBCXX": (3, 4, 29)})
     expected = "bootstrap needs GLIBC 2.39; Lambda's Amazon Linux 2023 has 2.34"
     assert al2023.faults(Path("bootstrap")) == [expected]
+
+
+def test_a_binary_for_another_architecture_is_named() -> None:
+    found = al2023.architecture(LIBRARY)
+    other = "arm64" if found == "x86_64" else "x86_64"
+    assert al2023.wrong_architecture(LIBRARY, other) == [f"{LIBRARY} is for {found}, and {other} is wanted"]
+    assert al2023.wrong_architecture(LIBRARY, found) == []
 
 
 def test_the_scene_is_the_same_each_time() -> None:

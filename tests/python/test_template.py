@@ -26,6 +26,8 @@ ALLOWED = {
     ("S3Role", "logs:CreateLogStream", "S3Logs.Arn"),
     ("S3Role", "logs:PutLogEvents", "S3Logs.Arn"),
     ("S3Role", "sqs:SendMessage", "DeadLetters.Arn"),
+    # Where the bucket of uploads has a key of its own.
+    ("HttpRole", "kms:GenerateDataKey", "InputKeyArn"),
 } | {
     (role, action, where)
     for role in ("HttpRole", "S3Role")
@@ -37,8 +39,28 @@ ALLOWED = {
         ("s3:PutObject", f"{OUTPUT}/${{OutputPrefix}}*"),
         ("s3:DeleteObject", f"{OUTPUT}/${{OutputPrefix}}*"),
         ("s3:ListBucket", OUTPUT),
+        # Where there is an access point, are keys, a VPC or traces.
+        ("s3:GetObject", "${OutputAccessPointArn}/object/${OutputPrefix}*"),
+        ("s3:PutObject", "${OutputAccessPointArn}/object/${OutputPrefix}*"),
+        ("s3:DeleteObject", "${OutputAccessPointArn}/object/${OutputPrefix}*"),
+        ("s3:ListBucket", "OutputAccessPointArn"),
+        ("kms:Decrypt", "InputKeyArn"),
+        ("kms:Decrypt", "OutputKeyArn"),
+        ("kms:GenerateDataKey", "OutputKeyArn"),
     )
 }
+# What cannot be narrowed to a resource, and under which condition of the template it is allowed at all.
+ANYWHERE = {
+    "ec2:CreateNetworkInterface": "InVpc",
+    "ec2:DescribeNetworkInterfaces": "InVpc",
+    "ec2:DescribeSubnets": "InVpc",
+    "ec2:DeleteNetworkInterface": "InVpc",
+    "ec2:AssignPrivateIpAddresses": "InVpc",
+    "ec2:UnassignPrivateIpAddresses": "InVpc",
+    "xray:PutTraceSegments": "Trace",
+    "xray:PutTelemetryRecords": "Trace",
+}
+ALLOWED |= {(role, action, f"* if {when}") for role in ("HttpRole", "S3Role") for action, when in ANYWHERE.items()}
 
 
 def of_type(kind: str) -> dict[str, Any]:
@@ -60,11 +82,25 @@ def place(resource: Any) -> str:  # noqa: ANN401 - YAML
     match resource:
         case {"Fn::GetAtt": [*path]}:
             return ".".join(path)
+        case {"Ref": str(name)}:
+            return name
         case {"Fn::Sub": str(text)}:
             return text
         case {"Fn::Sub": [text, {"Bucket": {"Fn::If": [_, {"Ref": made}, {"Ref": given}]}}]}:
             return text.replace("${Bucket}", f"{made}|{given}")
     raise AssertionError(f"a resource of a form that this test does not know: {resource}")
+
+
+def own_policies(role: dict[str, Any]) -> list[dict[str, Any]]:
+    """The policies that a role always has."""
+    return [policy for policy in role["Policies"] if "Fn::If" not in policy]
+
+
+def conditional_policies(role: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The policies that a role has under a condition of the template, with its name."""
+    found = [policy["Fn::If"] for policy in role["Policies"] if "Fn::If" in policy]
+    assert all(otherwise == {"Ref": "AWS::NoValue"} for _, _, otherwise in found)
+    return [(condition, policy) for condition, policy, _ in found]
 
 
 def granted() -> Iterator[tuple[str, str, str]]:
@@ -73,7 +109,11 @@ def granted() -> Iterator[tuple[str, str, str]]:
         properties = one.get("Properties", {})
         match one["Type"]:
             case "AWS::IAM::Role":
-                roles, documents = [name], [policy["PolicyDocument"] for policy in properties["Policies"]]
+                roles, documents = [name], [policy["PolicyDocument"] for policy in own_policies(properties)]
+                for condition, policy in conditional_policies(properties):
+                    (statement,) = policy["PolicyDocument"]["Statement"]
+                    assert (statement["Effect"], statement["Resource"]) == ("Allow", "*")
+                    yield from ((name, action, f"* if {condition}") for action in statement["Action"])
             case "AWS::IAM::Policy":
                 roles, documents = [role["Ref"] for role in properties["Roles"]], [properties["PolicyDocument"]]
             case "AWS::IAM::RolePolicy":
@@ -93,6 +133,17 @@ def test_allows_what_is_listed_and_nothing_else() -> None:
     assert len(found) == len(set(found)), "granted twice"
     assert set(found) == ALLOWED
     assert not any("*" in action for _, action, _ in found)
+    # What is granted by a policy of its own is granted where its condition holds.
+    conditions = {name: one.get("Condition") for name, one in of_type("AWS::IAM::Policy").items()}
+    assert conditions == {
+        "SignUploads": None,
+        "ReadPhotos": None,
+        "WriteMasks": None,
+        "WriteThroughAccessPoint": "UseAccessPoint",
+        "UseInputKey": "HasInputKey",
+        "UseInputKeyForUploads": "HasInputKey",
+        "UseOutputKey": "HasOutputKey",
+    }
 
 
 def test_only_lambda_takes_the_roles() -> None:
@@ -150,6 +201,9 @@ def test_roles_are_the_functions_own() -> None:
 def test_the_public_gets_in_only_by_token() -> None:
     assert RESOURCES["HttpUrl"]["Properties"]["AuthType"] == {"Fn::If": ["ByToken", "NONE", "AWS_IAM"]}
     assert RESOURCES["HttpApiRoute"]["Properties"]["AuthorizationType"] == {"Fn::If": ["ByToken", "NONE", "AWS_IAM"]}
+    for path in RESOURCES["HttpRest"]["Properties"]["Body"]["paths"].values():
+        method = path["x-amazon-apigateway-any-method"]
+        assert method["x-amazon-apigateway-auth"] == {"type": {"Fn::If": ["ByToken", "NONE", "AWS_IAM"]}}
     for name, permission in of_type("AWS::Lambda::Permission").items():
         if permission["Properties"]["Principal"] == "*":
             condition = TEMPLATE["Conditions"][permission["Condition"]]
@@ -158,6 +212,127 @@ def test_the_public_gets_in_only_by_token() -> None:
             assert "SourceArn" in permission["Properties"], name
     assert TEMPLATE["Parameters"]["BearerToken"]["NoEcho"] is True
     assert "BearerToken" not in str(TEMPLATE["Outputs"])
+
+
+@pytest.mark.parametrize(
+    ("door", "condition", "resources"),
+    [
+        ("HttpApi", "UseApi", "ApiGatewayV2::"),
+        ("RestApi", "UseRest", "ApiGateway::"),
+        ("FunctionUrl", "UseUrl", "Lambda::Url"),
+    ],
+)
+def test_one_door_is_made(door: str, condition: str, resources: str) -> None:
+    parameter = TEMPLATE["Parameters"]["HttpDoor"]
+    assert door in parameter["AllowedValues"]
+    assert parameter["Default"] == "HttpApi"
+    assert TEMPLATE["Conditions"][condition] == {"Fn::Equals": [{"Ref": "HttpDoor"}, door]}
+    made = {name: one for name, one in RESOURCES.items() if one["Type"].startswith(f"AWS::{resources}")}
+    assert made
+    for name, one in made.items():
+        asked = one["Condition"]
+        rests = TEMPLATE["Conditions"][asked].get("Fn::And", [])
+        assert asked == condition or {"Condition": condition} in rests, name
+
+
+def test_the_rest_door_takes_photos_at_the_root_and_below() -> None:
+    api = RESOURCES["HttpRest"]["Properties"]
+    assert api["BinaryMediaTypes"] == ["*/*"]
+    assert api["EndpointConfiguration"] == {"Types": ["REGIONAL"]}
+    paths = api["Body"]["paths"]
+    assert set(paths) == {"/", "/{proxy+}"}
+    for path in paths.values():
+        (method,) = path.values()
+        assert set(path) == {"x-amazon-apigateway-any-method"}
+        assert method["security"] == {"Fn::If": ["ByKey", [{"api_key": []}], []]}
+        integration = method["x-amazon-apigateway-integration"]
+        assert (integration["type"], integration["httpMethod"]) == ("aws_proxy", "POST")
+        assert integration["uri"]["Fn::Sub"].endswith("/functions/${HttpFunction.Arn}/invocations")
+    assert api["Body"]["securityDefinitions"] == {"api_key": {"type": "apiKey", "name": "x-api-key", "in": "header"}}
+
+
+@pytest.mark.parametrize("token", [True, False])
+@pytest.mark.parametrize("key", [True, False])
+def test_the_rest_stage_shows_the_methods_of_its_way_in(token: bool, key: bool) -> None:
+    """A deployment does not follow its methods: each way in has one of its own, made after the API."""
+    holds = {"UseRest": True, "ByToken": token, "ByKey": key}
+
+    def truth(condition: dict[str, Any]) -> bool:
+        match condition:
+            case {"Condition": name}:
+                return holds[name] if name in holds else truth(TEMPLATE["Conditions"][name])
+            case {"Fn::And": parts}:
+                return all(map(truth, parts))
+            case {"Fn::Not": [part]}:
+                return not truth(part)
+        raise AssertionError(f"a condition of a form that this test does not know: {condition}")
+
+    def chosen(value: dict[str, Any]) -> str:
+        if "Ref" in value:
+            return value["Ref"]
+        condition, yes, no = value["Fn::If"]
+        return chosen(yes if truth({"Condition": condition}) else no)
+
+    deployments = of_type("AWS::ApiGateway::Deployment")
+    made = [name for name, one in deployments.items() if truth({"Condition": one["Condition"]})]
+    assert made == [chosen(RESOURCES["HttpRestStage"]["Properties"]["DeploymentId"])]
+    assert all(one["Properties"]["RestApiId"] == {"Ref": "HttpRest"} for one in deployments.values())
+    assert len(deployments) == 4
+
+
+def test_the_usage_plan_is_made_where_a_key_is_asked_for() -> None:
+    for kind in ("UsagePlan", "UsagePlanKey", "ApiKey"):
+        (one,) = of_type(f"AWS::ApiGateway::{kind}").values()
+        assert one["Condition"] == "UseRestByKey"
+    plan = RESOURCES["HttpRestPlan"]["Properties"]
+    assert plan["Throttle"] == {"RateLimit": {"Ref": "RestRatePerSecond"}, "BurstLimit": {"Ref": "RestBurst"}}
+
+
+@pytest.mark.parametrize(
+    ("bucket", "key"), [("InputBucket", "InputKey"), ("UploadBucket", "InputKey"), ("OutputBucket", "OutputKey")]
+)
+def test_buckets_have_the_keys_that_are_given(bucket: str, key: str) -> None:
+    (rule,) = RESOURCES[bucket]["Properties"]["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["ServerSideEncryptionByDefault"] == {
+        "SSEAlgorithm": {"Fn::If": [f"Has{key}", "aws:kms", "AES256"]},
+        "KMSMasterKeyID": {"Fn::If": [f"Has{key}", {"Ref": f"{key}Arn"}, {"Ref": "AWS::NoValue"}]},
+    }
+    pattern = TEMPLATE["Parameters"][f"{key}Arn"]["AllowedPattern"]
+    assert re.search(pattern, "arn:aws:kms:eu-central-1:123456789012:key/0f1e-2d3c")
+    assert re.search(pattern, "")
+    assert not re.search(pattern, "arn:aws:kms:eu-central-1:123456789012:alias/photos")
+
+
+def test_outputs_may_go_through_an_access_point() -> None:
+    bucket = TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]["M2FP_OUTPUT_BUCKET"]["Fn::If"]
+    assert bucket[:2] == ["UseAccessPoint", {"Ref": "OutputAccessPointArn"}]
+    assert bucket[2] == {"Fn::If": ["MakeOutputBucket", {"Ref": "OutputBucket"}, {"Ref": "ExistingOutputBucket"}]}
+    pattern = TEMPLATE["Parameters"]["OutputAccessPointArn"]["AllowedPattern"]
+    assert re.search(pattern, "arn:aws:s3:eu-central-1:123456789012:accesspoint/masks")
+    assert not re.search(pattern, "masks-abcdef-s3alias")
+    assert "AccessPointsHaveBuckets" in TEMPLATE["Rules"]
+
+
+def test_functions_run_in_the_network_that_is_given() -> None:
+    network = {"SubnetIds": {"Ref": "SubnetIds"}, "SecurityGroupIds": {"Ref": "SecurityGroupIds"}}
+    common = TEMPLATE["Globals"]["Function"]
+    assert common["VpcConfig"] == {"Fn::If": ["InVpc", network, {"Ref": "AWS::NoValue"}]}
+    assert TEMPLATE["Parameters"]["SubnetIds"]["Default"] == ""
+
+
+def test_traces_are_taken_where_they_are_asked_for() -> None:
+    assert TEMPLATE["Globals"]["Function"]["Tracing"] == {"Ref": "Tracing"}
+    assert RESOURCES["HttpRestStage"]["Properties"]["TracingEnabled"] == {"Fn::If": ["Trace", True, False]}
+    assert TEMPLATE["Parameters"]["Tracing"]["Default"] == "PassThrough"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_lambda_drops_no_line_of_metrics(name: str) -> None:
+    """They carry no level, so Lambda takes them for INFO; the function filters its own lines by LogLevel."""
+    logging = RESOURCES[name]["Properties"]["LoggingConfig"]
+    assert logging["ApplicationLogLevel"] == {"Fn::If": ["LogJson", "TRACE", {"Ref": "AWS::NoValue"}]}
+    assert logging["LogFormat"] == {"Ref": "LogFormat"}
+    assert environment(name)["M2FP_LOG"] == {"Ref": "LogLevel"}
 
 
 @pytest.mark.parametrize("name", of_type("AWS::S3::Bucket"))
