@@ -6,6 +6,7 @@ with pip. The wheel itself is not installed.
 
 import argparse
 import fnmatch
+import hashlib
 import os
 import subprocess
 import sys
@@ -17,6 +18,30 @@ from pathlib import Path
 ARCHES = {"x86_64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 
 
+# The wheels that are fetched, by their names, and their sha256: PyPI never changes a file, and this is how one knows.
+SHA256 = {
+    "onnxruntime-1.31.0-cp312-cp312-manylinux_2_28_x86_64.whl": (
+        "5e129d6c56abd53e659cb70f00a108d6824086470ff99c2e47a82e5786563db3"
+    ),
+    "onnxruntime-1.31.0-cp312-cp312-manylinux_2_28_aarch64.whl": (
+        "35758d7606d578ec5b9d65f6e8a1f488013194c3f6097038a3223cb26d35ef9a"
+    ),
+    "scikit_image-0.26.0-cp312-cp312-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl": (
+        "7df650e79031634ac90b11e64a9eedaf5a5e06fcd09bcd03a34be01745744466"
+    ),
+    "scikit_image-0.26.0-cp312-cp312-manylinux_2_24_aarch64.manylinux_2_28_aarch64.whl": (
+        "4c717490cec9e276afb0438dd165b7c3072d6c416709cc0f9f5a4c1070d23a44"
+    ),
+}
+
+
+def check(wheel: Path) -> None:
+    """Raises ValueError unless the wheel is one of those above, byte for byte."""
+    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if SHA256.get(wheel.name) != found:
+        raise ValueError(f"{wheel.name} has the sha256 {found}, which is not the one that is known of it")
+
+
 def download(requirement: str, arch: str, folder: Path) -> Path:
     """Downloads the wheel of `requirement` for CPython 3.12 on `arch` Linux into `folder`."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
@@ -26,6 +51,7 @@ def download(requirement: str, arch: str, folder: Path) -> Path:
     command += [f"--platform=manylinux2014_{arch}"]
     subprocess.run([*command, requirement], check=True)
     (wheel,) = folder.glob("*.whl")
+    check(wheel)
     return wheel
 
 

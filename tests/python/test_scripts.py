@@ -15,6 +15,7 @@ import al2023
 import compose_scene
 import cost_table
 import demo
+import fetch_wheel_file
 import image_template
 import published
 import scale
@@ -203,3 +204,11 @@ def test_plans_follow_time_and_prices() -> None:
     # 16 reads of USD 0.0004 and 2 writes of USD 0.005 a thousand.
     assert scale.s3_usd() == pytest.approx(1.64e-5)
     assert scale.express_usd(1.01) == pytest.approx(1e-6 + 1.1 / 16 * 0.00001667)
+
+
+def test_a_wheel_that_is_not_known_byte_for_byte_is_refused(tmp_path: Path) -> None:
+    for name in ("onnxruntime-1.31.0-cp312-cp312-manylinux_2_28_x86_64.whl", "stranger-1.0-py3-none-any.whl"):
+        wheel = tmp_path / name
+        wheel.write_bytes(b"not what PyPI has")
+        with pytest.raises(ValueError, match="not the one that is known"):
+            fetch_wheel_file.check(wheel)
