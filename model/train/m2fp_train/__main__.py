@@ -11,6 +11,7 @@ from m2fp_train import manifest
 from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.evaluate import Evaluation, evaluate
 from m2fp_train.export import export
+from m2fp_train.ordinary import read_ordinary
 from m2fp_train.program import Program
 from m2fp_train.training import Budget, Recipe, Run
 
@@ -52,7 +53,8 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _measured(arguments: argparse.Namespace, model: Path) -> Evaluation:
-    return evaluate(Program(arguments.m2fp, model), _ccp(arguments), arguments.scenes)
+    ordinary = read_ordinary(arguments.data / "persons" / "coco-dev")
+    return evaluate(Program(arguments.m2fp, model), _ccp(arguments), arguments.scenes, ordinary)
 
 
 def _ccp(arguments: argparse.Namespace) -> ClothingCoParsing:
@@ -68,7 +70,7 @@ def _arguments() -> argparse.ArgumentParser:
         "--data",
         type=Path,
         default=Path("../shared/data"),
-        help="folder with ccp/ and, for training, bodypix/ (default: %(default)s)",
+        help="folder with ccp/, persons/ and, for training, bodypix/ (default: %(default)s)",
     )
     with_defaults = {"parents": [data], "formatter_class": argparse.ArgumentDefaultsHelpFormatter}
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from m2fp_train.backbone import BLOCK_CHANNELS, STEM_CHANNELS
 from m2fp_train.ccp import ClothingCoParsing
@@ -29,6 +30,40 @@ def write_ccp(folder: Path) -> ClothingCoParsing:
         _save(folder / "labels59" / f"{number}.png", tags)
         _save(folder / "cihp20" / f"{number}.png", parts)
     return ClothingCoParsing(folder)
+
+
+ORDINARY_PEOPLE = (np.s_[10:110, 10:40], np.s_[20:120, 60:160])
+ORDINARY_CROWD = np.s_[130:140, 0:200]
+ORDINARY_SHAPE = (150, 200)
+
+
+def write_ordinary(folder: Path) -> None:
+    """Two people (3,000 and 10,000 pixels) and a crowd in one photo, nobody in another."""
+    (folder / "photos").mkdir()
+    noise = np.random.default_rng(3).integers(0, 256, (*ORDINARY_SHAPE, 3), dtype=np.uint8)
+    entries = []
+    for name, people, crowds in (
+        ("somebody.jpg", ORDINARY_PEOPLE, [ORDINARY_CROWD]),
+        ("nobody.jpg", (), ()),
+    ):
+        _save(folder / "photos" / name, noise)
+        masks = {
+            kind: [_rle(box_mask(area)) for area in areas]
+            for kind, areas in (("people", people), ("crowd", crowds))
+        }
+        entries.append({"file": name, **masks, "licence": 4})
+    (folder / "people.json").write_text(json.dumps(entries))
+
+
+def box_mask(area: tuple[slice, slice]) -> np.ndarray:
+    mask = np.zeros(ORDINARY_SHAPE, bool)
+    mask[area] = True
+    return mask
+
+
+def _rle(mask: np.ndarray) -> dict[str, object]:
+    rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": rle["size"], "counts": rle["counts"].decode()}
 
 
 def draw_person(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
