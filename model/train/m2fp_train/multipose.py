@@ -185,6 +185,11 @@ class Multipose(nn.Module):
         return found
 
 
+def multipose_graph(data: Path) -> Path:
+    """Where the published graph is in the folder of all data."""
+    return data / "teachers" / "movenet-multipose-heads.onnx"
+
+
 def load_multipose(network: Multipose, path: Path) -> None:
     """Copy the weights of the ONNX graph at `path` into `network`.
 

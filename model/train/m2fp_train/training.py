@@ -248,10 +248,13 @@ class Run:
                 self.average[name].copy_(value)
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
-        backbone = [p for p in self.network.backbone.parameters() if p.requires_grad]
-        head = [
-            p for name, p in self.network.named_parameters() if not name.startswith("backbone.")
-        ]
+        return self._optimizer_of("backbone.")
+
+    def _optimizer_of(self, slow: str) -> torch.optim.Optimizer:
+        """Weights whose names start with `slow` move at the backbone's rate."""
+        named = [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
+        backbone = [p for name, p in named if name.startswith(slow)]
+        head = [p for name, p in named if not name.startswith(slow)]
         rates = ((backbone, self.recipe.backbone_rate), (head, self.recipe.head_rate))
         return torch.optim.AdamW(
             [{"params": params, "lr": rate, "initial_lr": rate} for params, rate in rates],

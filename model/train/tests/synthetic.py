@@ -176,3 +176,19 @@ def people_at(row: int, column: int, height: float, width: float) -> Heads:
     heads.boxes[0, 0], heads.boxes[0, 1] = height, width
     heads.offsets[:] = 0.5
     return heads
+
+
+def write_all_sources(folder: Path) -> None:
+    """A data folder with one or two photos of every source that is trained on."""
+    more, open_ = folder / "ccp" / "more", folder / "persons" / "coco-open"
+    open_.mkdir(parents=True)
+    write_ordinary(open_)
+    (folder / "ccp").mkdir()
+    write_ccp(folder / "ccp")
+    (more / "photos").mkdir(parents=True)
+    noise = np.random.default_rng(5).integers(0, 256, (90, 60, 3), dtype=np.uint8)
+    _save(more / "photos" / "1005.jpg", noise)
+    (more / "tags.json").write_text(json.dumps({"1005": ["hair", "skin", "skirt"]}))
+    for name in ("dress", "outwear"):
+        (folder / "garments" / name).mkdir(parents=True)
+        _save(folder / "garments" / name / "0001.jpg", noise)
