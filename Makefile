@@ -173,8 +173,8 @@ MINUTES ?= 300
 NETWORK ?= multipose
 RUN ?= runs/$(NETWORK)
 TAUGHT ?= runs/taught
-# What is trained replaces the packaged model when a person has seen that it is better: OUT=model/nano.
-OUT ?= $(RUN)/model
+# What is trained replaces the packaged model when a person has seen that it is better: TRAINED=model/nano.
+TRAINED ?= $(RUN)/model
 
 $(MODEL_VENV)/teachers: $(MODEL_VENV)/packages
 	$(say) "installing TensorFlow Lite for the teachers"
@@ -188,15 +188,15 @@ teach: $(MODEL_VENV)/teachers ## what the teachers say of photos without labels,
 
 # Large tensors stay with the process, which else gives them back and fetches them anew at every step; and threads
 # that wait for each other busily take the cores from the process that makes the crops.
-train: build teach ## a model from the data in DATA (MINUTES=300 NETWORK=multipose OUT=runs/multipose/model; stopped, it goes on)
+train: build teach ## a model from the data in DATA (MINUTES=300 NETWORK=multipose TRAINED=runs/multipose/model; stopped, it goes on)
 	$(say) "training for $(MINUTES) minutes in $(RUN)"
 	@MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456 OMP_WAIT_POLICY=passive \
 		$(MODEL_VENV)/bin/python -m m2fp_train train --network $(NETWORK) --data '$(DATA)' --taught '$(TAUGHT)' \
 		--out '$(RUN)' --minutes $(MINUTES) $(ARGS)
-	$(say) "exporting to $(OUT), and measuring what it can and what it takes"
+	$(say) "exporting to $(TRAINED), and measuring what it can and what it takes"
 	@$(MODEL_VENV)/bin/python -m m2fp_train export --data '$(DATA)' --m2fp $(M2FP) \
-		--checkpoint '$(RUN)/checkpoint.pt' --about model/train/about/$(NETWORK).json --out '$(OUT)'
-	@$(M2FP) calibrate '$(OUT)'
+		--checkpoint '$(RUN)/checkpoint.pt' --about model/train/about/$(NETWORK).json --out '$(TRAINED)'
+	@$(M2FP) calibrate '$(TRAINED)'
 
 # `make export` never replaces the packaged model unless told to.
 EXPORTED := $(if $(filter file,$(origin MODEL)),model/m2fp-r101,$(MODEL))

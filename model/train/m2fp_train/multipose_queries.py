@@ -41,19 +41,16 @@ def keypoint_factor(heads: Heads, cells: Tensor) -> Tensor:
 
     Of those above `LEAST_KEYPOINT`; 0 where there is none.
     """
-    height, width = heads.centres.shape[2:]
     near = F.max_pool2d(heads.keypoints, KEYPOINT_WINDOW, stride=1, padding=KEYPOINT_WINDOW // 2)
     near = near.flatten(2).sigmoid()
-    places = at_cells(pixel_positions(heads.centres, MULTIPOSE_STRIDE), cells) / MULTIPOSE_STRIDE
+    positions = pixel_positions(heads.centres, MULTIPOSE_STRIDE) / MULTIPOSE_STRIDE
+    x, y = at_cells(positions, cells)[:, :, None].split(1, 3)
     ways = at_cells(heads.ways, cells).reshape(*cells.shape, KEYPOINTS, 2)
-    rows = (places[:, :, None, 1] + ways[..., 0]).floor().long().clamp(min=0)
-    columns = (places[:, :, None, 0] + ways[..., 1]).floor().long().clamp(min=0)
-    # The sides are tensors while the graph is traced.
-    rows, columns = _at_most(rows, height - 1), _at_most(columns, width - 1)
-    found = near.gather(2, (rows * width + columns).transpose(1, 2)).transpose(1, 2)
+    # Tensors, and no sides of a tensor: a graph is traced at one size, and serves all.
+    last = positions.flatten(2)[:, None, None, :, -1]
+    columns = torch.minimum(x[..., 0] + ways[..., 1], last[..., 0]).clamp(min=0).floor().long()
+    rows = torch.minimum(y[..., 0] + ways[..., 0], last[..., 1]).clamp(min=0).floor().long()
+    places = rows * heads.centres.shape[3] + columns
+    found = near.gather(2, places.transpose(1, 2)).transpose(1, 2)
     counts = (found > LEAST_KEYPOINT).to(found)
     return (found * counts).sum(2) / counts.sum(2).clamp(min=1)
-
-
-def _at_most(values: Tensor, most: int) -> Tensor:
-    return torch.minimum(values, torch.as_tensor(most, device=values.device).to(values))

@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -73,9 +74,14 @@ def test_the_exported_graph_is_the_network(tmp_path: Path) -> None:
     network = MultiposeParser().eval()
     # Otherwise noise has a peak nowhere, or everywhere.
     torch.nn.init.constant_(network.multipose.centres.last.bias, -2.0)
+    # Keypoints beyond the lower and right edges of any of these sizes.
+    torch.nn.init.constant_(network.multipose.ways.last.bias, 300.0)
+    torch.nn.init.constant_(network.multipose.keypoints.last.bias, 0.0)
     parser = MultiposeQueryParser(network, 32).eval()
-    write_graph(parser, tmp_path / "model.onnx")
-    verify_graph(parser, tmp_path / "model.onnx", ((96, 64), (47, 33), (1, 1)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", torch.jit.TracerWarning)
+        write_graph(parser, tmp_path / "model.onnx")
+    verify_graph(parser, tmp_path / "model.onnx", ((512, 384), (96, 64), (47, 33), (1, 1)))
     with torch.no_grad():
         classes, masks = parser(torch.zeros(1, 3, 47, 33, dtype=torch.uint8))
     assert classes.shape == (1, NUM_QUERIES, 22) and masks.shape == (1, NUM_QUERIES, 16, 16)
