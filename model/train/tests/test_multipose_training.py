@@ -12,7 +12,7 @@ from m2fp_train.taught import Taught
 from m2fp_train.training import Budget
 from synthetic import people_at, write_all_sources, write_multipose
 
-RECIPE = MultiposeRecipe(batch=2, crop=192)
+RECIPE = MultiposeRecipe(batch=1, crop=192)
 
 
 @pytest.fixture(scope="module")
