@@ -270,13 +270,13 @@ def evaluate(
 
 
 def evaluate_ordinary(program: Program, photos: Sequence[OrdinaryPhoto]) -> Ordinary:
-    """Judge on ordinary photos: faint persons count in the curve of precision, and only there."""
+    """Judge on ordinary photos what is written by default. People's pixels: any label."""
+    answers = list(program.parse(photo.image() for photo in photos))
     pixels, false_persons = PeoplePixels(), 0
-    for parsed, photo in zip(program.parse(p.image() for p in photos), photos, strict=True):
-        pixels.add(anywhere(parsed), photo)
+    for parsed, photo in zip(answers, photos, strict=True):
+        pixels.add(parsed.labels != BACKGROUND_ID, photo)
         if photo.shows_nobody:
             false_persons += len(parsed.persons)
-    answers = program.parse((p.image() for p in photos), "--score", str(LEAST_SCORE))
     precision = person_precision(photos, [parsed.persons for parsed in answers])
     people = sum(len(photo.people) for photo in photos)
     nobody = sum(photo.shows_nobody for photo in photos)

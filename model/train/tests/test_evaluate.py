@@ -106,7 +106,7 @@ def test_who_sees_somebody_everywhere_sees_them_where_nobody_is(
     assert "1 persons seen in 1 photos of nobody" in seen.tables()
     # Faint persons count in a curve, and in nothing else.
     faint = ("--score", "0.02")
-    assert stub.options == [(), faint, faint, (), (), faint]
+    assert stub.options == [(), faint, faint, (), ()]
 
 
 def test_patchwork_is_the_share_outside_a_garments_commonest_class() -> None:
