@@ -216,20 +216,35 @@ $(MODEL_VENV)/packages: model/train/pyproject.toml model/export/pyproject.toml m
 	@touch $@
 
 DATA ?= ../shared/data
-MINUTES ?= 216
-RUN ?= runs/nano
+MINUTES ?= 300
+# The parser on multipose, or `nano`, which the packaged 0.3.0 is.
+NETWORK ?= multipose
+RUN ?= runs/$(NETWORK)
+TAUGHT ?= runs/taught
+# What is trained replaces the packaged model when a person has seen that it is better: TRAINED=model/nano.
+TRAINED ?= $(RUN)/model
 
-.PHONY: train
+$(MODEL_VENV)/teachers: $(MODEL_VENV)/packages
+	$(say) "installing TensorFlow Lite for the teachers"
+	@$(MODEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --editable 'model/train[teach]'
+	@touch $@
+
+.PHONY: teach train
+teach: $(MODEL_VENV)/teachers ## what the teachers say of photos without labels, in TAUGHT (stopped, it goes on)
+	$(say) "asking the teachers (some seconds a photo)"
+	@OMP_WAIT_POLICY=passive $(MODEL_VENV)/bin/python -m m2fp_train teach --data '$(DATA)' --taught '$(TAUGHT)'
+
 # Large tensors stay with the process, which else gives them back and fetches them anew at every step; and threads
 # that wait for each other busily take the cores from the process that makes the crops.
-train: build $(MODEL_VENV)/packages ## the packaged model from the data in DATA (MINUTES=216 RUN=runs/nano; stopped, it goes on)
+train: build $(if $(filter nano,$(NETWORK)),$(MODEL_VENV)/packages,teach) ## a model from the data in DATA (MINUTES=300 NETWORK=multipose TRAINED=runs/multipose/model; stopped, it goes on)
 	$(say) "training for $(MINUTES) minutes in $(RUN)"
 	@MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456 OMP_WAIT_POLICY=passive \
-		$(MODEL_VENV)/bin/python -m m2fp_train train --data '$(DATA)' --out '$(RUN)' --minutes $(MINUTES) $(ARGS)
-	$(say) "exporting to model/nano, and measuring what it can and what it takes"
+		$(MODEL_VENV)/bin/python -m m2fp_train train --network $(NETWORK) --data '$(DATA)' --taught '$(TAUGHT)' \
+		--out '$(RUN)' --minutes $(MINUTES) $(ARGS)
+	$(say) "exporting to $(TRAINED), and measuring what it can and what it takes"
 	@$(MODEL_VENV)/bin/python -m m2fp_train export --data '$(DATA)' --m2fp $(M2FP) \
-		--checkpoint '$(RUN)/checkpoint.pt' --out model/nano
-	@$(M2FP) calibrate model/nano
+		--checkpoint '$(RUN)/checkpoint.pt' --about model/train/about/$(NETWORK).json --out '$(TRAINED)'
+	@$(M2FP) calibrate '$(TRAINED)'
 
 # `make export` never replaces the packaged model unless told to.
 EXPORTED := $(if $(filter file,$(origin MODEL)),model/m2fp-r101,$(MODEL))

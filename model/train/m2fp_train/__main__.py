@@ -1,4 +1,4 @@
-"""Command line: `python -m m2fp_train train|evaluate|export`."""
+"""Command line: `python -m m2fp_train teach|train|evaluate|export`."""
 
 import argparse
 import os
@@ -11,7 +11,13 @@ from m2fp_train import manifest
 from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.evaluate import Evaluation, evaluate
 from m2fp_train.export import export
+from m2fp_train.multipose import multipose_graph
+from m2fp_train.multipose_training import MultiposeRecipe, MultiposeRun
+from m2fp_train.ordinary import read_ordinary
 from m2fp_train.program import Program
+from m2fp_train.sources import AllScenes, read_sources, unlabelled_photos
+from m2fp_train.taught import Taught, teach
+from m2fp_train.teachers import Teachers
 from m2fp_train.training import Budget, Recipe, Run
 
 ABOUT_NANO = Path(__file__).parents[1] / "about" / "nano.json"
@@ -27,11 +33,24 @@ def main() -> None:
 
 def _train(arguments: argparse.Namespace) -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
-    recipe = Recipe(seed=arguments.seed, batch=arguments.batch, crop=arguments.crop)
+    settings = {"seed": arguments.seed, "batch": arguments.batch, "crop": arguments.crop}
     device = torch.device(arguments.device)
-    run = Run(arguments.out, recipe, arguments.data / "bodypix", device)
     budget = Budget(steps=arguments.steps, minutes=arguments.minutes)
-    run.train(_ccp(arguments), budget, arguments.save_every, arguments.workers)
+    if arguments.network == "nano":
+        run = Run(arguments.out, Recipe(**settings), arguments.data / "bodypix", device)
+        run.train(_ccp(arguments), budget, arguments.save_every, arguments.workers)
+        return
+    recipe = MultiposeRecipe(**settings)
+    run = MultiposeRun(arguments.out, recipe, multipose_graph(arguments.data), device)
+    sources = read_sources(arguments.data, Taught(arguments.taught))
+    run.train_on(AllScenes(sources, recipe), budget, arguments.save_every, arguments.workers)
+
+
+def _teach(arguments: argparse.Namespace) -> None:
+    # One thread and no more: it may run beside other work for hours.
+    torch.set_num_threads(arguments.threads)
+    photos = unlabelled_photos(arguments.data)
+    teach(photos, Taught(arguments.taught), lambda: Teachers(arguments.data), arguments.photos)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -52,7 +71,8 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _measured(arguments: argparse.Namespace, model: Path) -> Evaluation:
-    return evaluate(Program(arguments.m2fp, model), _ccp(arguments), arguments.scenes)
+    ordinary = read_ordinary(arguments.data / "persons" / "coco-dev")
+    return evaluate(Program(arguments.m2fp, model), _ccp(arguments), arguments.scenes, ordinary)
 
 
 def _ccp(arguments: argparse.Namespace) -> ClothingCoParsing:
@@ -68,13 +88,31 @@ def _arguments() -> argparse.ArgumentParser:
         "--data",
         type=Path,
         default=Path("../shared/data"),
-        help="folder with ccp/ and, for training, bodypix/ (default: %(default)s)",
+        help="folder with ccp/, persons/ and, for training, bodypix/ (default: %(default)s)",
     )
     with_defaults = {"parents": [data], "formatter_class": argparse.ArgumentDefaultsHelpFormatter}
 
+    lessons = argparse.ArgumentParser(add_help=False)
+    lessons.add_argument(
+        "--taught", type=Path, default=Path("runs/taught"), help="what teachers said of photos"
+    )
+    teacher = commands.add_parser(
+        "teach",
+        help="ask the teachers about photos without labels, or go on with it",
+        parents=[data, lessons],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    teacher.set_defaults(run=_teach)
+    teacher.add_argument("--photos", type=int, help="end after so many more photos")
+    teacher.add_argument("--threads", type=int, default=1, help="threads of PyTorch")
+
+    with_defaults["parents"] = [data, lessons]
     train = commands.add_parser("train", help="train, or go on with a run", **with_defaults)
     train.set_defaults(run=_train)
     train.add_argument("--out", type=Path, required=True, help="folder of the run")
+    train.add_argument(
+        "--network", choices=("multipose", "nano"), default="multipose", help="which to train"
+    )
     train.add_argument("--steps", type=int, help="end after so many steps")
     train.add_argument("--minutes", type=float, help="end after so many minutes of training")
     train.add_argument("--seed", type=int, default=Recipe.seed, help="seed of every choice")

@@ -61,15 +61,15 @@ def load_bodypix(backbone: MobileNetV1, folder: Path) -> None:
     """Copy BodyPix's weights into `backbone` from `folder` (`model-stride16.json`, its shard)."""
     weights = read_tfjs_weights(folder / "model-stride16.json")
     prefix = "MobilenetV1/Conv2d_"
-    _assign(backbone.stem, weights[f"{prefix}0/weights"], weights[f"{prefix}0/Conv2D_bias"])
+    assign(backbone.stem, weights[f"{prefix}0/weights"], weights[f"{prefix}0/Conv2D_bias"])
     for block, (depthwise, pointwise) in enumerate(
         zip(backbone.depthwise, backbone.pointwise, strict=True), start=1
     ):
         name = f"{prefix}{block}_depthwise/depthwise"
         # TensorFlow keeps depthwise kernels as [height, width, channel, 1].
-        _assign(depthwise, weights[f"{name}_weights"].swapaxes(2, 3), weights[f"{name}_bias"])
+        assign(depthwise, weights[f"{name}_weights"].swapaxes(2, 3), weights[f"{name}_bias"])
         name = f"{prefix}{block}_pointwise"
-        _assign(pointwise, weights[f"{name}/weights"], weights[f"{name}/Conv2D_bias"])
+        assign(pointwise, weights[f"{name}/weights"], weights[f"{name}/Conv2D_bias"])
 
 
 def read_tfjs_weights(graph: Path) -> dict[str, np.ndarray]:
@@ -89,7 +89,7 @@ def read_tfjs_weights(graph: Path) -> dict[str, np.ndarray]:
     return weights
 
 
-def _assign(conv: nn.Module, kernel: np.ndarray, bias: np.ndarray) -> None:
+def assign(conv: nn.Module, kernel: np.ndarray, bias: np.ndarray) -> None:
     """Copy a kernel [height, width, in, out] and its bias into a convolution."""
     with torch.no_grad():
         conv.weight.copy_(torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy()))

@@ -8,7 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from m2fp_train.multipose_parser import MultiposeParser
 from m2fp_train.network import NanoParser
+
+MULTIPOSE_KEY = "multipose.stem.weight"
+"""A weight that tells the two networks apart."""
 
 
 @dataclass
@@ -45,8 +49,9 @@ class Checkpoint:
         return cls(**json.loads(stored.pop("header")), **stored)
 
 
-def load_network(path: Path) -> NanoParser:
+def load_network(path: Path) -> NanoParser | MultiposeParser:
     """The network to evaluate or export: a run's averaged weights."""
-    network = NanoParser()
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["average"])
+    average = torch.load(path, map_location="cpu", weights_only=True)["average"]
+    network = MultiposeParser() if MULTIPOSE_KEY in average else NanoParser()
+    network.load_state_dict(average)
     return network.eval()

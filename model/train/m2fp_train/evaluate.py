@@ -1,7 +1,8 @@
 """Measures a model folder by what `m2fp parse` makes of labelled photos and composed scenes.
 
-Parts and persons on the validation photos, at their own size. People told apart, and each one's
-parts, in scenes composed of those people. What is seen where nobody is.
+Parts and persons on the validation photos, at their own size, and how far a garment falls into
+patches of others. People told apart, and each one's parts, in scenes composed of those people. What
+is seen where nobody is. People in ordinary photos, by COCO's measures.
 """
 
 from collections.abc import Sequence
@@ -14,12 +15,27 @@ from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.classes import BACKGROUND_ID, CLASS_NAMES, IGNORE, NUM_CLASSES, NUM_PARTS, PERSON_ID
 from m2fp_train.crowd import crowd_scenes
 from m2fp_train.instances import LEAST_SCORE, FoundPerson, InstanceScores
+from m2fp_train.ordinary import OrdinaryPhoto, PeoplePixels, PersonPrecision, person_precision
 from m2fp_train.program import Parsed, Program
 from m2fp_train.scene import Scene
 
 GROUPS = ((2, 3, 4), (5, 6))
 """People in a scene, in the two kinds of scenes that are judged apart."""
 CROWD_SEED, NOBODY_SEED = 0, 1
+GARMENT_NAMES = (
+    "Hat",
+    "Gloves",
+    "UpperClothes",
+    "Dress",
+    "Coat",
+    "Socks",
+    "Pants",
+    "Scarf",
+    "Skirt",
+)
+GARMENTS = tuple(CLASS_NAMES.index(name) for name in GARMENT_NAMES)
+SMALLEST_GARMENT = 2000
+"""Pixels above which a labelled garment is judged as one piece."""
 
 
 @dataclass
@@ -99,6 +115,32 @@ class PartScores:
 
 
 @dataclass
+class Patchwork:
+    """How far labelled garments fall into patches: one share for each of them.
+
+    A share is that of a garment's pixels with any garment's label that have another one than most
+    of them: 0 for a garment in one piece, be it of the wrong class.
+    """
+
+    shares: list[float] = field(default_factory=list)
+
+    def add(self, found: np.ndarray, true: np.ndarray) -> None:
+        """Count the garments of a photo; labels uint8 [H, W], found and true."""
+        for garment in GARMENTS:
+            here = true == garment
+            if np.count_nonzero(here) <= SMALLEST_GARMENT:
+                continue
+            labels = np.bincount(found[here], minlength=NUM_PARTS)[list(GARMENTS)]
+            if labels.any():
+                self.shares.append(1 - labels.max() / labels.sum())
+
+    @property
+    def mean(self) -> float:
+        """Over garments, large or small; NaN where there is none."""
+        return float(np.mean(self.shares)) if self.shares else float("nan")
+
+
+@dataclass
 class Nobody:
     """What is seen in pictures of nobody. false_area: share of all pixels with a part's label."""
 
@@ -108,15 +150,30 @@ class Nobody:
 
 
 @dataclass
+class Ordinary:
+    """People in ordinary photos. nobody: how many of the photos show none; false_persons: found
+    in those."""
+
+    photos: int
+    people: int
+    precision: PersonPrecision
+    pixels: PeoplePixels
+    nobody: int
+    false_persons: int
+
+
+@dataclass
 class Evaluation:
     """The figures of one model. told_apart and parts: by the scenes of `GROUPS`."""
 
     photos: int
     pixels: PixelScores
+    patchwork: Patchwork
     scenes: int
     told_apart: list[InstanceScores]
     parts: list[PartScores]
     nobody: Nobody
+    ordinary: Ordinary
 
     def accuracy(self) -> dict[str, Any]:
         """The manifest's `accuracy`."""
@@ -127,10 +184,14 @@ class Evaluation:
             "person_ap": round(self.told_apart[0].ap, 3),
             "part_ap50": round(self.parts[0].ap50, 3),
             "false_area": round(self.nobody.false_area, 4),
+            "patchwork": round(self.patchwork.mean, 3),
+            "ordinary_ap50": round(self.ordinary.precision.ap50, 3),
+            "ordinary_ap": round(self.ordinary.precision.ap, 3),
+            "ordinary_people_iou": round(self.ordinary.pixels.iou, 3),
             "measured_on": f"{self.photos} Clothing Co-Parsing photos (numbers ending in 3) that "
             f"were not trained on, at their size; AP in {self.scenes} scenes of "
             f"{_several(GROUPS[0])} people composed of them; false_area in {self.nobody.pictures} "
-            "such scenes of nobody",
+            f"such scenes of nobody; ordinary in {self.ordinary.photos} photos of COCO's kind",
         }
 
     def tables(self) -> str:
@@ -156,15 +217,31 @@ class Evaluation:
             f"{self.nobody.pictures} scenes of nobody: {self.nobody.persons} persons seen, "
             f"{self.nobody.false_area:.2%} of the pixels labelled"
         )
-        return "\n".join([*rows, "", f"People told apart, {groups}. {nobody}."])
+        patchwork = (
+            f"Patchwork: {self.patchwork.mean:.3f}, mean of {len(self.patchwork.shares)} garments"
+        )
+        precision = self.ordinary.precision
+        ordinary = (
+            f"{self.ordinary.photos} ordinary photos with {self.ordinary.people} people: "
+            f"AP50 {precision.ap50:.3f}, AP {precision.ap:.3f}; large people: "
+            f"AP50 {precision.large_ap50:.3f}, AP {precision.large_ap:.3f}; people's pixels: "
+            f"IoU {self.ordinary.pixels.iou:.3f}; {self.ordinary.false_persons} persons seen in "
+            f"{self.ordinary.nobody} photos of nobody"
+        )
+        sentences = (f"People told apart, {groups}", nobody, patchwork, ordinary)
+        return "\n".join([*rows, "", *(f"{sentence}." for sentence in sentences)])
 
 
-def evaluate(program: Program, data: ClothingCoParsing, scenes: int) -> Evaluation:
-    """Judge on all validation photos, and on `scenes` scenes of each kind composed of them."""
+def evaluate(
+    program: Program, data: ClothingCoParsing, scenes: int, ordinary: Sequence[OrdinaryPhoto]
+) -> Evaluation:
+    """Judge on all validation photos, on `scenes` scenes of each kind composed of them, and on
+    `ordinary` photos."""
     people = [data.load(number) for number in data.validation]
-    pixels = PixelScores()
+    pixels, patchwork = PixelScores(), Patchwork()
     for parsed, scene in zip(program.parse(scene.image for scene in people), people, strict=True):
         pixels.add(parsed, scene)
+        patchwork.add(parsed.labels, scene.parts)
 
     told_apart, parts = [], []
     for group in GROUPS:
@@ -180,7 +257,30 @@ def evaluate(program: Program, data: ClothingCoParsing, scenes: int) -> Evaluati
     empty = list(program.parse(scene.image for scene in backdrops))
     false_area = np.mean([np.mean(parsed.labels != BACKGROUND_ID) for parsed in empty])
     nobody = Nobody(scenes, sum(len(parsed.persons) for parsed in empty), float(false_area))
-    return Evaluation(len(people), pixels, scenes, told_apart, parts, nobody)
+    return Evaluation(
+        len(people),
+        pixels,
+        patchwork,
+        scenes,
+        told_apart,
+        parts,
+        nobody,
+        evaluate_ordinary(program, ordinary),
+    )
+
+
+def evaluate_ordinary(program: Program, photos: Sequence[OrdinaryPhoto]) -> Ordinary:
+    """Judge on ordinary photos what is written by default. People's pixels: any label."""
+    answers = list(program.parse(photo.image() for photo in photos))
+    pixels, false_persons = PeoplePixels(), 0
+    for parsed, photo in zip(answers, photos, strict=True):
+        pixels.add(parsed.labels != BACKGROUND_ID, photo)
+        if photo.shows_nobody:
+            false_persons += len(parsed.persons)
+    precision = person_precision(photos, [parsed.persons for parsed in answers])
+    people = sum(len(photo.people) for photo in photos)
+    nobody = sum(photo.shows_nobody for photo in photos)
+    return Ordinary(len(photos), people, precision, pixels, nobody, false_persons)
 
 
 def anywhere(parsed: Parsed) -> np.ndarray:

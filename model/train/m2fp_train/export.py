@@ -7,6 +7,8 @@ from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.checkpoint import load_network
 from m2fp_train.confidence import fit_confidence
 from m2fp_train.geometry import NANO_SIZE
+from m2fp_train.multipose_parser import MultiposeParser
+from m2fp_train.multipose_queries import MultiposeQueryParser
 from m2fp_train.onnx_graph import store_halves, verify_graph, write_graph
 from m2fp_train.queries import QueryParser
 
@@ -22,7 +24,9 @@ def export(checkpoint: Path, out: Path, data: ClothingCoParsing, about: manifest
     """
     out.mkdir(parents=True, exist_ok=True)
     graph = out / GRAPH_NAME
-    parser = QueryParser(load_network(checkpoint), NANO_SIZE.divisor).eval()
+    network = load_network(checkpoint)
+    kind = MultiposeQueryParser if isinstance(network, MultiposeParser) else QueryParser
+    parser = kind(network, NANO_SIZE.divisor).eval()
     people = [data.load(number) for number in data.validation]
     parser.confidence.copy_(fit_confidence(parser, people, CONFIDENCE_SCENES))
     write_graph(parser, graph)

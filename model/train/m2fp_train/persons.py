@@ -28,15 +28,21 @@ MOST_AGREEMENT = 4.0
 """What the parts may add to a mask's logit in training."""
 
 
-def person_masks(features: Tensor, kernels: Tensor, places: Tensor, stride: int) -> Tensor:
+def person_masks(
+    features: Tensor, kernels: Tensor, places: Tensor, stride: int, units: Tensor | None = None
+) -> Tensor:
     """Mask logits [N, M, h, w] of M people in each of N images.
 
     features: [N, FEATURES, h, w] at `stride`. kernels: [N, M, KERNEL]. places: [N, M, 2], where the
-    kernels are from: x and y in pixels.
+    kernels are from: x and y in pixels. units: [N, M, 2], the pixels of x and y that count as 1,
+    where these are not `COORDINATE_UNIT`: a person's own size.
     """
     batch, people = kernels.shape[:2]
     weights, biases, last_weights, last_bias = kernels.split(KERNEL_SIZES, 2)
     weights = weights.reshape(batch, people, HIDDEN, FEATURES + 2)
+    if units is not None:
+        look, go = weights.split((FEATURES, 2), 3)
+        weights = torch.cat([look, go * (COORDINATE_UNIT / units)[:, :, None]], 3)
     # A pixel's coordinates less the place's: what the place takes off is the same at every pixel.
     way = (weights[..., FEATURES:] * (places / COORDINATE_UNIT)[:, :, None]).sum(3)
     seen = torch.cat([features, pixel_positions(features, stride) / COORDINATE_UNIT], 1)

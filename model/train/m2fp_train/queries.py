@@ -49,6 +49,9 @@ class QueryParser(nn.Module):
     `confidence`.
     """
 
+    padding = 0.0
+    """What the normalised image is padded with."""
+
     def __init__(self, network: NanoParser, divisor: int) -> None:
         super().__init__()
         self.network = network
@@ -73,24 +76,33 @@ class QueryParser(nn.Module):
 
         somebody: logit [1, h, w] that a pixel is no background.
         """
-        is_peak = answer.centres == F.max_pool2d(answer.centres, 3, stride=1, padding=1)
-        is_person = is_peak & (answer.centres > FAINTEST)
-        # The last place stands in where there are fewer people than queries: in what order faint
-        # peaks come, and what is one on a plain, is nothing that two runtimes need agree on.
-        peaks = answer.centres.masked_fill(~is_person, -NEVER).flatten(1)
-        scores, cells = torch.cat([peaks, self.stand_ins], 1).topk(PERSON_QUERIES)
-        last = answer.centres.shape[2] * answer.centres.shape[3] - 1
-        cells = cells.clamp(max=last).masked_fill(scores <= -NEVER, last)
+        scores, cells = self._peaks(answer.centres, 3, FAINTEST)
         positions = pixel_positions(answer.centres, CENTRE_STRIDE)
         kernels, places = at_cells(answer.kernels, cells), at_cells(positions, cells)
         masks = person_masks(answer.features, kernels, places, STRIDE)
         masks = agreed_masks(agreed_masks(masks, somebody), somebody, MOST_FURTHER_AGREEMENT)
+        return self._person_classes(scores.sigmoid(), masks, somebody), masks
+
+    def _peaks(self, centres: Tensor, window: int, faintest: float) -> tuple[Tensor, Tensor]:
+        """Logits and cells [1, 24] of the best of the peaks of logits [1, 1, h, w] above
+        `faintest`. A peak is the greatest of a square of `window` cells."""
+        is_peak = centres == F.max_pool2d(centres, window, stride=1, padding=window // 2)
+        is_person = is_peak & (centres > faintest)
+        # The last place stands in where there are fewer people than queries: in what order faint
+        # peaks come, and what is one on a plain, is nothing that two runtimes need agree on.
+        peaks = centres.masked_fill(~is_person, -NEVER).flatten(1)
+        scores, cells = torch.cat([peaks, self.stand_ins], 1).topk(PERSON_QUERIES)
+        last = centres.shape[2] * centres.shape[3] - 1
+        return scores, cells.clamp(max=last).masked_fill(scores <= -NEVER, last)
+
+    def _person_classes(self, chance: Tensor, masks: Tensor, somebody: Tensor) -> Tensor:
+        """Class logits [1, 24, 22] of people who are there by a chance of [1, 24]."""
         # Squared, so that the faint rest of a photo does not outweigh a small person.
         weights = masks.flatten(2).sigmoid() ** 2
         agreed = weights @ somebody.sigmoid().flatten(1)[..., None] / weights.sum(2, keepdim=True)
-        chance = (scores.sigmoid() * agreed[..., 0]).clamp(*SURE)
+        chance = (chance * agreed[..., 0]).clamp(*SURE)
         human = (chance / (1 - chance)).log() * self.confidence[0] + self.confidence[1]
-        return torch.cat([self.no_part, human[..., None], self.no_object], 2), masks
+        return torch.cat([self.no_part, human[..., None], self.no_object], 2)
 
     def _softmax_logits(self, parts: Tensor) -> Tensor:
         """log(p / (1 - p)) of p = softmax(parts); 1 - p is a sum, for a difference would cancel."""
@@ -103,4 +115,4 @@ class QueryParser(nn.Module):
         last = self.divisor - 1
         below = last - (image.shape[2] + last) % self.divisor
         right = last - (image.shape[3] + last) % self.divisor
-        return F.pad(image, (0, right, 0, below))
+        return F.pad(image, (0, right, 0, below), value=self.padding)

@@ -118,11 +118,14 @@ class TrainingScenes(Dataset):
 class Run:
     """A training run that keeps its state in one folder and goes on where it was stopped.
 
-    device: where the network is; a run may go on on another.
+    device: where the network is; a run may go on on another. published: where the weights are
+    that a new run starts from.
     """
 
+    loss_names = LOSSES
+
     def __init__(
-        self, folder: Path, recipe: Recipe, bodypix: Path, device: torch.device = CPU
+        self, folder: Path, recipe: Recipe, published: Path, device: torch.device = CPU
     ) -> None:
         torch.manual_seed(recipe.seed)
         # Subnormal activations make convolutions many times slower.
@@ -133,21 +136,26 @@ class Run:
         self.elapsed_s = 0.0
         # A step takes a quarter less time with channels last.
         self.device = device
-        self.network = NanoParser().to(device, memory_format=torch.channels_last)
-        self.network.backbone.freeze_first_blocks()
+        self.network = self._new_network().to(device, memory_format=torch.channels_last)
         self.optimizer = self._new_optimizer()
         if self.path.exists():
             self._resume()
         else:
-            load_bodypix(self.network.backbone, bodypix)
+            self._load_published(published)
             self.average = _copy_state(self.network)
         self.network.train()
 
     def train(self, data: ClothingCoParsing, budget: Budget, save_every: int, workers: int) -> None:
         """Train to the end of `budget`; a checkpoint every `save_every` steps and at the end."""
         photos = data.load_shrunk(data.training, PERSON_HEIGHT[1])
-        scenes = TrainingScenes(with_rare_parts_more_often(photos), self.recipe)
         print(f"{len(photos)} training photos, from step {self.step}", flush=True)
+        scenes = TrainingScenes(with_rare_parts_more_often(photos), self.recipe)
+        self.train_on(scenes, budget, save_every, workers)
+
+    def train_on(
+        self, scenes: TrainingScenes, budget: Budget, save_every: int, workers: int
+    ) -> None:
+        """Train on samples that are made already known how; see `train`."""
         batches = scenes.batches(self.step, workers)
         clock = time.monotonic() - self.elapsed_s
         losses: list[Tensor] = []
@@ -158,7 +166,7 @@ class Run:
             if self.step % 10 == 0:
                 means = torch.stack(losses).mean(0).tolist()
                 named = "  ".join(
-                    f"{name} {mean:.3f}" for name, mean in zip(LOSSES, means, strict=True)
+                    f"{name} {mean:.3f}" for name, mean in zip(self.loss_names, means, strict=True)
                 )
                 print(f"step {self.step}  {self.elapsed_s:.0f} s  {named}", flush=True)
                 losses.clear()
@@ -176,8 +184,17 @@ class Run:
             optimizer=self.optimizer.state_dict()["state"],
         ).save(self.path)
 
+    def _new_network(self) -> nn.Module:
+        """The network, those of its weights frozen that stay as published."""
+        network = NanoParser()
+        network.backbone.freeze_first_blocks()
+        return network
+
+    def _load_published(self, published: Path) -> None:
+        load_bodypix(self.network.backbone, published)
+
     def _step(self, batch: list[Tensor], progress: float) -> Tensor:
-        """One step of the optimizer; the losses before it, in the order of `LOSSES`."""
+        """One step of the optimizer; the losses before it, in the order of `loss_names`."""
         rate = _rate(self.step, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate
@@ -231,10 +248,13 @@ class Run:
                 self.average[name].copy_(value)
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
-        backbone = [p for p in self.network.backbone.parameters() if p.requires_grad]
-        head = [
-            p for name, p in self.network.named_parameters() if not name.startswith("backbone.")
-        ]
+        return self._optimizer_of("backbone.")
+
+    def _optimizer_of(self, slow: str) -> torch.optim.Optimizer:
+        """Weights whose names start with `slow` move at the backbone's rate."""
+        named = [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
+        backbone = [p for name, p in named if name.startswith(slow)]
+        head = [p for name, p in named if not name.startswith(slow)]
         rates = ((backbone, self.recipe.backbone_rate), (head, self.recipe.head_rate))
         return torch.optim.AdamW(
             [{"params": params, "lr": rate, "initial_lr": rate} for params, rate in rates],

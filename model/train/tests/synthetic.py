@@ -1,14 +1,19 @@
 """Stand-ins for the fetched data: a tiny data set and noise for weights, in the real layouts."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from m2fp_train.backbone import BLOCK_CHANNELS, STEM_CHANNELS
 from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.classes import CLASS_NAMES, IGNORE
+from m2fp_train.multipose import KEYPOINTS, Heads, Multipose
+from m2fp_train.onnx_graph import OPSET, store_halves
 from m2fp_train.scene import Scene
 
 TAGS = ("null", "bag", "hair", "jeans", "purse", "shirt", "skin", "tie", "wallet")
@@ -29,6 +34,40 @@ def write_ccp(folder: Path) -> ClothingCoParsing:
         _save(folder / "labels59" / f"{number}.png", tags)
         _save(folder / "cihp20" / f"{number}.png", parts)
     return ClothingCoParsing(folder)
+
+
+ORDINARY_PEOPLE = (np.s_[10:110, 10:40], np.s_[20:120, 60:160])
+ORDINARY_CROWD = np.s_[130:140, 0:200]
+ORDINARY_SHAPE = (150, 200)
+
+
+def write_ordinary(folder: Path) -> None:
+    """Two people (3,000 and 10,000 pixels) and a crowd in one photo, nobody in another."""
+    (folder / "photos").mkdir()
+    noise = np.random.default_rng(3).integers(0, 256, (*ORDINARY_SHAPE, 3), dtype=np.uint8)
+    entries = []
+    for name, people, crowds in (
+        ("somebody.jpg", ORDINARY_PEOPLE, [ORDINARY_CROWD]),
+        ("nobody.jpg", (), ()),
+    ):
+        _save(folder / "photos" / name, noise)
+        masks = {
+            kind: [_rle(box_mask(area)) for area in areas]
+            for kind, areas in (("people", people), ("crowd", crowds))
+        }
+        entries.append({"file": name, **masks, "licence": 4})
+    (folder / "people.json").write_text(json.dumps(entries))
+
+
+def box_mask(area: tuple[slice, slice]) -> np.ndarray:
+    mask = np.zeros(ORDINARY_SHAPE, bool)
+    mask[area] = True
+    return mask
+
+
+def _rle(mask: np.ndarray) -> dict[str, object]:
+    rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": rle["size"], "counts": rle["counts"].decode()}
 
 
 def draw_person(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -95,3 +134,61 @@ def write_tfjs(folder: Path, shapes: dict[str, tuple[int, ...]], stored: np.ndar
     manifest = {"weightsManifest": [{"paths": ["shard.bin"], "weights": entries}]}
     (folder / "model-stride16.json").write_text(json.dumps(manifest))
     (folder / "shard.bin").write_bytes(stored.astype(np.uint16).tobytes())
+
+
+class _Published(torch.nn.Module):
+    """Multipose in the form in which it is published: bytes in, probabilities out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = Multipose()
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        _, heads = self.network(image / 127.5 - 1)
+        return heads.centres.sigmoid(), *heads[1:3], heads.keypoints.sigmoid(), heads.ways
+
+
+def write_multipose(path: Path) -> None:
+    """A graph with multipose's heads, filled with noise, its weights stored as halves."""
+    torch.manual_seed(1)
+    published = _Published().eval()
+    for conv in published.network.convolutions():
+        torch.nn.init.kaiming_normal_(conv.weight)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as `write_graph` does
+        torch.onnx.export(
+            published,
+            (torch.zeros(1, 3, 64, 64),),
+            str(path),
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=["centre", "box_hw", "box_offset_yx", "keypoint_heat", "keypoint_regress"],
+            dynamic_axes={"image": {0: "batch", 2: "height", 3: "width"}},
+        )
+    store_halves(path)
+
+
+def people_at(row: int, column: int, height: float, width: float) -> Heads:
+    """Heads of 16 x 16 cells that see one person, in the middle of a cell, and no keypoint."""
+    heads = Heads(*(torch.zeros(1, channels, 16, 16) for channels in (1, 2, 2, KEYPOINTS, 34)))
+    heads.centres[:] = heads.keypoints[:] = -10
+    heads.centres[0, 0, row, column] = 3
+    heads.boxes[0, 0], heads.boxes[0, 1] = height, width
+    heads.offsets[:] = 0.5
+    return heads
+
+
+def write_all_sources(folder: Path) -> None:
+    """A data folder with one or two photos of every source that is trained on."""
+    more, open_ = folder / "ccp" / "more", folder / "persons" / "coco-open"
+    open_.mkdir(parents=True)
+    write_ordinary(open_)
+    (folder / "ccp").mkdir()
+    write_ccp(folder / "ccp")
+    (more / "photos").mkdir(parents=True)
+    noise = np.random.default_rng(5).integers(0, 256, (90, 60, 3), dtype=np.uint8)
+    _save(more / "photos" / "1005.jpg", noise)
+    (more / "tags.json").write_text(json.dumps({"1005": ["hair", "skin", "skirt"]}))
+    for name in ("dress", "outwear"):
+        (folder / "garments" / name).mkdir(parents=True)
+        _save(folder / "garments" / name / "0001.jpg", noise)

@@ -5,8 +5,9 @@ import pytest
 
 from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.classes import BACKGROUND_ID, IGNORE, PERSON_ID
-from m2fp_train.evaluate import PartScores, PixelScores, anywhere, evaluate
+from m2fp_train.evaluate import PartScores, Patchwork, PixelScores, anywhere, evaluate
 from m2fp_train.instances import FoundPerson
+from m2fp_train.ordinary import OrdinaryPhoto
 from m2fp_train.program import Parsed
 from m2fp_train.scene import Scene
 from synthetic import class_id
@@ -82,21 +83,44 @@ class Stub:
             yield answer(everywhere * self.label, everywhere * self.people)
 
 
-def test_who_sees_nobody_finds_nobody(ccp: ClothingCoParsing) -> None:
-    seen = evaluate(Stub(BACKGROUND_ID, 0), ccp, 3)
+def test_who_sees_nobody_finds_nobody(
+    ccp: ClothingCoParsing, ordinary: list[OrdinaryPhoto]
+) -> None:
+    seen = evaluate(Stub(BACKGROUND_ID, 0), ccp, 3, ordinary)
     assert seen.pixels.person_iou == 0 and seen.nobody.persons == 0 and seen.nobody.false_area == 0
     assert [scores.ap50 for scores in seen.told_apart] == [0, 0]
+    assert seen.ordinary.precision.ap50 == 0 and seen.ordinary.pixels.iou == 0
+    assert (seen.ordinary.nobody, seen.ordinary.false_persons) == (1, 0)
     assert 6 <= seen.told_apart[0].people <= 12 and 12 < seen.told_apart[1].people <= 18
 
 
-def test_who_sees_somebody_everywhere_sees_them_where_nobody_is(ccp: ClothingCoParsing) -> None:
+def test_who_sees_somebody_everywhere_sees_them_where_nobody_is(
+    ccp: ClothingCoParsing, ordinary: list[OrdinaryPhoto]
+) -> None:
     stub = Stub(class_id("Dress"), 1)
-    seen = evaluate(stub, ccp, 3)
+    seen = evaluate(stub, ccp, 3, ordinary)
     assert seen.nobody.persons == 3 and seen.nobody.false_area == 1
     assert seen.accuracy()["false_area"] == 1 and "2–4 people" in seen.accuracy()["measured_on"]
     assert "| Human |" in seen.tables() and "3 persons seen, 100.00%" in seen.tables()
+    assert (seen.ordinary.people, seen.ordinary.nobody, seen.ordinary.false_persons) == (2, 1, 1)
+    assert "1 persons seen in 1 photos of nobody" in seen.tables()
     # Faint persons count in a curve, and in nothing else.
-    assert stub.options == [(), ("--score", "0.02"), ("--score", "0.02"), ()]
+    faint = ("--score", "0.02")
+    assert stub.options == [(), faint, faint, (), ()]
+
+
+def test_patchwork_is_the_share_outside_a_garments_commonest_class() -> None:
+    coat, dress, hat = class_id("Coat"), class_id("Dress"), class_id("Hat")
+    true = np.zeros((100, 100), np.uint8)
+    true[:60] = coat
+    true[90:, :20] = hat  # too small to be judged
+    found = np.zeros_like(true)
+    found[:30], found[30:40] = dress, coat  # and nothing on the rest
+    scores = Patchwork()
+    scores.add(found, true)
+    assert scores.shares == [pytest.approx(0.25)]
+    scores.add(np.full_like(true, dress), true)
+    assert scores.mean == pytest.approx(0.125), "one piece of the wrong class is no patchwork"
 
 
 def test_overlapping_persons_are_everywhere_either_is() -> None:

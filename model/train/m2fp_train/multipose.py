@@ -1,0 +1,230 @@
+"""MoveNet multipose: who is where in an ordinary photo, and the loader of its published weights.
+
+Architecture: MobileNetV2 (arXiv 1801.04381) of width 1.5, a feature pyramid from stride 32 to
+stride 4, and CenterNet's heads (arXiv 1904.07850) there: centres and boxes of people, and their 17
+keypoints. Batch normalisation is folded into the convolutions.
+Weights: Google's MoveNet multipose (Apache-2.0), as an ONNX graph with these dense heads.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MULTIPOSE_STRIDE = 4
+"""Photo pixels per cell of the heads, in each direction."""
+STEM_CHANNELS = 48
+EXPANSION = 6
+BLOCKS = (
+    (24, 1),
+    (40, 2),
+    (40, 1),
+    (48, 2),
+    (48, 1),
+    (48, 1),
+    (96, 2),
+    (96, 1),
+    (96, 1),
+    (96, 1),
+    (144, 1),
+    (144, 1),
+    (144, 1),
+    (240, 2),
+    (240, 1),
+    (240, 1),
+    (480, 1),
+)
+"""Channels and stride of each block."""
+TAPS = {4: 2, 8: 5, 16: 12, 32: 16}
+"""Stride of a feature map -> index of the last block that has it, or that the pyramid reads."""
+PYRAMID_TAP16 = 9
+"""The block at stride 16 that the pyramid reads; three more follow at that stride."""
+LAST_CHANNELS = 1280
+PYRAMID = ((64, 32), (32, 24), (24, 24))
+"""Channels in and out of the pyramid's convolutions at strides 16, 8 and 4."""
+HEAD_WIDTH = 96
+KEYPOINTS = 17
+FROZEN_BLOCKS = 3
+"""Leading blocks that training leaves as published: general edges and colours, and costly."""
+
+
+class Heads(NamedTuple):
+    """What multipose says at stride 4 of N images.
+
+    centres: [N, 1, h, w], logits. boxes: [N, 2, h, w], height and width in cells. offsets:
+    [N, 2, h, w], y and x of the centre in its cell. keypoints: [N, 17, h, w], logits. ways:
+    [N, 34, h, w], y and x in cells from a centre to each of its person's keypoints.
+    """
+
+    centres: Tensor
+    boxes: Tensor
+    offsets: Tensor
+    keypoints: Tensor
+    ways: Tensor
+
+
+class Features(NamedTuple):
+    """Feature maps by stride; `pyramid` is at stride 4, what the heads look at."""
+
+    stride4: Tensor
+    stride8: Tensor
+    stride16: Tensor
+    stride32: Tensor
+    pyramid: Tensor
+
+
+class InvertedResidual(nn.Module):
+    """Expansion, depthwise convolution and projection; what comes in is added where it fits."""
+
+    def __init__(self, channels: int, out_channels: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = channels * expansion
+        self.expand = nn.Conv2d(channels, wide, 1) if expansion > 1 else None
+        self.depthwise = _same_conv(wide, wide, 3, stride, groups=wide)
+        self.project = nn.Conv2d(wide, out_channels, 1)
+        self.stride = stride
+        self.adds = stride == 1 and channels == out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.expand is None else F.relu6(self.expand(x))
+        y = self.project(F.relu6(self.depthwise(_padded(y, self.stride))))
+        return x + y if self.adds else y
+
+
+class Head(nn.Module):
+    """A separable convolution, ReLU, and a 1x1 convolution."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        self.pointwise = nn.Conv2d(channels, HEAD_WIDTH, 1)
+        self.last = nn.Conv2d(HEAD_WIDTH, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(F.relu(self.pointwise(self.depthwise(x))))
+
+
+class Multipose(nn.Module):
+    """RGB [N, 3, H, W] in -1..1, H and W multiples of 32 -> features and heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = _same_conv(3, STEM_CHANNELS, 3, 2)
+        self.blocks = nn.ModuleList()
+        channels = STEM_CHANNELS
+        for index, (out_channels, stride) in enumerate(BLOCKS):
+            expansion = EXPANSION if index else 1
+            self.blocks.append(InvertedResidual(channels, out_channels, stride, expansion))
+            channels = out_channels
+        self.last = nn.Conv2d(channels, LAST_CHANNELS, 1)
+        self.top = nn.Conv2d(LAST_CHANNELS, PYRAMID[0][0], 1)
+        taps = (PYRAMID_TAP16, TAPS[8], TAPS[4])
+        self.laterals = nn.ModuleList(
+            nn.Conv2d(BLOCKS[tap][0], width, 1)
+            for tap, (width, _) in zip(taps, PYRAMID, strict=True)
+        )
+        self.depthwise = nn.ModuleList(
+            nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False) for width, _ in PYRAMID
+        )
+        self.pointwise = nn.ModuleList(nn.Conv2d(width, out, 1) for width, out in PYRAMID)
+        out = PYRAMID[-1][1]
+        self.centres = Head(out, 1)
+        self.boxes = Head(out, 2)
+        self.offsets = Head(out, 2)
+        self.keypoints = Head(out, KEYPOINTS)
+        self.ways = Head(out, 2 * KEYPOINTS)
+
+    def forward(self, image: Tensor) -> tuple[Features, Heads]:
+        features = self.features(image)
+        return features, self.heads(features.pyramid)
+
+    def features(self, image: Tensor) -> Features:
+        x = F.relu6(self.stem(_padded(image, 2)))
+        maps = []
+        for block in self.blocks:
+            x = block(x)
+            maps.append(x)
+        up = self.top(F.relu6(self.last(x)))
+        taps = (maps[PYRAMID_TAP16], maps[TAPS[8]], maps[TAPS[4]])
+        for tap, lateral, depthwise, pointwise in zip(
+            taps, self.laterals, self.depthwise, self.pointwise, strict=True
+        ):
+            up = F.interpolate(up, scale_factor=2.0, mode="bilinear", align_corners=False)
+            up = F.relu(pointwise(depthwise(up + lateral(tap))))
+        return Features(*(maps[tap] for tap in TAPS.values()), up)
+
+    def heads(self, pyramid: Tensor) -> Heads:
+        return Heads(
+            self.centres(pyramid),
+            self.boxes(pyramid),
+            self.offsets(pyramid),
+            self.keypoints(pyramid),
+            self.ways(pyramid),
+        )
+
+    def freeze_first_blocks(self) -> None:
+        """Exclude the stem and the first `FROZEN_BLOCKS` blocks from training."""
+        for module in (self.stem, *self.blocks[:FROZEN_BLOCKS]):
+            module.requires_grad_(False)
+
+    def convolutions(self) -> list[nn.Conv2d]:
+        """All convolutions in the order of the published graph."""
+        found: list[nn.Conv2d] = [self.stem]
+        for block in self.blocks:
+            expand = [] if block.expand is None else [block.expand]
+            found += [*expand, block.depthwise, block.project]
+        found += [self.last, self.top]
+        for level in zip(self.laterals, self.depthwise, self.pointwise, strict=True):
+            found += level
+        for head in (self.centres, self.boxes, self.offsets, self.keypoints, self.ways):
+            found += [head.depthwise, head.pointwise, head.last]
+        return found
+
+
+def multipose_graph(data: Path) -> Path:
+    """Where the published graph is in the folder of all data."""
+    return data / "teachers" / "movenet-multipose-heads.onnx"
+
+
+def load_multipose(network: Multipose, path: Path) -> None:
+    """Copy the weights of the ONNX graph at `path` into `network`.
+
+    Raises ValueError where the graph's convolutions are not those of `network`.
+    """
+    graph = onnx.load(str(path)).graph
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    # The graph stores halves and casts them.
+    values |= {
+        node.output[0]: values[node.input[0]]
+        for node in graph.node
+        if node.op_type == "Cast" and node.input[0] in values
+    }
+    theirs = [node for node in graph.node if node.op_type == "Conv"]
+    ours = network.convolutions()
+    if len(theirs) != len(ours):
+        raise ValueError(f"{path} has {len(theirs)} convolutions, not {len(ours)}")
+    with torch.no_grad():
+        for node, conv in zip(theirs, ours, strict=True):
+            parameters = [conv.weight] if conv.bias is None else [conv.weight, conv.bias]
+            tensors = [values[name] for name in node.input[1:]]
+            if [tensor.shape for tensor in tensors] != [tuple(p.shape) for p in parameters]:
+                raise ValueError(f"{path}: {node.name or node.output[0]} has another shape")
+            for parameter, tensor in zip(parameters, tensors, strict=True):
+                parameter.copy_(torch.from_numpy(tensor.astype(np.float32)))
+
+
+def _same_conv(
+    channels: int, out_channels: int, kernel: int, stride: int, groups: int = 1
+) -> nn.Conv2d:
+    """A convolution that TensorFlow pads as SAME; with stride 2, `_padded` pads before it."""
+    padding = kernel // 2 if stride == 1 else 0
+    return nn.Conv2d(channels, out_channels, kernel, stride, padding, groups=groups)
+
+
+def _padded(x: Tensor, stride: int) -> Tensor:
+    """TensorFlow pads even sides for stride 2 on the right and below only."""
+    return F.pad(x, (0, 1, 0, 1)) if stride == 2 else x

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+import torch
+
+from m2fp_train.ccp import ClothingCoParsing
+from m2fp_train.classes import BACKGROUND_ID, IGNORE
+from m2fp_train.multipose_targets import BoxTargets
+from m2fp_train.multipose_training import MultiposeRecipe
+from m2fp_train.ordinary import OrdinaryPhoto
+from m2fp_train.partial import ANYTHING, SOMEBODY
+from m2fp_train.sources import SHARES, AllScenes, outlined, read_sources
+from m2fp_train.taught import Taught
+from synthetic import write_all_sources
+
+RECIPE = MultiposeRecipe(batch=2, crop=192)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> AllScenes:
+    folder = tmp_path_factory.mktemp("data")
+    write_all_sources(folder)
+    return AllScenes(read_sources(folder, Taught(folder / "taught")), RECIPE)
+
+
+def test_an_outlined_photo_knows_people_and_not_their_parts(ordinary: list[OrdinaryPhoto]) -> None:
+    scene = outlined(ordinary[0]).scene
+    assert [np.count_nonzero(scene.numbers == n) for n in (1, 2)] == [3000, 10000]
+    assert (scene.parts[scene.numbers == 1] == SOMEBODY).all()
+    assert scene.numbers[135, 100] == IGNORE and scene.parts[135, 100] == ANYTHING
+    assert scene.numbers[0, 0] == scene.parts[0, 0] == BACKGROUND_ID
+
+
+def test_samples_come_from_every_source(scenes: AllScenes) -> None:
+    assert set(scenes.kinds) == set(SHARES)
+    batch = [scenes[index] for index in range(80)]
+    assert batch[0][0].shape == (3, 192, 192) and batch[0][4].shape == (48, 48)
+    seen = torch.cat([sample[1].flatten() for sample in batch]).unique().tolist()
+    assert {SOMEBODY, ANYTHING, BACKGROUND_ID} <= set(seen)
+    assert not all(sample[3].all() for sample in batch), "some photos rule classes out"
+    assert all(torch.equal(a, b) for a, b in zip(scenes[7], batch[7], strict=True))
+
+
+def test_targets_are_the_boxes_of_what_is_seen(ccp: ClothingCoParsing) -> None:
+    numbers = np.zeros((64, 64), np.uint8)
+    numbers[8:40, 16:32] = 1
+    numbers[60:, 60:] = IGNORE
+    targets = BoxTargets.of(np.random.default_rng(0), numbers)
+    assert targets.boxes[0].tolist() == [24, 24, 16, 32]
+    assert targets.cells[0] == 6 * 16 + 6 and targets.drawn[:3].tolist() == [1, 1, 0]
+    assert targets.centres[6, 6] == 1 and targets.centres[15, 15] == -1
+    assert targets.centres[0, 15] < 1e-3
