@@ -216,13 +216,13 @@ $(MODEL_VENV)/packages: model/train/pyproject.toml model/export/pyproject.toml m
 	@touch $@
 
 DATA ?= ../shared/data
-MINUTES ?= 300
-# The parser on multipose, or `nano`, which the packaged 0.3.0 is.
-NETWORK ?= multipose
+# `nano`, which the packaged model is, or `multipose`, a parser on MoveNet multipose, of which no model is trained yet.
+NETWORK ?= nano
+MINUTES ?= $(if $(filter nano,$(NETWORK)),216,300)
 RUN ?= runs/$(NETWORK)
 TAUGHT ?= runs/taught
-# What is trained replaces the packaged model when a person has seen that it is better: TRAINED=model/nano.
-TRAINED ?= $(RUN)/model
+# Another network's model replaces the packaged one when a person has seen that it is better: TRAINED=model/nano.
+TRAINED ?= $(if $(filter nano,$(NETWORK)),model/nano,$(RUN)/model)
 
 $(MODEL_VENV)/teachers: $(MODEL_VENV)/packages
 	$(say) "installing TensorFlow Lite for the teachers"
@@ -236,7 +236,7 @@ teach: $(MODEL_VENV)/teachers ## what the teachers say of photos without labels,
 
 # Large tensors stay with the process, which else gives them back and fetches them anew at every step; and threads
 # that wait for each other busily take the cores from the process that makes the crops.
-train: build $(if $(filter nano,$(NETWORK)),$(MODEL_VENV)/packages,teach) ## a model from the data in DATA (MINUTES=300 NETWORK=multipose TRAINED=runs/multipose/model; stopped, it goes on)
+train: build $(if $(filter nano,$(NETWORK)),$(MODEL_VENV)/packages,teach) ## the packaged model from the data in DATA (MINUTES=216; or NETWORK=multipose; stopped, it goes on)
 	$(say) "training for $(MINUTES) minutes in $(RUN)"
 	@MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456 OMP_WAIT_POLICY=passive \
 		$(MODEL_VENV)/bin/python -m m2fp_train train --network $(NETWORK) --data '$(DATA)' --taught '$(TAUGHT)' \
