@@ -60,6 +60,9 @@ pub enum Error {
     /// No such object or version (also: replaced since the event was sent).
     #[error("{detail}")]
     NoObject { detail: String },
+    /// An object in an archive, whose bytes cannot be read before somebody restores it.
+    #[error("{detail}")]
+    Archived { detail: String },
     /// The object's ETag is not the one the event named: a newer version has overtaken it.
     #[error("the object has been replaced since this event was sent")]
     Overtaken,
@@ -78,6 +81,9 @@ pub enum Error {
     /// No room at the moment.
     #[error("the function is busy; try again in {} s", retry_after.as_secs().max(1))]
     Busy { retry_after: Duration },
+    /// The folder for temporary files is full, missing or cannot be written to. What is small needs none.
+    #[error("{detail}")]
+    TemporaryFolder { detail: String, source: Option<Cause> },
     /// The work would not end, or did not end, before the deadline.
     #[error("{detail}")]
     Deadline { detail: String },
@@ -116,12 +122,16 @@ impl Error {
             | Self::NoRoute { .. }
             | Self::NoUploads
             | Self::NoObject { .. }
+            | Self::Archived { .. }
             | Self::Overtaken
             | Self::Method { .. }
             | Self::TooLarge { limit: Limit::Body | Limit::Pixels | Limit::Answer, .. }
             | Self::Unsupported { .. }
             | Self::Undecodable { .. } => Fault::Client,
-            Self::TooLarge { limit: Limit::Memory, .. } | Self::Busy { .. } | Self::Deadline { .. } => Fault::Capacity,
+            Self::TooLarge { limit: Limit::Memory, .. }
+            | Self::Busy { .. }
+            | Self::TemporaryFolder { .. }
+            | Self::Deadline { .. } => Fault::Capacity,
             Self::Storage { .. } => Fault::Upstream,
             Self::Internal { .. } => Fault::Internal,
         }
@@ -130,7 +140,14 @@ impl Error {
     /// Whether the same request, sent again to the same function, may succeed.
     #[must_use]
     pub fn retryable(&self) -> bool {
-        matches!(self, Self::Busy { .. } | Self::Deadline { .. } | Self::Storage { .. } | Self::Internal { .. })
+        matches!(
+            self,
+            Self::Busy { .. }
+                | Self::TemporaryFolder { .. }
+                | Self::Deadline { .. }
+                | Self::Storage { .. }
+                | Self::Internal { .. }
+        )
     }
 
     /// The public sentence followed by every cause, for the log.

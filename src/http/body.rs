@@ -17,6 +17,7 @@ use base64::read::DecoderReader;
 use serde::Deserialize;
 use serde::de::{self, Visitor};
 
+use super::encoding;
 use crate::access::Sender;
 use crate::blob::{self, Blob, MEMORY_BYTES, Writer};
 use crate::config::Config;
@@ -35,7 +36,7 @@ const MAX_TEXT_FIELD_BYTES: u64 = 256;
 const OPTION_FIELDS: [&str; 6] = ["output", "mode", "max_side", "score", "alpha", "rle"];
 
 /// The standard alphabet, padded or not.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
@@ -53,7 +54,10 @@ pub async fn parse(content_type: Option<&str>, body: Blob, config: &Config) -> R
         )),
         Form::Json => parse_json(&body, config),
         Form::Multipart(boundary) => parse_multipart(&boundary?, &body, config).await,
-        Form::Image => Ok((Source::Bytes(body), RawOptions::default(), None)),
+        Form::Image => {
+            encoding::check_plain("the body", &body)?;
+            Ok((Source::Bytes(body), RawOptions::default(), None))
+        }
     }
 }
 
@@ -159,8 +163,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 }
 
 fn parse_json_from(sender: Sender, body: &[u8], config: &Config) -> Result<Asked> {
-    let parsed: JsonBody<'_> =
-        serde_json::from_slice(body).map_err(|e| Error::bad_request(format!("the JSON body does not fit: {e}")))?;
+    let parsed: JsonBody<'_> = serde_json::from_slice(encoding::without_mark(body))
+        .map_err(|e| Error::bad_request(format!("the JSON body does not fit: {e}")))?;
     if let Some(target) = &parsed.store {
         sender.check_target(target, config)?;
     }
@@ -193,7 +197,7 @@ fn decode_image(text: &str, config: &Config) -> Result<Blob> {
 }
 
 /// Text without its line breaks and blanks.
-struct Unbroken<'a>(&'a [u8]);
+pub(super) struct Unbroken<'a>(pub(super) &'a [u8]);
 
 impl Read for Unbroken<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
@@ -233,8 +237,11 @@ async fn parse_multipart(boundary: &str, body: &Blob, config: &Config) -> Result
     let mut options: Vec<(String, Blob)> = Vec::new();
     while let Some(mut field) = form.next_field().await.map_err(|e| bad_multipart(&e))? {
         let name = field.name().unwrap_or_default().to_owned();
-        let bytes = read_field(&mut field).await?;
+        let transfer = field.headers().get("content-transfer-encoding").map(|value| value.to_str().unwrap_or("?"));
+        let transfer = transfer.map(str::to_owned);
+        let bytes = encoding::part_decoded(transfer.as_deref(), read_field(&mut field).await?)?;
         if name == "image" {
+            encoding::check_plain("the multipart field `image`", &bytes)?;
             if image.replace(bytes).is_some() {
                 return Err(Error::bad_request("the multipart body has more than one field `image`"));
             }
@@ -476,6 +483,29 @@ mod tests {
         let asked = read(FORM, &body, &config);
         assert_eq!(asked.as_ref().unwrap().1.alpha, Some(0.5));
         assert_eq!(bytes_of(asked), b"\xff\xd8&=+");
+    }
+
+    #[test]
+    fn a_part_may_be_in_base64() {
+        let config = config(&[]);
+        let body = include_bytes!("../../tests/data/cases/18-form-base64.bin");
+        assert!(bytes_of(read(FORM, body, &config)).starts_with(b"\xff\xd8\xff\xe0"));
+        let part = |encoding: &str, value: &str| {
+            let head = "Content-Disposition: form-data; name=\"image\"\r\nContent-Transfer-Encoding";
+            read(FORM, format!("--B\r\n{head}: {encoding}\r\n\r\n{value}\r\n--B--\r\n").as_bytes(), &config)
+        };
+        assert_eq!(bytes_of(part("BASE64", "AAEC\r\nAw==")), [0, 1, 2, 3]);
+        assert_eq!(bytes_of(part("8bit", "abc")), b"abc");
+        refuses(part("base64", "a$"), "not base64");
+        let other = part("quoted-printable", "=FF");
+        assert!(matches!(&other, Err(Error::Unsupported { detail }) if detail.contains("`quoted-printable`")));
+        let mangled = read(FORM, &form(&[("image", "\u{fffd}\u{fffd}JFIF".as_bytes())]), &config);
+        assert!(matches!(&mangled, Err(Error::Unsupported { detail }) if detail.contains("binary media types")));
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_json_does_not_count() {
+        assert_eq!(bytes_of(json("\u{feff}{\"image\": \"AAEC\"}")), [0, 1, 2]);
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub const fn row(error: &Error) -> (StatusCode, &'static str) {
         Error::NoRoute { .. } => (StatusCode::NOT_FOUND, "no_route"),
         Error::NoUploads => (StatusCode::NOT_FOUND, "no_uploads"),
         Error::NoObject { .. } => (StatusCode::NOT_FOUND, "no_object"),
+        Error::Archived { .. } => (StatusCode::CONFLICT, "archived"),
         Error::Overtaken => (StatusCode::NOT_FOUND, "overtaken"),
         Error::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method"),
         Error::TooLarge { limit: Limit::Body, .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
@@ -37,6 +38,7 @@ pub const fn row(error: &Error) -> (StatusCode, &'static str) {
         Error::Unsupported { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported"),
         Error::Undecodable { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "undecodable"),
         Error::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+        Error::TemporaryFolder { .. } => (StatusCode::INSUFFICIENT_STORAGE, "temporary_folder"),
         Error::Storage { .. } => (StatusCode::SERVICE_UNAVAILABLE, "storage"),
         Error::Deadline { .. } => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
         Error::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
@@ -115,13 +117,14 @@ mod tests {
     fn every_error_has_its_row() {
         let text = || "the sentence".to_owned();
         let cause = || Some("disk on fire".into());
-        let rows: [(u16, &str, Error); 18] = [
+        let rows: [(u16, &str, Error); 20] = [
             (400, "bad_request", Error::BadRequest { detail: text() }),
             (401, "unauthorized", Error::Unauthorized),
             (403, "forbidden", Error::Forbidden { detail: text() }),
             (404, "no_route", Error::NoRoute { path: "/x".to_owned() }),
             (404, "no_uploads", Error::NoUploads),
             (404, "no_object", Error::NoObject { detail: text() }),
+            (409, "archived", Error::Archived { detail: text() }),
             (404, "overtaken", Error::Overtaken),
             (405, "method", Error::Method { allowed: "POST, OPTIONS" }),
             (413, "body_too_large", too_large(Limit::Body)),
@@ -131,6 +134,7 @@ mod tests {
             (415, "unsupported", Error::Unsupported { detail: text() }),
             (422, "undecodable", Error::Undecodable { detail: text() }),
             (503, "busy", Error::Busy { retry_after: Duration::from_secs(3) }),
+            (507, "temporary_folder", Error::TemporaryFolder { detail: text(), source: cause() }),
             (503, "storage", Error::Storage { detail: text(), source: cause() }),
             (504, "deadline", Error::Deadline { detail: text() }),
             (500, "internal", Error::internal("disk on fire")),
