@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::manifest;
 use crate::object_names::prefix_fault;
-use crate::options::OutputKind;
+use crate::options::{self, OutputKind};
 
 /// Prefix of every setting's variable.
 pub(crate) const PREFIX: &str = "M2FP_";
@@ -73,7 +73,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         default: "none",
         meaning: "token that HTTP requests must send as `Authorization: Bearer …`",
     },
-    Setting { name: "CORS_ORIGIN", default: "none", meaning: "origin whose pages may call the HTTP routes, or *" },
+    Setting {
+        name: "CORS_ORIGIN",
+        default: "none",
+        meaning: "origins, separated by commas, whose pages may call the HTTP routes (`https://example.com`), or *",
+    },
     Setting { name: "THREADS", default: "the CPUs given", meaning: "threads for inference and post-processing" },
     Setting { name: "PRELOAD", default: "off", meaning: "on: load the model at init instead of at the first request" },
     Setting {
@@ -145,7 +149,8 @@ pub struct Config {
     pub upload_prefix: String,
     pub upload_expires: Duration,
     pub bearer_token: Option<Secret>,
-    pub cors_origin: Option<String>,
+    /// Each as browsers write it, or `*` alone; empty: none.
+    pub cors_origins: Vec<String>,
     pub threads: usize,
     /// Processor time given for each second; see [`crate::sys::cpus`].
     pub cpus: f64,
@@ -177,7 +182,7 @@ impl Config {
     /// Reads `vars`; names without the prefix are ignored, except the name and the memory size that Lambda sets.
     ///
     /// # Errors
-    /// Every fault found, together; an unknown name with the prefix is a fault.
+    /// Every fault found, together; an unknown name with the prefix is a fault, unless Kubernetes put it there.
     pub fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let mut raw = Raw::default();
         for (name, value) in vars {
@@ -188,7 +193,7 @@ impl Config {
             } else if let Some(short) = name.strip_prefix(PREFIX) {
                 if SETTINGS.iter().any(|s| s.name == short) {
                     raw.values.push((short.to_owned(), value));
-                } else {
+                } else if !is_service_variable(&name, &value) {
                     raw.faults.push(format!("{name} is not a setting; `m2fp config --help` lists them"));
                 }
             }
@@ -240,14 +245,11 @@ impl Raw {
     }
 
     fn switch(&mut self, name: &str) -> bool {
-        match self.text(name).as_deref() {
-            None | Some("off" | "false" | "0") => false,
-            Some("on" | "true" | "1") => true,
-            Some(other) => {
-                self.faults.push(format!("{PREFIX}{name} must be on or off, not `{other}`"));
-                false
-            }
-        }
+        let Some(text) = self.text(name) else { return false };
+        options::switch(&text).unwrap_or_else(|| {
+            self.faults.push(format!("{PREFIX}{name} must be {}, not `{text}`", options::SWITCHES));
+            false
+        })
     }
 
     fn list(&self, name: &str) -> Vec<String> {
@@ -305,12 +307,27 @@ impl Raw {
         Some(url)
     }
 
-    fn cors_origin(&mut self) -> Option<String> {
-        let origin = self.text("CORS_ORIGIN")?;
-        if http::HeaderValue::from_str(&origin).is_err() {
-            self.faults.push(format!("{PREFIX}CORS_ORIGIN is not an origin"));
+    fn cors_origins(&mut self) -> Vec<String> {
+        let origins = self.list("CORS_ORIGIN");
+        if origins.len() == 1 && origins[0] == "*" {
+            return origins;
         }
-        Some(origin)
+        for origin in &origins {
+            if let Some(fault) = origin_fault(origin) {
+                self.faults.push(format!("{PREFIX}CORS_ORIGIN: no browser would match `{origin}`: {fault}"));
+            }
+        }
+        origins
+    }
+
+    /// A token comes from a secret's file as often as not, and files end with a line break.
+    fn token(&mut self) -> Option<Secret> {
+        let text = self.text("BEARER_TOKEN")?;
+        let token = text.trim();
+        if token.is_empty() || token.chars().any(char::is_control) {
+            self.faults.push(format!("{PREFIX}BEARER_TOKEN must be one line that is not blank"));
+        }
+        Some(Secret(token.to_owned()))
     }
 
     fn check(mut self) -> Result<Config, ConfigError> {
@@ -332,8 +349,8 @@ impl Raw {
             output_prefix,
             outputs: self.outputs(),
             allowed_buckets: self.list("ALLOWED_BUCKETS"),
-            bearer_token: self.text("BEARER_TOKEN").map(Secret),
-            cors_origin: self.cors_origin(),
+            bearer_token: self.token(),
+            cors_origins: self.cors_origins(),
             threads: self
                 .number("THREADS", 1, 256)
                 .map_or_else(|| crate::sys::threads(lambda_memory_mb), |n| n as usize),
@@ -345,6 +362,59 @@ impl Raw {
             log: self.text("LOG"),
         };
         if self.faults.is_empty() { Ok(config) } else { Err(ConfigError { faults: self.faults }) }
+    }
+}
+
+/// Whether a variable is one that Kubernetes sets in every container for each service of its namespace ("Service",
+/// "Environment variables"): a service whose name begins with `m2fp` has variables that begin with our prefix.
+fn is_service_variable(name: &str, value: &str) -> bool {
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    let is_of_port = |rest: &str| {
+        let mut parts = rest.split('_');
+        parts.next().is_some_and(is_port)
+            && matches!(parts.next(), Some("TCP" | "UDP" | "SCTP"))
+            && matches!(parts.next(), None | Some("PROTO" | "PORT" | "ADDR"))
+            && parts.next().is_none()
+    };
+    name.ends_with("_SERVICE_HOST")
+        || name.ends_with("_SERVICE_PORT")
+        || name.contains("_SERVICE_PORT_")
+        || name.ends_with("_PORT") && ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme))
+        || (0..name.len()).any(|at| name.get(at..).and_then(|rest| rest.strip_prefix("_PORT_")).is_some_and(is_of_port))
+}
+
+/// What keeps a text from being an origin as browsers send it: scheme and host in small letters, and a port where it is
+/// not the scheme's own (RFC 6454; the URL standard's serialisation).
+fn origin_fault(origin: &str) -> Option<&'static str> {
+    let is_host = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._:".contains(c);
+    let Some((scheme, rest)) = origin.split_once("://") else {
+        return Some("an origin begins with its scheme, as https://example.com does");
+    };
+    let (host, port) = host_and_port(rest);
+    if origin.contains(char::is_whitespace) {
+        Some("it holds a space; several origins are separated by commas")
+    } else if rest.contains('/') {
+        Some("an origin ends with its host or port, without a slash or a path")
+    } else if scheme.is_empty() || !scheme.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
+        Some("its scheme is not in small letters")
+    } else if rest.contains('*') {
+        Some("`*` stands alone, for any origin; parts of names cannot be left open")
+    } else if host.is_empty() || !host.chars().all(is_host) {
+        Some("browsers send the host in small ASCII letters and nothing before or after it but a port")
+    } else if matches!((scheme, port), ("https", ":443") | ("http", ":80")) {
+        Some("browsers leave out the scheme's own port")
+    } else if !port.is_empty() && port.strip_prefix(':').and_then(|port| port.parse::<u16>().ok()).is_none() {
+        Some("what follows the host must be a port")
+    } else {
+        None
+    }
+}
+
+/// A host without its brackets, and what follows it, which is nothing or `:` and a port.
+fn host_and_port(authority: &str) -> (&str, &str) {
+    match authority.strip_prefix('[') {
+        Some(ipv6) => ipv6.split_once(']').unwrap_or_default(),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     }
 }
 
@@ -431,6 +501,101 @@ mod tests {
         assert!(config.is_upload("up", "uploads/a"));
         assert!(!config.is_upload("up", "masks/a") && !config.is_upload("out", "uploads/a"));
         assert!(!read(&[]).unwrap().is_upload("up", "uploads/a"));
+    }
+
+    #[test]
+    fn variables_of_kubernetes_services_are_no_settings() {
+        for service in ["M2FP", "M2FP_API", "M2FP_SERVICE", "M2FP_MAX", "M2FP_PORT"] {
+            for (rest, value) in [
+                ("SERVICE_HOST", "10.0.0.7"),
+                ("SERVICE_PORT", "80"),
+                ("SERVICE_PORT_HTTP", "80"),
+                ("SERVICE_PORT_HTTP_METRICS", "9090"),
+                ("PORT", "tcp://10.0.0.7:80"),
+                ("PORT_80_TCP", "tcp://10.0.0.7:80"),
+                ("PORT_80_TCP_PROTO", "tcp"),
+                ("PORT_80_TCP_PORT", "80"),
+                ("PORT_80_TCP_ADDR", "10.0.0.7"),
+                ("PORT_53_UDP", "udp://10.0.0.7:53"),
+                ("PORT_9_SCTP_ADDR", "10.0.0.7"),
+            ] {
+                let name = format!("{service}_{rest}");
+                assert!(read(&[(&name, value)]).is_ok(), "{name}={value}");
+            }
+        }
+        for (name, value) in [
+            ("M2FP_PORT", "9000"),
+            ("M2FP_PORT", "http://x"),
+            ("M2FP_PORT_80", "tcp://10.0.0.7:80"),
+            ("M2FP_PORT_80_TCP_HOST", "x"),
+            ("M2FP_PORT_HTTP_TCP", "x"),
+            ("M2FP_SERVICE", "x"),
+            ("M2FP_HOST", "10.0.0.7"),
+        ] {
+            assert!(read(&[(name, value)]).is_err(), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn origins_are_what_a_browser_sends() {
+        let origins = |text: &str| read(&[("M2FP_CORS_ORIGIN", text)]).map(|config| config.cors_origins);
+        for (text, expected) in [
+            ("", &[][..]),
+            ("*", &["*"]),
+            ("https://example.com", &["https://example.com"]),
+            ("https://example.com\n", &["https://example.com"]),
+            ("https://a.example, http://localhost:3000", &["https://a.example", "http://localhost:3000"]),
+            ("http://[::1]:8080,http://[::1]", &["http://[::1]:8080", "http://[::1]"]),
+            ("chrome-extension://abcdef", &["chrome-extension://abcdef"]),
+            ("https://xn--bcher-kva.example:8443", &["https://xn--bcher-kva.example:8443"]),
+        ] {
+            assert_eq!(origins(text).unwrap(), expected, "{text}");
+        }
+        for text in [
+            "example.com",
+            "null",
+            "https://a.example https://b.example",
+            "https://example.com/",
+            "https://example.com/page",
+            "https://*.example.com",
+            "*,https://example.com",
+            "https://Example.com",
+            "HTTPS://example.com",
+            "https://bücher.example",
+            "https://example.com:443",
+            "http://example.com:80",
+            "https://user@example.com",
+            "https://example.com:port",
+            "https://",
+            "://example.com",
+            "https://:8443",
+            "https://a.example,b.example",
+        ] {
+            assert!(origins(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_token_is_what_its_file_holds_without_the_line_break() {
+        for text in ["s3cret", "s3cret\n", " s3cret\r\n"] {
+            let config = read(&[("M2FP_BEARER_TOKEN", text)]).unwrap();
+            assert_eq!(config.bearer_token.unwrap().expose(), "s3cret");
+        }
+        assert!(read(&[("M2FP_BEARER_TOKEN", "")]).unwrap().bearer_token.is_none());
+        // Blank is no token, and no token would be an open door.
+        for text in ["\n", " ", "one\ntwo"] {
+            assert!(read(&[("M2FP_BEARER_TOKEN", text)]).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn switches_are_words_in_any_case() {
+        for (text, expected) in
+            [("on", true), ("True", true), ("YES", true), ("1", true), ("Off", false), ("no", false)]
+        {
+            assert_eq!(read(&[("M2FP_PRELOAD", text)]).unwrap().preload, expected, "{text}");
+        }
+        assert!(read(&[("M2FP_PRELOAD", "maybe")]).unwrap_err().to_string().contains("on or off"));
     }
 
     #[test]

@@ -63,6 +63,9 @@ pub enum Error {
     /// No such object or version (also: replaced since the event was sent).
     #[error("{detail}")]
     NoObject { detail: String },
+    /// An object in an archive, whose bytes cannot be read before somebody restores it.
+    #[error("{detail}")]
+    Archived { detail: String },
     /// The object's ETag is not the one the event named: a newer version has overtaken it.
     #[error("the object has been replaced since this event was sent")]
     Overtaken,
@@ -81,6 +84,9 @@ pub enum Error {
     /// No room at the moment.
     #[error("the function is busy; try again in {} s", retry_after.as_secs().max(1))]
     Busy { retry_after: Duration },
+    /// The folder for temporary files is full, missing or cannot be written to. What is small needs none.
+    #[error("{detail}")]
+    TemporaryFolder { detail: String, source: Option<Cause> },
     /// The work would not end, or did not end, before the deadline.
     #[error("{detail}")]
     Deadline { detail: String },
@@ -133,12 +139,16 @@ impl Error {
             | Self::NoRoute { .. }
             | Self::NoUploads
             | Self::NoObject { .. }
+            | Self::Archived { .. }
             | Self::Overtaken
             | Self::Method { .. }
             | Self::TooLarge { limit: Limit::Body | Limit::Pixels | Limit::Answer, .. }
             | Self::Unsupported { .. }
             | Self::Undecodable { .. } => Fault::Client,
-            Self::TooLarge { limit: Limit::Memory, .. } | Self::Busy { .. } | Self::Deadline { .. } => Fault::Capacity,
+            Self::TooLarge { limit: Limit::Memory, .. }
+            | Self::Busy { .. }
+            | Self::TemporaryFolder { .. }
+            | Self::Deadline { .. } => Fault::Capacity,
             Self::Storage { .. } => Fault::Upstream,
             Self::Internal { .. } => Fault::Internal,
         }
@@ -147,7 +157,14 @@ impl Error {
     /// Whether the same request, sent again to the same function, may succeed.
     #[must_use]
     pub fn retryable(&self) -> bool {
-        matches!(self, Self::Busy { .. } | Self::Deadline { .. } | Self::Storage { .. } | Self::Internal { .. })
+        matches!(
+            self,
+            Self::Busy { .. }
+                | Self::TemporaryFolder { .. }
+                | Self::Deadline { .. }
+                | Self::Storage { .. }
+                | Self::Internal { .. }
+        )
     }
 
     /// The HTTP status, by the table that [`Self::code`] shares.
@@ -175,6 +192,7 @@ impl Error {
             Self::NoRoute { .. } => (StatusCode::NOT_FOUND, "no_route"),
             Self::NoUploads => (StatusCode::NOT_FOUND, "no_uploads"),
             Self::NoObject { .. } => (StatusCode::NOT_FOUND, "no_object"),
+            Self::Archived { .. } => (StatusCode::CONFLICT, "archived"),
             Self::Overtaken => (StatusCode::NOT_FOUND, "overtaken"),
             Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method"),
             Self::TooLarge { limit: Limit::Body, .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
@@ -184,17 +202,21 @@ impl Error {
             Self::Unsupported { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported"),
             Self::Undecodable { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "undecodable"),
             Self::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            Self::TemporaryFolder { .. } => (StatusCode::INSUFFICIENT_STORAGE, "temporary_folder"),
             Self::Storage { .. } => (StatusCode::SERVICE_UNAVAILABLE, "storage"),
             Self::Deadline { .. } => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
             Self::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
     }
 
-    /// Whether the same photo would be refused every time: an event's photo is then recorded as refused, and nobody tries
+    /// Whether the same photo, as it is kept, would be refused every time: an event's photo is then recorded as refused, and nobody tries
     /// again.
     #[must_use]
     pub(crate) const fn is_about_the_photo(&self) -> bool {
-        matches!(self, Self::TooLarge { .. } | Self::Unsupported { .. } | Self::Undecodable { .. })
+        matches!(
+            self,
+            Self::TooLarge { .. } | Self::Unsupported { .. } | Self::Undecodable { .. } | Self::Archived { .. }
+        )
     }
 
     /// The failure as RFC 9457 has it. An internal one says nothing but its status.

@@ -127,22 +127,19 @@ impl RawOptions {
             let (name, text) = (name.as_ref(), text.as_ref());
             let value = match name {
                 "output" | "mode" => Some(serde_json::Value::from(text)),
-                "max_side" => text.parse::<u32>().ok().map(Into::into),
+                "max_side" => text.trim().parse::<u32>().ok().map(Into::into),
                 "score" | "alpha" => {
-                    text.parse::<f64>().ok().and_then(|x| serde_json::Number::from_f64(x).map(Into::into))
+                    text.trim().parse::<f64>().ok().and_then(|x| serde_json::Number::from_f64(x).map(Into::into))
                 }
-                "rle" => match text {
-                    "true" | "1" | "" => Some(true.into()),
-                    "false" | "0" => Some(false.into()),
-                    _ => None,
-                },
+                "rle" if text.is_empty() => Some(true.into()),
+                "rle" => switch(text).map(Into::into),
                 other => {
                     faults.push(format!("unknown parameter `{other}`"));
                     continue;
                 }
             };
             match value {
-                None => faults.push(format!("`{name}` cannot be `{text}`")),
+                None => faults.push(format!("`{name}` cannot be `{text}`; it is {}", accepted(name))),
                 Some(value) => {
                     if object.insert(name.to_string(), value).is_some() {
                         faults.push(format!("`{name}` is given twice"));
@@ -167,6 +164,28 @@ impl RawOptions {
             alpha: self.alpha.or(other.alpha),
             rle: self.rle.or(other.rle),
         }
+    }
+}
+
+/// What [`switch`] accepts, in words.
+pub const SWITCHES: &str = "on or off (also true or false, yes or no, 1 or 0)";
+
+/// A switch as people write it, in any case; `None` for what is none.
+#[must_use]
+pub fn switch(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "on" | "true" | "yes" | "1" => Some(true),
+        "off" | "false" | "no" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// What a parameter may be, in words.
+fn accepted(name: &str) -> &'static str {
+    match name {
+        "max_side" => "a whole number of pixels",
+        "rle" => SWITCHES,
+        _ => "a number from 0 to 1",
     }
 }
 
@@ -279,7 +298,14 @@ mod tests {
     #[test]
     fn query_faults_are_reported_together() {
         let error = RawOptions::from_query("outptu=mask&max_side=x&rle=maybe").unwrap_err().to_string();
-        assert_eq!(error, "unknown parameter `outptu`; `max_side` cannot be `x`; `rle` cannot be `maybe`");
+        assert_eq!(
+            error,
+            "unknown parameter `outptu`; `max_side` cannot be `x`; it is a whole number of pixels; `rle` cannot be \
+             `maybe`; it is on or off (also true or false, yes or no, 1 or 0)"
+        );
+        for (text, expected) in [("", true), ("True", true), ("on", true), ("YES", true), ("1", true), ("No", false)] {
+            assert_eq!(RawOptions::from_query(&format!("rle={text}")).unwrap().rle, Some(expected), "{text}");
+        }
         assert!(RawOptions::from_query("rle=true&rle=true").is_err());
     }
 

@@ -45,7 +45,7 @@ fn values(config: &Config) -> [String; 21] {
         config.upload_prefix.clone(),
         config.upload_expires.as_secs().to_string(),
         if config.bearer_token.is_some() { "set" } else { "none" }.to_owned(),
-        or_none(&config.cors_origin),
+        if config.cors_origins.is_empty() { "none".to_owned() } else { config.cors_origins.join(",") },
         config.threads.to_string(),
         if config.preload { "on" } else { "off" }.to_owned(),
         config.max_wait.as_millis().to_string(),

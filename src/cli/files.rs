@@ -1,11 +1,16 @@
 //! Which photos the arguments name, and where their outputs go.
+//!
+//! A folder is searched whatever is in it: what cannot be read is told in a line of its own and the rest is found.
+//! Links are followed, each folder once, so that no loop of links hangs the search.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
 use crate::memory::blob::{self, Blob};
 use crate::options::OutputKind;
@@ -16,8 +21,39 @@ const STDIN: &str = "-";
 /// Endings of file names for which a folder is searched. The format of a file is found by its content.
 const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "jfif"];
 
+/// Endings of images that are not served, and how they are called in the count of what was passed over. An ending that
+/// is among [`EXTENSIONS`] as well is served.
+const NOT_SERVED: [(&str, &str); 23] = [
+    ("heic", "HEIC"),
+    ("heif", "HEIC"),
+    ("hif", "HEIC"),
+    ("avif", "AVIF"),
+    ("jxl", "JPEG XL"),
+    ("jp2", "JPEG 2000"),
+    ("j2k", "JPEG 2000"),
+    ("psd", "PSD"),
+    ("svg", "SVG"),
+    ("ico", "ICO"),
+    ("tga", "TGA"),
+    ("exr", "OpenEXR"),
+    ("dng", "camera raw"),
+    ("cr2", "camera raw"),
+    ("cr3", "camera raw"),
+    ("nef", "camera raw"),
+    ("arw", "camera raw"),
+    ("raf", "camera raw"),
+    ("orf", "camera raw"),
+    ("rw2", "camera raw"),
+    ("pef", "camera raw"),
+    ("srw", "camera raw"),
+    ("raw", "camera raw"),
+];
+
+/// Folders that programs make for themselves beside photos: thumbnails, resource forks, what was thrown away.
+const SIDE_FOLDERS: [&str; 5] = ["@eaDir", "__MACOSX", "#recycle", "@Recycle", "$RECYCLE.BIN"];
+
 /// A photo to parse.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Photo {
     Stdin,
     /// `name` is what is kept of the path below an output folder.
@@ -25,6 +61,25 @@ pub(crate) enum Photo {
         path: PathBuf,
         name: PathBuf,
     },
+}
+
+/// What the arguments name.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub photos: Vec<Photo>,
+    /// What could not be searched, a sentence each.
+    pub faults: Vec<String>,
+    /// Images by their names that are not served: how many of which format.
+    passed_over: BTreeMap<&'static str, usize>,
+}
+
+impl Found {
+    /// One line about the images that are not served, if there were any.
+    pub fn passed_over(&self) -> Option<String> {
+        let count: usize = self.passed_over.values().sum();
+        let formats: Vec<_> = self.passed_over.keys().copied().collect();
+        (count > 0).then(|| format!("{count} passed over: {}", formats.join(", ")))
+    }
 }
 
 impl Photo {
@@ -66,60 +121,302 @@ fn read(from: impl Read, most: u64) -> anyhow::Result<Blob> {
     Ok(blob)
 }
 
-/// The photos that `paths` name: files as they are, folders searched for images, in name order.
+/// The photos that `paths` name: files as they are, folders searched for images, in name order. The same file named
+/// twice is one photo.
+///
+/// Below an output folder the one folder or file that is named keeps its structure; of several, each keeps its path
+/// below the folder that holds them all, so that `day1/a.jpg` and `day2/a.jpg` stay two.
 ///
 /// # Errors
-/// A path that does not exist or cannot be read, or a folder without images.
-pub fn find(paths: &[PathBuf]) -> anyhow::Result<Vec<Photo>> {
-    let mut photos = Vec::new();
+/// A path that names no file.
+pub fn find(paths: &[PathBuf]) -> anyhow::Result<Found> {
+    let mut found = Found::default();
+    let mut bases = Vec::new();
+    for path in paths.iter().filter(|path| *path != Path::new(STDIN)) {
+        bases.push(base(path)?);
+    }
+    let common = bases.into_iter().reduce(|one, other| common(&one, &other)).unwrap_or_default();
+    let named = |path: PathBuf| -> anyhow::Result<Photo> {
+        let whole = absolute(&path)?;
+        let name = whole.strip_prefix(&common).unwrap_or(&whole).to_path_buf();
+        Ok(Photo::File { path, name })
+    };
     for path in paths {
         if path == Path::new(STDIN) {
-            photos.push(Photo::Stdin);
+            found.photos.push(Photo::Stdin);
         } else if path.is_dir() {
-            let before = photos.len();
-            for entry in WalkDir::new(path).sort_by_file_name() {
-                let entry = entry?;
-                if entry.file_type().is_file() && is_photo(entry.path()) {
-                    let name = entry.path().strip_prefix(path).unwrap_or(entry.path()).to_path_buf();
-                    photos.push(Photo::File { path: entry.into_path(), name });
-                }
+            for photo in search(path, &mut found) {
+                found.photos.push(named(photo)?);
             }
-            anyhow::ensure!(photos.len() > before, "{}: no images in this folder", path.display());
         } else {
-            let name = path.file_name().with_context(|| format!("{}: not a file", path.display()))?;
-            photos.push(Photo::File { path: path.clone(), name: name.into() });
+            found.photos.push(named(path.clone())?);
         }
     }
-    Ok(photos)
+    let mut seen = HashSet::new();
+    found.photos.retain(|photo| match photo {
+        Photo::Stdin => true,
+        Photo::File { path, .. } => absolute(path).is_ok_and(|whole| seen.insert(whole)),
+    });
+    Ok(found)
+}
+
+/// Refuses photos whose outputs would meet each other, or the photos themselves.
+///
+/// # Errors
+/// A sentence that names both.
+pub fn check_outputs(photos: &[Photo], folder: Option<&Path>, kinds: &[OutputKind]) -> anyhow::Result<()> {
+    let mut written: HashMap<PathBuf, &Photo> = HashMap::new();
+    for photo in photos {
+        for kind in kinds {
+            let output = photo.output(folder, *kind);
+            if let Some(other) = written.insert(absolute(&output)?, photo) {
+                anyhow::bail!(
+                    "{} and {} would both be written to {}; parse them one after the other into folders of their own",
+                    other.label(),
+                    photo.label(),
+                    output.display()
+                );
+            }
+        }
+    }
+    for photo in photos {
+        let Photo::File { path, .. } = photo else { continue };
+        if let Some(other) = written.get(&absolute(path)?) {
+            anyhow::bail!(
+                "an output of {} would be written over {}; name a folder for outputs with -o",
+                other.label(),
+                photo.label()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The photos in a folder and below it. What could not be read, and what is passed over, is noted in `found`.
+fn search(root: &Path, found: &mut Found) -> Vec<PathBuf> {
+    let (mut photos, mut visited, before) = (Vec::new(), HashSet::new(), found.faults.len());
+    let is_searched = |entry: &DirEntry| entry.depth() == 0 || !is_aside(entry.path());
+    let mut is_first_visit = |entry: &DirEntry| {
+        !entry.file_type().is_dir() || entry.metadata().map_or(true, |at| visited.insert((at.dev(), at.ino())))
+    };
+    let walk = WalkDir::new(root).follow_links(true).sort_by_file_name().into_iter();
+    for entry in walk.filter_entry(|entry| is_searched(entry) && is_first_visit(entry)) {
+        match entry {
+            Ok(entry) if entry.file_type().is_file() && is_photo(entry.path()) => photos.push(entry.into_path()),
+            Ok(entry) if entry.file_type().is_file() => {
+                if let Some(format) = format_not_served(entry.path()) {
+                    *found.passed_over.entry(format).or_default() += 1;
+                }
+            }
+            Ok(_) => {}
+            Err(error) => found.faults.extend(fault(&error)),
+        }
+    }
+    if photos.is_empty() && found.faults.len() == before {
+        found.faults.push(format!("{}: no images in this folder", root.display()));
+    }
+    photos
+}
+
+/// What an entry that could not be read is told as; `None` where nobody misses it: a loop of links, a broken link that
+/// is no photo by its name, what would be passed over anyway.
+fn fault(error: &walkdir::Error) -> Option<String> {
+    let path = error.path()?;
+    let is_broken_link = path.is_symlink() && !path.exists();
+    let is_missed = error.depth() == 0 || !is_aside(path) && (!is_broken_link || is_photo(path));
+    let cause = error.io_error().filter(|_| error.loop_ancestor().is_none() && is_missed)?;
+    Some(format!("{}: cannot be read: {cause}", path.display()))
+}
+
+/// Hidden files and folders, and what programs keep beside photos.
+fn is_aside(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with('.') || SIDE_FOLDERS.contains(&name.as_ref())
+}
+
+/// The folder that a path's photos are named below: itself, or where the file lies.
+fn base(path: &Path) -> anyhow::Result<PathBuf> {
+    let whole = absolute(path)?;
+    if path.is_dir() {
+        return Ok(whole);
+    }
+    path.file_name().with_context(|| format!("{}: not a file", path.display()))?;
+    Ok(whole.parent().unwrap_or(&whole).to_path_buf())
+}
+
+/// The path from the root, without `.` and `..`.
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    let whole = std::path::absolute(path).with_context(|| path.display().to_string())?;
+    let mut plain = PathBuf::new();
+    for component in whole.components() {
+        match component {
+            Component::ParentDir => _ = plain.pop(),
+            component => plain.push(component),
+        }
+    }
+    Ok(plain)
+}
+
+/// The folder that holds both.
+fn common(one: &Path, other: &Path) -> PathBuf {
+    one.components().zip(other.components()).take_while(|(a, b)| a == b).map(|(a, _)| a).collect()
+}
+
+/// The ending in small letters.
+fn extension(path: &Path) -> String {
+    path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
 /// Whether the file is an image by its ending, and not one that this program wrote.
 fn is_photo(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let written_here = OutputKind::ALL.iter().any(|kind| name.ends_with(kind.suffix()));
-    !written_here && path.extension().is_some_and(|e| EXTENSIONS.contains(&e.to_string_lossy().to_lowercase().as_str()))
+    !written_here && EXTENSIONS.contains(&extension(path).as_str())
+}
+
+/// The format of an image by its ending that is not served.
+fn format_not_served(path: &Path) -> Option<&'static str> {
+    let extension = extension(path);
+    let is_served = EXTENSIONS.contains(&extension.as_str());
+    NOT_SERVED.iter().find(|(ending, _)| *ending == extension && !is_served).map(|(_, format)| *format)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
-    #[test]
-    fn folders_give_photos_but_not_our_own_outputs() {
+    /// A folder with these files.
+    fn folder(files: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("in")).unwrap();
-        for name in ["b.JPG", "in/a.png", "b.JPG.mask.png", "b.JPG.overlay.jpg", "notes.txt"] {
-            std::fs::write(folder.path().join(name), b"x").unwrap();
+        for file in files {
+            let path = folder.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, b"x").unwrap();
         }
-        let photos = find(&[folder.path().to_path_buf()]).unwrap();
-        let names: Vec<_> = photos.iter().map(|p| p.output(Some(Path::new("out")), OutputKind::Mask)).collect();
-        assert_eq!(names, [Path::new("out/b.JPG.mask.png"), Path::new("out/in/a.png.mask.png")]);
-        assert_eq!(photos[0].output(None, OutputKind::Json), folder.path().join("b.JPG.json"));
+        folder
+    }
+
+    /// What `paths` below `folder` name, and the names of their masks below `out`.
+    fn masks(folder: &Path, paths: &[&str]) -> (Found, Vec<String>) {
+        let paths: Vec<_> = paths.iter().map(|path| folder.join(path)).collect();
+        let found = find(&paths).unwrap();
+        let outputs = found.photos.iter().map(|photo| photo.output(Some(Path::new("out")), OutputKind::Mask));
+        let outputs = outputs.map(|path| path.display().to_string()).collect();
+        (found, outputs)
     }
 
     #[test]
-    fn an_empty_folder_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(find(&[folder.path().to_path_buf()]).unwrap_err().to_string().contains("no images"));
+    fn folders_give_photos_but_not_our_own_outputs() {
+        let folder = folder(&["b.JPG", "in/a.png", "b.JPG.mask.png", "b.JPG.overlay.jpg", "notes.txt"]);
+        let (found, names) = masks(folder.path(), &[""]);
+        assert_eq!(names, ["out/b.JPG.mask.png", "out/in/a.png.mask.png"]);
+        assert_eq!(found.photos[0].output(None, OutputKind::Json), folder.path().join("b.JPG.json"));
+        assert!(found.faults.is_empty() && found.passed_over().is_none());
+    }
+
+    #[test]
+    fn an_empty_folder_is_told_and_the_others_are_searched() {
+        let folder = folder(&["full/a.jpg", "empty/notes.txt"]);
+        let (found, names) = masks(folder.path(), &["empty", "full"]);
+        assert_eq!(names, ["out/full/a.jpg.mask.png"]);
+        assert!(found.faults[0].ends_with("empty: no images in this folder"), "{:?}", found.faults);
+    }
+
+    #[test]
+    fn each_photo_has_outputs_of_its_own() {
+        let folder = folder(&["day1/IMG_1.jpg", "day2/IMG_1.jpg", "day2/more/IMG_1.jpg", "top.jpg"]);
+        for (paths, expected) in [
+            (&["day1/IMG_1.jpg"][..], &["IMG_1.jpg"][..]),
+            (&["day2"], &["IMG_1.jpg", "more/IMG_1.jpg"]),
+            (&["day1/IMG_1.jpg", "day2/IMG_1.jpg"], &["day1/IMG_1.jpg", "day2/IMG_1.jpg"]),
+            (&["day1", "day2"], &["day1/IMG_1.jpg", "day2/IMG_1.jpg", "day2/more/IMG_1.jpg"]),
+            (&["day1", "top.jpg"], &["day1/IMG_1.jpg", "top.jpg"]),
+            (&["day2/IMG_1.jpg", "day2/more/IMG_1.jpg"], &["IMG_1.jpg", "more/IMG_1.jpg"]),
+            (&["day1/../day1/IMG_1.jpg", "./day1/IMG_1.jpg", "day1"], &["IMG_1.jpg"]),
+        ] {
+            let (found, names) = masks(folder.path(), paths);
+            let expected: Vec<_> = expected.iter().map(|name| format!("out/{name}.mask.png")).collect();
+            assert_eq!(names, expected, "{paths:?}");
+            check_outputs(&found.photos, Some(Path::new("out")), &OutputKind::ALL).unwrap();
+            check_outputs(&found.photos, None, &OutputKind::ALL).unwrap();
+        }
+    }
+
+    #[test]
+    fn outputs_that_would_meet_are_refused() {
+        let folder = folder(&["stdin", "a.jpg", "a.jpg.mask.png"]);
+        let check = |paths: &[PathBuf], out: Option<&Path>| {
+            check_outputs(&find(paths).unwrap().photos, out, &[OutputKind::Mask]).unwrap_err().to_string()
+        };
+        let error = check(&["-".into(), folder.path().join("stdin")], Some(Path::new("out")));
+        assert!(error.contains("standard input and") && error.contains("out/stdin.mask.png"), "{error}");
+        let error = check(&["-".into(), "-".into()], None);
+        assert!(error.contains("standard input and standard input"), "{error}");
+        let error = check(&["a.jpg", "a.jpg.mask.png"].map(|name| folder.path().join(name)), None);
+        assert!(error.contains("would be written over"), "{error}");
+    }
+
+    #[test]
+    fn what_lies_beside_photos_is_passed_over() {
+        let folder = folder(&[
+            "a.jpg",
+            "._a.jpg",
+            ".hidden.png",
+            ".thumbnails/a.jpg",
+            "@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg",
+            "__MACOSX/._a.jpg",
+            "in/.cache/b.jpg",
+            "b.jxl",
+            "c.CR2",
+            "d.nef",
+            "e.txt",
+            ".f.jxl",
+        ]);
+        let appledouble = include_bytes!("../../tests/data/cases/01-appledouble.jpg");
+        std::fs::write(folder.path().join("._a.jpg"), appledouble).unwrap();
+        let (found, names) = masks(folder.path(), &[""]);
+        assert_eq!(names, ["out/a.jpg.mask.png"]);
+        assert!(found.faults.is_empty(), "{:?}", found.faults);
+        assert_eq!(found.passed_over().unwrap(), "3 passed over: JPEG XL, camera raw");
+        // A hidden file or folder that is named is meant.
+        assert_eq!(masks(folder.path(), &[".hidden.png"]).1, ["out/.hidden.png.mask.png"]);
+        assert_eq!(masks(folder.path(), &[".thumbnails"]).1, ["out/a.jpg.mask.png"]);
+    }
+
+    #[test]
+    fn links_to_photos_are_photos_and_loops_end() {
+        let folder = folder(&["real/a.jpg", "photos/b.jpg"]);
+        let at = |name: &str| folder.path().join("photos").join(name);
+        symlink("../real/a.jpg", at("link.jpg")).unwrap();
+        symlink("../real", at("folder")).unwrap();
+        symlink("../real", at("twin")).unwrap();
+        symlink("..", at("up")).unwrap();
+        symlink(".", at("self")).unwrap();
+        symlink("nowhere", at("broken.txt")).unwrap();
+        let (found, names) = masks(folder.path(), &["photos"]);
+        assert_eq!(names, ["out/b.jpg.mask.png", "out/folder/a.jpg.mask.png", "out/link.jpg.mask.png"]);
+        assert!(found.faults.is_empty(), "{:?}", found.faults);
+        symlink("nowhere.jpg", at("broken.jpg")).unwrap();
+        let (found, names) = masks(folder.path(), &["photos"]);
+        assert_eq!((names.len(), found.faults.len()), (3, 1));
+        assert!(found.faults[0].contains("broken.jpg: cannot be read"), "{:?}", found.faults);
+    }
+
+    /// A folder whose path is longer than the system opens: unreadable for root, too, for whom permissions are none.
+    #[test]
+    fn an_unreadable_folder_does_not_end_the_search() {
+        let folder = folder(&["photos/a.jpg", "photos/z.jpg"]);
+        let long = |levels: usize| (0..levels).map(|_| "l".repeat(250)).collect::<PathBuf>();
+        let (outer, inner) = (folder.path().join("photos").join(long(10)), folder.path().join(long(10)));
+        for deep in [&outer, &inner] {
+            std::fs::create_dir_all(deep).unwrap();
+        }
+        std::fs::rename(folder.path().join("l".repeat(250)), outer.join("inner")).unwrap();
+        let (found, names) = masks(folder.path(), &["photos"]);
+        assert_eq!(names, ["out/a.jpg.mask.png", "out/z.jpg.mask.png"]);
+        assert_eq!(found.faults.len(), 1);
+        assert!(found.faults[0].contains("cannot be read"), "{:?}", found.faults);
     }
 }

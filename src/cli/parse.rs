@@ -34,10 +34,14 @@ const DEFAULT_OUTPUTS: [OutputKind; 3] = [OutputKind::Mask, OutputKind::Overlay,
 
 pub async fn run(pipeline: &Pipeline, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let options = arguments.request.check(&DEFAULT_OUTPUTS).map_err(|error| UsageError(error.to_string()))?;
-    let photos = files::find(&arguments.paths)?;
+    let found = files::find(&arguments.paths)?;
+    let photos = &found.photos;
+    files::check_outputs(photos, arguments.folder.as_deref(), &options.outputs)
+        .map_err(|error| UsageError(error.to_string()))?;
+    found.faults.iter().for_each(|fault| eprintln!("{fault}"));
     let progress = progress_bar(photos.len());
     let mut failed = 0;
-    for photo in &photos {
+    for photo in photos {
         progress.set_message(photo.label());
         match parse_one(pipeline, photo, &options, arguments.folder.as_deref()).await {
             Ok(outcome) => progress.suspend(|| say(photo, &outcome, arguments.json))?,
@@ -52,7 +56,10 @@ pub async fn run(pipeline: &Pipeline, arguments: &Arguments) -> anyhow::Result<E
     if failed > 0 && photos.len() > 1 {
         eprintln!("{failed} of {} photos failed", photos.len());
     }
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+    if let Some(passed_over) = found.passed_over() {
+        eprintln!("{passed_over}");
+    }
+    Ok(if failed == 0 && found.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
 async fn parse_one(

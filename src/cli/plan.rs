@@ -26,8 +26,10 @@ pub struct Arguments {
 
 pub async fn run(pipeline: &Pipeline, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let options = arguments.request.check(&[OutputKind::Mask]).map_err(|error| UsageError(error.to_string()))?;
-    let mut failed = false;
-    for photo in files::find(&arguments.paths)? {
+    let found = files::find(&arguments.paths)?;
+    found.faults.iter().for_each(|fault| eprintln!("{fault}"));
+    let mut failed = !found.faults.is_empty();
+    for photo in &found.photos {
         let label = photo.label();
         let prepared = match photo.read(pipeline.config.max_object_bytes) {
             Ok(bytes) => {
@@ -51,6 +53,9 @@ pub async fn run(pipeline: &Pipeline, arguments: &Arguments) -> anyhow::Result<E
                 eprintln!("{label}: {error:#}");
             }
         }
+    }
+    if let Some(passed_over) = found.passed_over() {
+        eprintln!("{passed_over}");
     }
     Ok(if failed { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
 }

@@ -170,7 +170,7 @@ impl Server {
             }
             Err(error) => {
                 let mut response = problem::response(&error, &context.request_id);
-                headers::surround(&mut response, config, &context.request_id);
+                headers::surround(&mut response, config, parts.headers.get(header::ORIGIN), &context.request_id);
                 // The rest of the body is not read, so the connection cannot be used for another request.
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 response

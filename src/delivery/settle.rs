@@ -7,7 +7,7 @@
 //! | the photo was replaced since | the newer one is parsed, unless its own event had that done already |
 //! | the photo was removed since | nothing is done |
 //! | it is one of our own outputs, a folder's marker, or an upload for `/parse` | nothing is done |
-//! | the photo cannot be served (no image, too large, …) | `….error.json` says why |
+//! | the photo cannot be served (no image, too large, archived, …) | `….error.json` says why |
 //! | storage, deadline, memory held by others, internal | an error: trying again may help |
 //! | permission is lacking, the bucket is not allowed, the key is no key | an error: trying again does not help, and the door sees to it that the event is not lost |
 //!

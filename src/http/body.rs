@@ -9,22 +9,20 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
-use std::io::{self, Read};
+use std::io;
 
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::read::DecoderReader;
 use serde::Deserialize;
 use serde::de::{self, Visitor};
 
+use super::encoding::{self, BASE64, Unbroken};
 use crate::config::Config;
 use crate::delivery::access::Sender;
 use crate::error::{Error, Limit, Result};
 use crate::memory::blob::{self, Blob, BlobWriter, MEMORY_BYTES};
 use crate::options::RawOptions;
 use crate::pipeline::Source;
-use crate::store::ObjectRef;
-use crate::store::StoreTarget;
+use crate::store::{ObjectRef, StoreTarget};
 
 /// What a body asked for: the photo, its options as they came, and where the outputs shall be written.
 pub(crate) type Asked = (Source, RawOptions, Option<StoreTarget>);
@@ -34,12 +32,6 @@ const MAX_TEXT_FIELD_BYTES: u64 = 256;
 
 /// Multipart fields that are options, by the names of the query's parameters.
 const OPTION_FIELDS: [&str; 6] = ["output", "mode", "max_side", "score", "alpha", "rle"];
-
-/// The standard alphabet, padded or not.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 
 /// Reads an HTTP body.
 ///
@@ -54,7 +46,10 @@ pub async fn parse(content_type: Option<&str>, body: Blob, config: &Config) -> R
         )),
         Form::Json => parse_json(&body, config),
         Form::Multipart(boundary) => parse_multipart(&boundary?, &body, config).await,
-        Form::Image => Ok((Source::Bytes(body), RawOptions::default(), None)),
+        Form::Image => {
+            encoding::check_plain("the body", &body)?;
+            Ok((Source::Bytes(body), RawOptions::default(), None))
+        }
     }
 }
 
@@ -160,8 +155,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 }
 
 fn parse_json_from(sender: Sender, body: &[u8], config: &Config) -> Result<Asked> {
-    let parsed: JsonBody<'_> =
-        serde_json::from_slice(body).map_err(|e| Error::bad_request(format!("the JSON body does not fit: {e}")))?;
+    let parsed: JsonBody<'_> = serde_json::from_slice(encoding::without_mark(body))
+        .map_err(|e| Error::bad_request(format!("the JSON body does not fit: {e}")))?;
     if let Some(target) = &parsed.store {
         sender.check_target(target, config)?;
     }
@@ -193,23 +188,6 @@ fn decode_image(text: &str, config: &Config) -> Result<Blob> {
     blob::read(DecoderReader::new(Unbroken(text.as_bytes()), &BASE64), bad)
 }
 
-/// Text without its line breaks and blanks.
-struct Unbroken<'a>(&'a [u8]);
-
-impl Read for Unbroken<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let mut length = 0;
-        while let (Some((&byte, rest)), true) = (self.0.split_first(), length < out.len()) {
-            self.0 = rest;
-            if !byte.is_ascii_whitespace() {
-                out[length] = byte;
-                length += 1;
-            }
-        }
-        Ok(length)
-    }
-}
-
 /// RFC 2397: `data:[<mediatype>][;base64],<data>`. The media type is not believed: the format is found by content.
 fn data_url_payload(url: &str) -> Result<&str> {
     let (head, payload) =
@@ -234,8 +212,11 @@ async fn parse_multipart(boundary: &str, body: &Blob, config: &Config) -> Result
     let mut options: Vec<(String, Blob)> = Vec::new();
     while let Some(mut field) = form.next_field().await.map_err(|e| bad_multipart(&e))? {
         let name = field.name().unwrap_or_default().to_owned();
-        let bytes = read_field(&mut field).await?;
+        let transfer = field.headers().get("content-transfer-encoding").map(|value| value.to_str().unwrap_or("?"));
+        let transfer = transfer.map(str::to_owned);
+        let bytes = encoding::part_decoded(transfer.as_deref(), read_field(&mut field).await?)?;
         if name == "image" {
+            encoding::check_plain("the multipart field `image`", &bytes)?;
             if image.replace(bytes).is_some() {
                 return Err(Error::bad_request("the multipart body has more than one field `image`"));
             }
@@ -477,6 +458,29 @@ mod tests {
         let asked = read(FORM, &body, &config);
         assert_eq!(asked.as_ref().unwrap().1.alpha, Some(0.5));
         assert_eq!(bytes_of(asked), b"\xff\xd8&=+");
+    }
+
+    #[test]
+    fn a_part_may_be_in_base64() {
+        let config = config(&[]);
+        let body = include_bytes!("../../tests/data/cases/18-form-base64.bin");
+        assert!(bytes_of(read(FORM, body, &config)).starts_with(b"\xff\xd8\xff\xe0"));
+        let part = |encoding: &str, value: &str| {
+            let head = "Content-Disposition: form-data; name=\"image\"\r\nContent-Transfer-Encoding";
+            read(FORM, format!("--B\r\n{head}: {encoding}\r\n\r\n{value}\r\n--B--\r\n").as_bytes(), &config)
+        };
+        assert_eq!(bytes_of(part("BASE64", "AAEC\r\nAw==")), [0, 1, 2, 3]);
+        assert_eq!(bytes_of(part("8bit", "abc")), b"abc");
+        refuses(part("base64", "a$"), "not base64");
+        let other = part("quoted-printable", "=FF");
+        assert!(matches!(&other, Err(Error::Unsupported { detail }) if detail.contains("`quoted-printable`")));
+        let mangled = read(FORM, &form(&[("image", "\u{fffd}\u{fffd}JFIF".as_bytes())]), &config);
+        assert!(matches!(&mangled, Err(Error::Unsupported { detail }) if detail.contains("binary media types")));
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_json_does_not_count() {
+        assert_eq!(bytes_of(json("\u{feff}{\"image\": \"AAEC\"}")), [0, 1, 2]);
     }
 
     #[test]

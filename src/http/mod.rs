@@ -8,6 +8,7 @@ pub mod app;
 pub mod auth;
 pub mod body;
 pub mod describe;
+mod encoding;
 pub mod headers;
 mod json;
 pub(crate) mod negotiate;

@@ -66,13 +66,14 @@ mod tests {
     fn every_error_has_its_row() {
         let text = || "the sentence".to_owned();
         let cause = || Some("disk on fire".into());
-        let rows: [(u16, &str, Error); 18] = [
+        let rows: [(u16, &str, Error); 20] = [
             (400, "bad_request", Error::BadRequest { detail: text() }),
             (401, "unauthorized", Error::Unauthorized),
             (403, "forbidden", Error::Forbidden { detail: text() }),
             (404, "no_route", Error::NoRoute { path: "/x".to_owned() }),
             (404, "no_uploads", Error::NoUploads),
             (404, "no_object", Error::NoObject { detail: text() }),
+            (409, "archived", Error::Archived { detail: text() }),
             (404, "overtaken", Error::Overtaken),
             (405, "method", Error::Method { allowed: "POST, OPTIONS" }),
             (413, "body_too_large", too_large(Limit::Body)),
@@ -82,6 +83,7 @@ mod tests {
             (415, "unsupported", Error::Unsupported { detail: text() }),
             (422, "undecodable", Error::Undecodable { detail: text() }),
             (503, "busy", Error::Busy { retry_after: Duration::from_secs(3) }),
+            (507, "temporary_folder", Error::TemporaryFolder { detail: text(), source: cause() }),
             (503, "storage", Error::Storage { detail: text(), source: cause() }),
             (504, "deadline", Error::Deadline { detail: text() }),
             (500, "internal", Error::internal("disk on fire")),

@@ -20,7 +20,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::app::App;
-use super::{body, describe, headers, negotiate, page, problem, respond, uploads};
+use super::{body, describe, encoding, headers, negotiate, page, problem, respond, uploads};
 use crate::delivery::record::{self, Destination};
 use crate::error::{Error, Result};
 use crate::memory::blob::Blob;
@@ -132,10 +132,11 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
 /// Answers a request. Failures are answers too.
 pub async fn handle(app: &App, request: Request<impl Into<Blob>>, context: Context) -> Response<Bytes> {
     let is_head = request.method() == Method::HEAD;
+    let origin = request.headers().get(header::ORIGIN).cloned();
     let request = request.map(Into::into);
     let mut response =
         answer(app, request, &context).await.unwrap_or_else(|error| problem::response(&error, &context.request_id));
-    headers::surround(&mut response, &app.pipeline.config, &context.request_id);
+    headers::surround(&mut response, &app.pipeline.config, origin.as_ref(), &context.request_id);
     if is_head {
         *response.body_mut() = Bytes::new();
     }
@@ -158,7 +159,10 @@ async fn answer(app: &App, request: Request<Blob>, context: &Context) -> Result<
         Action::Preflight => Ok(preflight(app, route)),
         Action::Parse => parse(app, &parts, body, context).await,
         Action::Plan => plan(app, &parts, body, context).await,
-        Action::Upload => uploads::sign(&app.pipeline, &body).await,
+        Action::Upload => {
+            let body = encoding::decoded(&parts.headers, body, app.pipeline.config.max_body_bytes)?;
+            uploads::sign(&app.pipeline, encoding::without_mark(&body)).await
+        }
     }
 }
 
@@ -218,7 +222,9 @@ async fn plan(app: &App, parts: &Parts, body: Blob, context: &Context) -> Result
 async fn read_request(app: &App, parts: &Parts, body: Blob) -> Result<ParseRequest> {
     let query = RawOptions::from_query(parts.uri.query().unwrap_or_default())?;
     let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let (source, raw, target) = body::parse(content_type, body, &app.pipeline.config).await?;
+    let config = &app.pipeline.config;
+    let body = encoding::decoded(&parts.headers, body, config.max_body_bytes)?;
+    let (source, raw, target) = body::parse(content_type, body, config).await?;
     let default_outputs = match target {
         Some(_) => app.pipeline.config.outputs.clone(),
         None => vec![negotiate::default_output(&parts.headers)],

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::{Deref, Range};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -107,17 +108,29 @@ impl Blob {
 }
 
 /// Takes the bytes of a [`Blob`] one after the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct BlobWriter {
     memory: Vec<u8>,
     file: Option<File>,
+    /// Where that file lies.
+    folder: PathBuf,
+}
+
+impl Default for BlobWriter {
+    fn default() -> Self {
+        Self::to(tempfile::env::temp_dir())
+    }
 }
 
 impl BlobWriter {
+    fn to(folder: PathBuf) -> Self {
+        Self { memory: Vec::new(), file: None, folder }
+    }
+
     /// Takes the next bytes. The write is to the page cache, so it may be made where one must not wait long.
     ///
     /// # Errors
-    /// `Busy` when the temporary folder is full; `Internal`.
+    /// `TemporaryFolder` when that is full, missing or cannot be written to; `Internal`.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
         if self.memory.len() + bytes.len() <= MEMORY_BYTES {
             self.memory.extend_from_slice(bytes);
@@ -125,9 +138,10 @@ impl BlobWriter {
         }
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(tempfile::tempfile().map_err(fault)?),
+            none => none.insert(tempfile::tempfile_in(&self.folder).map_err(|error| fault(error, &self.folder))?),
         };
-        file.write_all(&self.memory).and_then(|()| file.write_all(bytes)).map_err(fault)?;
+        let written = file.write_all(&self.memory).and_then(|()| file.write_all(bytes));
+        written.map_err(|error| fault(error, &self.folder))?;
         self.memory.clear();
         Ok(())
     }
@@ -137,7 +151,7 @@ impl BlobWriter {
     pub fn finish(self) -> Result<Blob> {
         let Some(mut file) = self.file else { return Ok(self.memory.into()) };
         let mapped = file.write_all(&self.memory).and_then(|()| sys::map(&file));
-        Ok(Blob(Held::File(Arc::new(mapped.map_err(fault)?))))
+        Ok(Blob(Held::File(Arc::new(mapped.map_err(|error| fault(error, &self.folder))?))))
     }
 }
 
@@ -158,12 +172,21 @@ pub fn read<E: From<Error>>(mut reader: impl Read, bad: impl Fn(io::Error) -> E)
     }
 }
 
-/// A full temporary folder empties when other requests end; anything else is a fault of this machine.
-fn fault(error: io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::busy(),
-        _ => Error::internal(error),
-    }
+/// What an operator can mend is said in one sentence; anything else is a fault of this machine.
+fn fault(error: io::Error, folder: &Path) -> Error {
+    use io::ErrorKind as Kind;
+    let what = match error.kind() {
+        Kind::StorageFull | Kind::QuotaExceeded => "is full",
+        Kind::NotFound | Kind::NotADirectory => "is missing",
+        Kind::ReadOnlyFilesystem | Kind::PermissionDenied => "cannot be written to",
+        _ => return Error::internal(error),
+    };
+    let detail = format!(
+        "the temporary folder {} {what}, and a photo of more than {} KiB needs it; TMPDIR names another",
+        folder.display(),
+        MEMORY_BYTES / 1024
+    );
+    Error::TemporaryFolder { detail, source: Some(error.into()) }
 }
 
 #[cfg(test)]
@@ -191,6 +214,41 @@ mod tests {
             let (start, end) = (expected.len() / 3, expected.len() / 2);
             prop_assert_eq!(&*blob.part(start..end), &expected[start..end]);
         }
+    }
+
+    /// Everything that a folder can be but writable, as root meets it, too: the fault is the same that any user meets.
+    #[test]
+    fn the_temporary_folder_is_named_and_small_bytes_need_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, b"").unwrap();
+        for (folder, word) in [
+            (folder.path().join("none"), "is missing"),
+            (file, "is missing"),
+            (PathBuf::from("/sys"), "cannot be written to"),
+        ] {
+            let mut small = BlobWriter::to(folder.clone());
+            small.push(&[1; MEMORY_BYTES]).unwrap();
+            assert_eq!(small.finish().unwrap().len(), MEMORY_BYTES);
+            let error = BlobWriter::to(folder.clone()).push(&[1; MEMORY_BYTES + 1]).unwrap_err();
+            assert!(matches!(error, Error::TemporaryFolder { .. }), "{error:?}");
+            assert!(error.to_string().contains(&format!("{} {word}", folder.display())), "{error}");
+        }
+        for (code, word) in
+            [(libc::ENOSPC, "is full"), (libc::EDQUOT, "is full"), (libc::EROFS, "cannot be written to")]
+        {
+            let error = fault(io::Error::from_raw_os_error(code), Path::new("/scratch"));
+            assert!(error.to_string().contains(&format!("/scratch {word}")), "{error}");
+        }
+    }
+
+    /// A device that is always full stands for a full folder's file.
+    #[test]
+    fn a_full_folder_is_not_busy() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut writer = BlobWriter { file: Some(full), ..BlobWriter::to("/scratch".into()) };
+        let error = writer.push(&[1; MEMORY_BYTES + 1]).unwrap_err();
+        assert!(matches!(&error, Error::TemporaryFolder { detail, .. } if detail.contains("/scratch is full")));
     }
 
     /// Resident bytes of the mapping, as `/proc/self/smaps` tells them.

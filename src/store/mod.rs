@@ -96,7 +96,7 @@ pub enum Standing {
 /// The object store.
 ///
 /// Errors of every method: `NoObject` (no such bucket, key or version), `Forbidden` (permission), `Overtaken` (the
-/// ETag asked for is gone), `Storage` (anything that may succeed when tried again).
+/// ETag asked for is gone), `Archived` (of [`ObjectStore::get`]: its bytes must be restored first), `Storage` (anything that may succeed when tried again).
 #[async_trait]
 pub trait ObjectStore: Send + Sync {
     /// Metadata of an object. Fails with `Overtaken` if `at.etag` is set and differs.

@@ -225,6 +225,7 @@ where
     match kind(code.as_deref(), status, at.version_id.is_some()) {
         Kind::NoObject => Error::NoObject { detail: format!("there is no {}", name(at)) },
         Kind::Overtaken => Error::Overtaken,
+        Kind::Archived => Error::Archived { detail: format!("{} is archived: restore it first", name(at)) },
         Kind::Forbidden => {
             // The reason (which policy, which key) is for the operator.
             tracing::warn!(code, status, "S3 denied access");
@@ -244,6 +245,7 @@ where
 enum Kind {
     NoObject,
     Overtaken,
+    Archived,
     Forbidden,
     Storage,
 }
@@ -255,6 +257,8 @@ fn kind(code: Option<&str>, status: Option<u16>, has_version: bool) -> Kind {
         (Some("ExpiredToken" | "RequestTimeTooSkewed" | "SlowDown" | "InternalError"), _) => Kind::Storage,
         (Some("NoSuchKey" | "NoSuchBucket" | "NoSuchVersion" | "NotFound"), _) | (_, Some(404)) => Kind::NoObject,
         (Some("PreconditionFailed"), _) | (_, Some(412)) => Kind::Overtaken,
+        // 403, but no permission would help: Glacier, Deep Archive, and the archives of Intelligent-Tiering.
+        (Some("InvalidObjectState"), _) => Kind::Archived,
         (_, Some(401 | 403)) => Kind::Forbidden,
         // A version that is a delete marker, and a version id that is none.
         (_, Some(400 | 405)) if has_version => Kind::NoObject,
@@ -276,6 +280,8 @@ mod tests {
             (Some("MethodNotAllowed"), Some(405), true, Kind::NoObject),
             (Some("PreconditionFailed"), Some(412), false, Kind::Overtaken),
             (None, Some(412), false, Kind::Overtaken),
+            (Some("InvalidObjectState"), Some(403), false, Kind::Archived),
+            (Some("InvalidObjectState"), Some(403), true, Kind::Archived),
             (Some("AccessDenied"), Some(403), false, Kind::Forbidden),
             (Some("SignatureDoesNotMatch"), Some(403), false, Kind::Forbidden),
             (None, Some(403), false, Kind::Forbidden),

@@ -169,6 +169,25 @@ async fn other_origins_are_answered_where_one_is_set() {
 }
 
 #[tokio::test]
+async fn of_several_origins_the_one_that_asks_is_answered() {
+    let app = app(&[("CORS_ORIGIN", "https://a.example,http://localhost:3000")]);
+    for (asking, answered) in [
+        ("https://a.example", Some("https://a.example")),
+        ("http://localhost:3000", Some("http://localhost:3000")),
+        ("https://b.example", None),
+        ("https://a.example,http://localhost:3000", None),
+    ] {
+        for line in ["OPTIONS /parse", "POST /parse", "GET /health"] {
+            let response = send(&app, line, &[("origin", asking)], "").await;
+            assert_eq!(header(&response, "access-control-allow-origin"), answered, "{line} of {asking}");
+            assert_eq!(header(&response, "vary"), Some("Origin"), "{line} of {asking}");
+        }
+    }
+    let nobodys = send(&app, "GET /health", &[], "").await;
+    assert_eq!(header(&nobodys, "access-control-allow-origin"), None);
+}
+
+#[tokio::test]
 async fn without_an_origin_options_only_lists_methods() {
     let response = send(&app(&[]), "OPTIONS /info", &[("origin", "https://example.org")], "").await;
     assert_eq!(header(&response, "allow"), Some("GET, HEAD, OPTIONS"));
@@ -199,7 +218,7 @@ async fn the_document_describes_what_is_served() {
     let document = json_of(&send(&app(&[]), "GET /openapi.json", &[], "").await);
     let parse = &document["paths"]["/parse"]["post"];
     let statuses: Vec<&str> = parse["responses"].as_object().unwrap().keys().map(String::as_str).collect();
-    let expected = "200 303 304 400 401 403 404 405 413 415 422 500 503 504";
+    let expected = "200 303 304 400 401 403 404 405 409 413 415 422 500 503 504 507";
     assert_eq!(statuses.join(" "), expected);
     assert_eq!(document["paths"]["/"]["post"]["responses"], parse["responses"]);
     for parameter in document["components"]["parameters"].as_object().unwrap().values() {

@@ -346,6 +346,23 @@ async fn a_run_that_was_overtaken_writes_nothing_over_the_newer_ones() {
     assert_eq!(outputs(&store), set(&[".instances.png", ".json"]));
 }
 
+/// A photo in Glacier, Deep Archive or an archive of Intelligent-Tiering: no permission would help, so it is recorded as
+/// refused, and parsed once it is restored and named again.
+#[tokio::test]
+async fn an_archived_photo_is_recorded_and_parsed_once_it_is_restored() {
+    let (pipeline, store) = to_out(&[]);
+    let at = store.add("photos", KEY, photo());
+    store.archive("photos", KEY);
+    assert_eq!(refused(run(&pipeline, &at).await), "archived");
+    assert_eq!(outputs(&store), set(&[".error.json"]));
+    let record: Value = serde_json::from_slice(&store.objects()[&format!("out/masks/{KEY}.error.json")].body).unwrap();
+    assert_eq!((&record["status"], &record["code"]), (&json!(409), &json!("archived")));
+    assert!(record["detail"].as_str().unwrap().contains("restore it first"), "{record}");
+    store.restore("photos", KEY);
+    assert_eq!(run(&pipeline, &at).await.unwrap(), Done::Stored);
+    assert_eq!(outputs(&store), set(&[".mask.png", ".json"]));
+}
+
 #[tokio::test]
 async fn a_mixed_report_of_a_photo_that_is_gone_is_withdrawn() {
     let (pipeline, store) = to_out(&[]);

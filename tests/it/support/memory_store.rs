@@ -1,7 +1,7 @@
 //! Buckets in memory, for tests of everything around the real ones: they honour conditions as S3 does, and fail where a
 //! test wants them to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -76,6 +76,8 @@ struct State {
     failing: Option<(usize, Failing)>,
     interruption: Option<(usize, Interruption)>,
     forbidden: Option<String>,
+    /// By `bucket/key`.
+    archived: BTreeSet<String>,
 }
 
 /// See the module.
@@ -191,6 +193,16 @@ impl MemoryStore {
         self.state().forbidden = Some(bucket.to_owned());
     }
 
+    /// Moves an object into an archive: it is there, and cannot be read.
+    pub fn archive(&self, bucket: &str, key: &str) {
+        self.state().archived.insert(name(bucket, key));
+    }
+
+    /// Brings an object back from its archive.
+    pub fn restore(&self, bucket: &str, key: &str) {
+        self.state().archived.remove(&name(bucket, key));
+    }
+
     fn operate<T>(&self, bucket: &str, operation: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         let mut state = self.state();
         let number = state.operations;
@@ -244,6 +256,10 @@ impl ObjectStore for MemoryStore {
     async fn get(&self, at: &ObjectRef, max_bytes: u64) -> Result<Object> {
         self.operate(&at.bucket, |state| {
             let kept = find(&state.objects, at)?;
+            if state.archived.contains(&name(&at.bucket, &at.key)) {
+                let detail = format!("s3://{}/{} is archived: restore it first", at.bucket, at.key);
+                return Err(Error::Archived { detail });
+            }
             if kept.body.len() as u64 > max_bytes {
                 return Err(Error::TooLarge { limit: Limit::Body, detail: "the object is too large".to_owned() });
             }
