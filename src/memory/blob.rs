@@ -228,9 +228,9 @@ mod tests {
             (PathBuf::from("/sys"), "cannot be written to"),
         ] {
             let mut small = BlobWriter::to(folder.clone());
-            small.push(&[1; MEMORY_BYTES]).unwrap();
+            small.push(&vec![1; MEMORY_BYTES]).unwrap();
             assert_eq!(small.finish().unwrap().len(), MEMORY_BYTES);
-            let error = BlobWriter::to(folder.clone()).push(&[1; MEMORY_BYTES + 1]).unwrap_err();
+            let error = BlobWriter::to(folder.clone()).push(&vec![1; MEMORY_BYTES + 1]).unwrap_err();
             assert!(matches!(error, Error::TemporaryFolder { .. }), "{error:?}");
             assert!(error.to_string().contains(&format!("{} {word}", folder.display())), "{error}");
         }
@@ -247,7 +247,7 @@ mod tests {
     fn a_full_folder_is_not_busy() {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let mut writer = BlobWriter { file: Some(full), ..BlobWriter::to("/scratch".into()) };
-        let error = writer.push(&[1; MEMORY_BYTES + 1]).unwrap_err();
+        let error = writer.push(&vec![1; MEMORY_BYTES + 1]).unwrap_err();
         assert!(matches!(&error, Error::TemporaryFolder { detail, .. } if detail.contains("/scratch is full")));
     }
 
