@@ -1,7 +1,7 @@
 //! The packaged model on a photo that may be shipped, against masks looked at by a person.
 //!
-//! `M2FP_GOLDEN=write cargo test --test golden` writes the masks anew; look at them before committing. A failing test
-//! leaves the mask it got, and the pixels that differ, in the target folder.
+//! `M2FP_GOLDEN=write cargo test --test it golden` writes the masks anew; look at them before committing. A failing
+//! test leaves the mask it got, and the pixels that differ, in the target folder.
 
 use std::path::{Path, PathBuf};
 

@@ -3,50 +3,40 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use m2fp::config::Config;
 use m2fp::delivery::record::{self, Destination, WorkId, Written};
 use m2fp::delivery::settle::{Done, Order, process};
 use m2fp::error::{Error, Result};
-use m2fp::manifest::Manifest;
-use m2fp::pipeline::Source;
-use m2fp::pipeline::{Context, Pipeline};
-use m2fp::store::ObjectRef;
+use m2fp::pipeline::{Pipeline, Source};
+use m2fp::store::{ObjectRef, ObjectStore};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::support::fake_engine::FakeEngine;
+use crate::support::events::photo;
+use crate::support::http as support;
 use crate::support::memory_store::{Failing, Kept, MemoryStore};
 
 const KEY: &str = "a/b.jpg";
 
-fn photo() -> Bytes {
-    let event: Value = serde_json::from_str(include_str!("../../events/direct-invoke.json")).unwrap();
-    BASE64_STANDARD.decode(event["image"].as_str().unwrap()).unwrap().into()
+/// A pipeline whose network is made up, over a store in memory.
+fn pipeline(settings: &[(&str, &str)]) -> (Arc<Pipeline>, Arc<MemoryStore>) {
+    let store = Arc::new(MemoryStore::with_versions());
+    (over(&store, settings), store)
 }
 
-/// A pipeline whose network is made up, over a store in memory.
-fn pipeline(vars: &[(&str, &str)]) -> (Arc<Pipeline>, Arc<MemoryStore>) {
-    let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let config = Config::from_vars(vars).unwrap();
-    let manifest = Manifest::read(&config.model_dir).unwrap();
-    let store = Arc::new(MemoryStore::with_versions());
-    let engine = Arc::new(FakeEngine::new(manifest.clone()));
-    (Arc::new(Pipeline::with_engine(config, manifest, Some(store.clone()), engine)), store)
+fn over(store: &Arc<MemoryStore>, settings: &[(&str, &str)]) -> Arc<Pipeline> {
+    support::pipeline(settings, Some(Arc::clone(store) as Arc<dyn ObjectStore>))
 }
 
 fn to_out(more: &[(&'static str, &'static str)]) -> (Arc<Pipeline>, Arc<MemoryStore>) {
-    let mut vars = vec![("M2FP_OUTPUT_BUCKET", "out")];
-    vars.extend_from_slice(more);
-    pipeline(&vars)
+    let mut settings = vec![("OUTPUT_BUCKET", "out")];
+    settings.extend_from_slice(more);
+    pipeline(&settings)
 }
 
 async fn run(pipeline: &Arc<Pipeline>, at: &ObjectRef) -> Result<Done> {
     let order = Order::configured(&pipeline.config)?;
-    let context = Context { request_id: "test".to_owned(), deadline: None };
-    process(&pipeline.begin(&context), at, &order).await
+    process(&pipeline.begin(&support::context()), at, &order).await
 }
 
 #[track_caller]
@@ -84,23 +74,23 @@ fn bodies(objects: &BTreeMap<String, Kept>) -> BTreeMap<String, Bytes> {
 #[tokio::test]
 async fn what_is_not_a_photo_for_us_is_passed() {
     // An object that is looked for is gone, since there is none.
-    let is_passed = async |vars: &[(&str, &str)], bucket: &str, key: &str| {
+    let is_passed = async |settings: &[(&str, &str)], bucket: &str, key: &str| {
         let at = ObjectRef { bucket: bucket.to_owned(), key: key.to_owned(), version_id: None, etag: None };
-        match run(&pipeline(vars).0, &at).await.unwrap() {
+        match run(&pipeline(settings).0, &at).await.unwrap() {
             Done::Passed => true,
             Done::Gone => false,
             other => panic!("{other:?}"),
         }
     };
-    let (own, apart) = (&[][..], &[("M2FP_OUTPUT_BUCKET", "out")][..]);
+    let (own, apart) = (&[][..], &[("OUTPUT_BUCKET", "out")][..]);
     assert!(is_passed(own, "photos", "masks/a.jpg").await, "under the prefix of the event's own bucket");
     assert!(!is_passed(apart, "photos", "masks/a.jpg").await, "the prefix is the other bucket's");
     assert!(is_passed(apart, "out", "masks/a.jpg").await);
-    for vars in [own, apart] {
-        assert!(is_passed(vars, "photos", "a.jpg.mask.png").await);
-        assert!(is_passed(vars, "photos", "a.jpg.error.json").await);
-        assert!(is_passed(vars, "photos", "folder/").await);
-        assert!(!is_passed(vars, "photos", "a.jpg").await);
+    for settings in [own, apart] {
+        assert!(is_passed(settings, "photos", "a.jpg.mask.png").await);
+        assert!(is_passed(settings, "photos", "a.jpg.error.json").await);
+        assert!(is_passed(settings, "photos", "folder/").await);
+        assert!(!is_passed(settings, "photos", "a.jpg").await);
     }
 }
 
@@ -164,7 +154,7 @@ async fn a_bad_image_leaves_its_reason_and_a_later_success_removes_it() {
 
 #[tokio::test]
 async fn too_large_is_known_before_the_body_is_read() {
-    let (pipeline, store) = to_out(&[("M2FP_MAX_OBJECT_BYTES", "1000")]);
+    let (pipeline, store) = to_out(&[("MAX_OBJECT_BYTES", "1000")]);
     let at = store.add("photos", KEY, photo());
     assert_eq!(refused(run(&pipeline, &at).await), "body_too_large");
     assert_eq!(outputs(&store), set(&[".error.json"]));
@@ -172,7 +162,7 @@ async fn too_large_is_known_before_the_body_is_read() {
 
 #[tokio::test]
 async fn other_options_replace_the_outputs_consistently() {
-    let (first, store) = to_out(&[("M2FP_OUTPUTS", "mask,overlay")]);
+    let (first, store) = to_out(&[("OUTPUTS", "mask,overlay")]);
     let at = store.add("photos", KEY, photo());
     assert_eq!(run(&first, &at).await.unwrap(), Done::Stored);
     assert_eq!(outputs(&store), set(&[".mask.png", ".overlay.jpg", ".json"]));
@@ -183,11 +173,7 @@ async fn other_options_replace_the_outputs_consistently() {
 
 /// Another function over the same store that makes other outputs.
 fn second(store: &Arc<MemoryStore>) -> Arc<Pipeline> {
-    let vars = [("M2FP_OUTPUT_BUCKET", "out"), ("M2FP_OUTPUTS", "instances,json")];
-    let config = Config::from_vars(vars.map(|(k, v)| (k.to_owned(), v.to_owned()))).unwrap();
-    let manifest = Manifest::read(&config.model_dir).unwrap();
-    let engine = Arc::new(FakeEngine::new(manifest.clone()));
-    Arc::new(Pipeline::with_engine(config, manifest, Some(store.clone()), engine))
+    over(store, &[("OUTPUT_BUCKET", "out"), ("OUTPUTS", "instances,json")])
 }
 
 /// Every operation in turn is the last one before a crash, or fails: what stands then is never a report that names
@@ -196,7 +182,7 @@ fn second(store: &Arc<MemoryStore>) -> Arc<Pipeline> {
 async fn a_crash_anywhere_is_mended_by_the_retry() {
     for failing in [Failing::Before, Failing::After] {
         for at_operation in 0.. {
-            let (first, store) = to_out(&[("M2FP_OUTPUTS", "mask,overlay")]);
+            let (first, store) = to_out(&[("OUTPUTS", "mask,overlay")]);
             let at = store.add("photos", KEY, photo());
             run(&first, &at).await.unwrap();
             let second = second(&store);
@@ -319,11 +305,11 @@ async fn what_others_write_meanwhile_is_not_left_mixed() {
 /// A run that stood still while a newer one did everything: it may not touch what that one wrote.
 #[tokio::test]
 async fn a_run_that_was_overtaken_writes_nothing_over_the_newer_ones() {
-    let (pipeline, store) = to_out(&[("M2FP_OUTPUTS", "mask,overlay")]);
+    let (pipeline, store) = to_out(&[("OUTPUTS", "mask,overlay")]);
     let old = store.add("photos", KEY, photo());
     let order = Order::configured(&pipeline.config).unwrap();
     let destination = Destination::for_source("out", "masks/", KEY).unwrap();
-    let context = Context { request_id: "test".to_owned(), deadline: None };
+    let context = support::context();
     let seen = record::look(store.as_ref(), &destination).await.unwrap();
     let work = WorkId::of_pinned(&old, &order.options, &pipeline.manifest);
     let prepared = pipeline.begin(&context).prepare(Source::Object(old.clone()), order.options).await.unwrap();
@@ -387,7 +373,7 @@ async fn what_an_operator_must_mend_fails_the_invocation() {
     store.forbid("photos");
     assert!(matches!(run(&pipeline, &at).await, Err(Error::Forbidden { .. })));
 
-    let (pipeline, store) = to_out(&[("M2FP_ALLOWED_BUCKETS", "other")]);
+    let (pipeline, store) = to_out(&[("ALLOWED_BUCKETS", "other")]);
     let at = store.add("photos", KEY, photo());
     assert!(matches!(run(&pipeline, &at).await, Err(Error::Forbidden { .. })));
     assert_eq!(store.operations(), 0);

@@ -4,7 +4,7 @@
 //! moto's notification is S3's but for what it leaves out: `userIdentity` and `requestParameters`, which S3 always sends
 //! and the event's type asks for ([`as_s3_words_it`]), `responseElements`, and the object's `sequencer` and `versionId`.
 //! Its test event has no `RequestId` and `HostId`. The function reads `versionId` alone of all these, which
-//! `tests/s3_conditions.rs` is for.
+//! `tests/it/s3_conditions.rs` is for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
