@@ -253,6 +253,84 @@ def sqs(*bodies: dict) -> dict:
     }
 
 
+def sns_notification(message: dict) -> dict:
+    """What SNS puts around a message."""
+    return {
+        "Type": "Notification",
+        "MessageId": "95df01b4-ee98-5cb9-9903-4c221d41eb5e",
+        "TopicArn": "arn:aws:sns:us-east-1:123456789012:m2fp-photos",
+        "Subject": "Amazon S3 Notification",
+        "Message": json.dumps(message, ensure_ascii=False),
+        "Timestamp": "2025-04-09T12:34:57.000Z",
+        "SignatureVersion": "1",
+        "Signature": "EXAMPLE",
+        "SigningCertURL": "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-EXAMPLE.pem",
+        "UnsubscribeURL": "https://sns.us-east-1.amazonaws.com/?Action=Unsubscribe",
+    }
+
+
+def sns(message: dict) -> dict:
+    """A topic that invokes the function itself."""
+    # SNS writes these two names in another way for Lambda than for other subscribers.
+    notification = sns_notification(message)
+    notification["SigningCertUrl"] = notification.pop("SigningCertURL")
+    notification["UnsubscribeUrl"] = notification.pop("UnsubscribeURL")
+    return {
+        "Records": [
+            {
+                "EventSource": "aws:sns",
+                "EventVersion": "1.0",
+                "EventSubscriptionArn": "arn:aws:sns:us-east-1:123456789012:m2fp-photos:21be56ed-a058-49f5-8c98",
+                "Sns": {**notification, "MessageAttributes": {}},
+            }
+        ]
+    }
+
+
+def lattice(photo: bytes) -> dict:
+    """VPC Lattice, event structure version 2.0."""
+    arn = "arn:aws:vpc-lattice:us-east-1:123456789012"
+    return {
+        "version": "2.0",
+        "path": "/parse",
+        "method": "POST",
+        "headers": {
+            "accept": ["*/*"],
+            "content-length": [str(len(photo))],
+            "content-type": ["image/jpeg"],
+            "host": ["m2fp-0a40eebed65f8d69c.7d67968.vpc-lattice-svcs.us-east-1.on.aws"],
+            "user-agent": ["curl/8.9.1"],
+            "x-forwarded-for": ["10.213.229.10"],
+        },
+        "queryStringParameters": {"output": ["mask"]},
+        "body": text(photo),
+        "isBase64Encoded": True,
+        "requestContext": {
+            "serviceNetworkArn": f"{arn}:servicenetwork/sn-0bf3f2882e9cc805a",
+            "serviceArn": f"{arn}:service/svc-0a40eebed65f8d69c",
+            "targetGroupArn": f"{arn}:targetgroup/tg-6d0ecf831eec9f09",
+            "identity": {"sourceVpcArn": "arn:aws:ec2:us-east-1:123456789012:vpc/vpc-0b8276c84697e7339"},
+            "region": "us-east-1",
+            "timeEpoch": "1744202096789073",
+        },
+    }
+
+
+def scheduled() -> dict:
+    """A schedule that keeps the function warm, as an EventBridge rule sends it."""
+    return {
+        "version": "0",
+        "id": "53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa",
+        "detail-type": "Scheduled Event",
+        "source": "aws.events",
+        "account": "123456789012",
+        "time": "2025-04-09T12:35:00Z",
+        "region": "us-east-1",
+        "resources": ["arn:aws:events:us-east-1:123456789012:rule/m2fp-warm"],
+        "detail": {},
+    }
+
+
 def s3_batch(schema: str, bucket: dict[str, str], arguments: dict[str, str] | None) -> dict:
     """An invocation by S3 Batch Operations."""
     return {
@@ -273,7 +351,7 @@ def s3_batch(schema: str, bucket: dict[str, str], arguments: dict[str, str] | No
     }
 
 
-def events(photo: bytes) -> dict[str, dict]:
+def events(photo: bytes) -> dict[str, dict | list]:
     form = f"multipart/form-data; boundary={BOUNDARY}"
     api = "execute-api.us-east-1.amazonaws.com"
     return {
@@ -288,6 +366,12 @@ def events(photo: bytes) -> dict[str, dict]:
         "eventbridge": eventbridge(photo),
         "sqs-s3": sqs(s3_put(photo), s3_test()),
         "sqs-eventbridge": sqs(eventbridge(photo)),
+        "sqs-sns": sqs(sns_notification(s3_put(photo))),
+        "sns-s3": sns(s3_put(photo)),
+        "sns-eventbridge": sns(eventbridge(photo)),
+        "pipes-sqs": sqs(s3_put(photo))["Records"],
+        "lattice": lattice(photo),
+        "scheduled": scheduled(),
         "s3-batch-1.0": s3_batch("1.0", {"s3BucketArn": f"arn:aws:s3:::{BUCKET}"}, None),
         "s3-batch-2.0": s3_batch(
             "2.0", {"s3Bucket": BUCKET}, {"output": "mask,overlay,json", "score": "0.3", "output_prefix": "jobs/7/"}

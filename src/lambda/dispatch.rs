@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::guard::guarded;
 use super::payload::payload;
 use super::shape::{Shape, shape};
-use super::{batch, direct, eventbridge, gateway, s3, sqs};
+use super::{batch, direct, eventbridge, gateway, pipe, s3, sns, sqs, warm};
 use crate::error::Result;
 use crate::http::app::App;
 use crate::pipeline::Context;
@@ -37,8 +37,11 @@ async fn answer(app: &App, shape: Shape, event: Box<RawValue>, context: &Context
         Shape::S3Test => payload(&serde_json::json!({"records": []})),
         Shape::EventBridge => payload(&eventbridge::handle(&app.pipeline, event.get(), context).await?),
         Shape::Sqs => payload(&sqs::handle(&app.pipeline, event.get(), context).await?),
+        Shape::Sns => payload(&sns::handle(&app.pipeline, event.get(), context).await?),
+        Shape::Pipe => payload(&pipe::handle(&app.pipeline, event.get(), context).await?),
         Shape::S3Batch => payload(&batch::handle(&app.pipeline, event.get(), context).await?),
         Shape::Direct => direct::handle(&app.pipeline, event, context).await,
+        Shape::WarmUp => payload(&warm::handle(&app.pipeline, context).await?),
     }
 }
 

@@ -1,5 +1,5 @@
-//! HTTP through API Gateway (REST and HTTP API), Application Load Balancer and Function URL: gateway event to HTTP
-//! request, HTTP response to gateway answer. The types and the answer's encoding are `lambda_http`'s.
+//! HTTP through API Gateway (REST and HTTP API), Application Load Balancer, VPC Lattice and Function URL: gateway event to
+//! HTTP request, HTTP response to gateway answer. The types and the answer's encoding are `lambda_http`'s.
 //!
 //! `lambda_http` panics on some of what a stranger can send: base64 that is none, a `Host` that is no host, a path that
 //! is no path, a query parameter with an empty list of values. Those are taken out of the event first: the body is
@@ -23,6 +23,7 @@ use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::guard::guarded;
+use super::lattice;
 use super::shape::Gateway;
 use crate::error::{Error, Result};
 use crate::http::app::App;
@@ -80,8 +81,9 @@ fn open(gateway: Gateway, event: &str) -> Result<Opened> {
             let base = base_of(&mut event.request_context.stage);
             Ok(Opened { event: LambdaRequest::ApiGatewayV2(event), body, base })
         }
-        Gateway::Alb => {
-            let mut event: AlbTargetGroupRequest = read(event)?;
+        Gateway::Alb | Gateway::Lattice => {
+            let mut event: AlbTargetGroupRequest =
+                if gateway == Gateway::Lattice { lattice::request(event)? } else { read(event)? };
             let body = take_body(&mut event.body, event.is_base64_encoded)?;
             forget_host(&mut event.headers);
             forget_host(&mut event.multi_value_headers);
@@ -151,15 +153,19 @@ async fn encode(gateway: Gateway, response: Response<Bytes>) -> Result<Box<RawVa
     let event = match gateway {
         Gateway::Rest => LambdaRequest::ApiGatewayV1(ApiGatewayProxyRequest::default()),
         Gateway::HttpApi => LambdaRequest::ApiGatewayV2(ApiGatewayV2httpRequest::default()),
-        Gateway::Alb => LambdaRequest::Alb(AlbTargetGroupRequest::default()),
+        Gateway::Alb | Gateway::Lattice => LambdaRequest::Alb(AlbTargetGroupRequest::default()),
     };
+    let headers = (gateway == Gateway::Lattice).then(|| response.headers().clone());
     let response = response.map(Full::new);
     let mut adapter = Adapter::from(service_fn(move |_| {
         let response = response.clone();
         async move { Ok::<_, Infallible>(response) }
     }));
     match adapter.call(LambdaEvent::new(event, lambda_http::Context::default())).await {
-        Ok(answer) => to_raw_value(&answer).map_err(Error::internal),
+        Ok(answer) => {
+            let answer = to_raw_value(&answer).map_err(Error::internal)?;
+            headers.map_or(Ok(answer.clone()), |headers| lattice::answer(&answer, &headers))
+        }
         Err(never) => match never {},
     }
 }
@@ -186,6 +192,7 @@ mod tests {
             (Gateway::HttpApi, include_str!("../../events/apigw-http.json"), None),
             (Gateway::HttpApi, include_str!("../../events/function-url.json"), None),
             (Gateway::Alb, include_str!("../../events/alb.json"), None),
+            (Gateway::Lattice, include_str!("../../events/lattice.json"), None),
         ] {
             let request = opened(gateway, &fixture(event)).unwrap();
             assert_eq!(request.method(), Method::POST);
@@ -195,6 +202,27 @@ mod tests {
             assert_eq!(request.headers()[header::CONTENT_TYPE], "image/jpeg");
             assert!(request.body().starts_with(&[0xff, 0xd8]), "{gateway:?}");
         }
+    }
+
+    #[test]
+    fn a_query_in_lattices_path_is_the_query() {
+        let mut event = fixture(include_str!("../../events/lattice.json"));
+        event["path"] = json!("/parse?output=mask");
+        event["queryStringParameters"].take();
+        event["headers"] = json!({"content-type": "image/jpeg"});
+        let request = opened(Gateway::Lattice, &event).unwrap();
+        assert_eq!((request.uri().path(), request.uri().query()), ("/parse", Some("output=mask")));
+        assert_eq!(request.headers()[header::CONTENT_TYPE], "image/jpeg");
+    }
+
+    #[tokio::test]
+    async fn lattice_is_given_one_value_for_each_header() {
+        let builder = Response::builder().header("vary", "Accept").header("vary", "Origin");
+        let answer = encode(Gateway::Lattice, builder.body(Bytes::from_static(b"x")).unwrap()).await.unwrap();
+        let answer = fixture(answer.get());
+        assert_eq!(answer["headers"], json!({"vary": "Accept, Origin"}));
+        assert_eq!((&answer["statusCode"], &answer["statusDescription"]), (&json!(200), &json!("200 OK")));
+        assert!(answer.get("multiValueHeaders").is_none());
     }
 
     #[test]
@@ -232,6 +260,12 @@ mod tests {
             alb["path"] = json!(text);
             alb["queryStringParameters"] = json!({text: text});
             opened(Gateway::Alb, &alb).unwrap();
+
+            let mut lattice = fixture(include_str!("../../events/lattice.json"));
+            lattice["path"] = json!(text);
+            lattice["headers"] = json!({text: text, "host": [text, text]});
+            lattice["queryStringParameters"] = json!({text: [text], "none": []});
+            opened(Gateway::Lattice, &lattice).unwrap();
         }
     }
 
@@ -256,7 +290,7 @@ mod tests {
                 Response::builder().header(header::CONTENT_TYPE, content_type).body(Bytes::from_static(body)).unwrap();
             fixture(encode(gateway, response).await.unwrap().get())
         };
-        for gateway in [Gateway::Rest, Gateway::HttpApi, Gateway::Alb] {
+        for gateway in [Gateway::Rest, Gateway::HttpApi, Gateway::Alb, Gateway::Lattice] {
             let image = answer(gateway, "image/png", b"\x89PNG").await;
             assert_eq!((&image["statusCode"], &image["isBase64Encoded"]), (&json!(200), &json!(true)));
             assert_eq!(image["body"], "iVBORw==");

@@ -1,8 +1,9 @@
 //! The doors of AWS: the only folder that knows the formats of events.
 //!
 //! `dispatch` tells an event by its shape and hands it to its door: `gateway` (HTTP), `s3` (notifications),
-//! `eventbridge` and `sqs` (the same in other words and envelopes), `batch` (S3 Batch Operations), `direct` (invocations
-//! by Step Functions, SDKs, the AWS CLI). Doors that name objects share [`crate::delivery::settle`], which says
+//! `eventbridge`, `sqs`, `sns` and `pipe` (the same in other words and envelopes), `batch` (S3 Batch Operations), `direct`
+//! (invocations by Step Functions, SDKs, the AWS CLI), `warm` (pings that only want the model loaded). `lattice` is VPC
+//! Lattice's requests in the words of a load balancer. Doors that name objects share [`crate::delivery::settle`], which says
 //! what becomes of one, and `time_share`, which divides an invocation's time among several.
 
 pub mod batch;
@@ -12,11 +13,15 @@ pub mod eventbridge;
 pub mod failure;
 pub mod gateway;
 mod guard;
+mod lattice;
 mod payload;
+pub mod pipe;
 pub mod s3;
 mod shape;
+pub mod sns;
 pub mod sqs;
 mod time_share;
+pub mod warm;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -14,6 +14,7 @@
 //!
 //! Order does not matter, so a FIFO queue's messages after a failed one are handled as well.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
@@ -34,10 +35,33 @@ struct Event {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Message {
+pub(super) struct Message {
     message_id: String,
     #[serde(default)]
-    body: String,
+    body: Body,
+}
+
+/// Text, or the JSON that EventBridge Pipes has read it as.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Body {
+    Text(String),
+    Json(Value),
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::Text(String::new())
+    }
+}
+
+impl Body {
+    fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Text(text) => text.into(),
+            Self::Json(json) => json.to_string().into(),
+        }
+    }
 }
 
 /// What SNS puts around a message, unless its subscription asks for raw delivery.
@@ -55,13 +79,21 @@ struct Envelope {
 pub async fn handle(pipeline: &Pipeline, event: &str, context: &Context) -> Result<Value> {
     let event: Event =
         serde_json::from_str(event).map_err(|e| Error::bad_request(format!("not a well-formed SQS event: {e}")))?;
-    if event.records.iter().any(|message| message.message_id.is_empty()) {
+    handle_messages(pipeline, &event.records, context).await
+}
+
+/// As [`handle`], for messages without an event around them.
+///
+/// # Errors
+/// As [`handle`].
+pub(super) async fn handle_messages(pipeline: &Pipeline, messages: &[Message], context: &Context) -> Result<Value> {
+    if messages.iter().any(|message| message.message_id.is_empty()) {
         return Err(Error::bad_request("an SQS message has no id"));
     }
     let mut share = TimeShare::of(context);
     let mut failed = BTreeSet::new();
-    for Message { message_id, body } in &event.records {
-        let done = match objects(body) {
+    for Message { message_id, body } in messages {
+        let done = match objects(&body.text()) {
             Ok(objects) => s3::handle_each(pipeline, objects, &mut share).await.map(drop),
             Err(error) => Err(error),
         };
@@ -85,11 +117,16 @@ fn objects(body: &str) -> Result<Vec<Result<Option<ObjectRef>>>> {
     {
         return Ok(objects);
     }
-    Err(Error::bad_request("the message is neither an S3 notification nor an EventBridge event of S3"))
+    Err(no_event())
+}
+
+/// What a message that names no object is told.
+pub(super) fn no_event() -> Error {
+    Error::bad_request("the message is neither an S3 notification nor an EventBridge event of S3")
 }
 
 /// `None` for what is no event of S3.
-fn objects_of_event(text: &str) -> Result<Option<Vec<Result<Option<ObjectRef>>>>> {
+pub(super) fn objects_of_event(text: &str) -> Result<Option<Vec<Result<Option<ObjectRef>>>>> {
     match shape(text) {
         Ok(Shape::S3) => s3::objects(text).map(Some),
         Ok(Shape::S3Test) => Ok(Some(Vec::new())),

@@ -40,6 +40,12 @@ def check_stored(prefix: str, key: str, s3: S3, bucket: str = OUTPUT_BUCKET) -> 
     assert json.loads(s3.get(bucket, f"{prefix}{key}.json"))["classes"]
 
 
+def check_warm(answer: dict[str, Any], s3: S3) -> None:
+    """The model is loaded, and nothing is done."""
+    assert answer == {"warm": True}
+    assert not s3.keys(OUTPUT_BUCKET)
+
+
 def check_done(answer: Any, s3: S3) -> None:  # noqa: ANN401 - JSON
     """An event of S3: nothing failed, outputs are there."""
     failed = answer and (answer.get("errorType") or answer.get("batchItemFailures"))

@@ -22,12 +22,18 @@ EVENTS = {
     "direct-invoke.json": (HTTP, answers.check_report),
     "eventbridge.json": (S3_EVENTS, answers.check_done),
     "function-url.json": (HTTP, answers.check_mask),
+    "lattice.json": (HTTP, answers.check_mask),
+    "pipes-sqs.json": (S3_EVENTS, answers.check_done),
     "s3-batch-1.0.json": (S3_EVENTS, answers.check_batch),
     "s3-batch-2.0.json": (S3_EVENTS, answers.check_batch_with_options),
     "s3-put.json": (S3_EVENTS, answers.check_done),
     "s3-test-event.json": (S3_EVENTS, answers.check_nothing),
+    "scheduled.json": (S3_EVENTS, answers.check_warm),
+    "sns-eventbridge.json": (S3_EVENTS, answers.check_done),
+    "sns-s3.json": (S3_EVENTS, answers.check_done),
     "sqs-eventbridge.json": (S3_EVENTS, answers.check_done),
     "sqs-s3.json": (S3_EVENTS, answers.check_done),
+    "sqs-sns.json": (S3_EVENTS, answers.check_done),
 }
 
 

@@ -26,7 +26,7 @@ fn header<'a>(answer: &'a Value, name: &str) -> Option<&'a str> {
 #[tokio::test]
 async fn every_gateway_gives_the_same_mask() {
     let mut masks = Vec::new();
-    for name in ["apigw-rest", "apigw-http", "function-url", "alb"] {
+    for name in ["apigw-rest", "apigw-http", "function-url", "alb", "lattice"] {
         let answer = invoke(&without_store(), &event(name)).await.unwrap();
         assert_eq!((&answer["statusCode"], &answer["isBase64Encoded"]), (&json!(200), &json!(true)), "{name}");
         assert_eq!(header(&answer, "content-type"), Some("image/png"), "{name}");
@@ -77,6 +77,15 @@ async fn http_failures_are_answers() {
         let problem: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
         assert_eq!(problem["status"], status);
     }
+}
+
+/// API Gateway without binary media types reads an image as text, and what was no UTF-8 is lost.
+#[tokio::test]
+async fn an_image_that_a_gateway_read_as_text_is_told_what_is_missing() {
+    let event: Value = serde_json::from_str(include_str!("../data/cases/15-rest-mangled.json")).unwrap();
+    let answer = invoke(&without_store(), &event).await.unwrap();
+    assert_eq!(answer["statusCode"], 415);
+    assert!(answer["body"].as_str().unwrap().contains("binary media types"), "{answer}");
 }
 
 #[tokio::test]

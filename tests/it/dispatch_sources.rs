@@ -85,6 +85,10 @@ async fn every_source_of_the_folder_leaves_masks_and_a_report() {
         ("eventbridge", "masks"),
         ("sqs-s3", "masks"),
         ("sqs-eventbridge", "masks"),
+        ("sqs-sns", "masks"),
+        ("sns-s3", "masks"),
+        ("sns-eventbridge", "masks"),
+        ("pipes-sqs", "masks"),
         ("s3-batch-1.0", "masks"),
         ("s3-batch-2.0", "jobs/7"),
     ] {
@@ -99,12 +103,104 @@ async fn every_source_of_the_folder_leaves_masks_and_a_report() {
     }
 }
 
+/// What is published to a topic beside S3's events is not lost: it fails, after the others were handled.
+#[tokio::test]
+async fn a_topic_brings_what_s3_says_and_nothing_else() {
+    let (pipeline, store) = bucket();
+    let template = event("sns-s3")["Records"][0].take();
+    let record = |message: &Value| {
+        let mut record = template.clone();
+        record["Sns"]["Message"] = json!(message.to_string());
+        record
+    };
+    let test = json!({"Records": [record(&event("s3-test-event"))]});
+    assert_eq!(invoke(&pipeline, &test).await.unwrap(), json!({"records": []}));
+    let both = json!({"Records": [record(&json!({"alarm": 7})), record(&notification(&["b.jpg", "text.jpg"]))]});
+    let failure = invoke(&pipeline, &both).await.unwrap_err();
+    assert_eq!(failure.name, "bad_request");
+    assert_eq!((stored(&store, "masks/b.jpg"), stored(&store, "masks/text.jpg")), (PARSED, REFUSED));
+}
+
+/// A pipe's elements: messages, whose failures are named; records, and events that its template picked out of messages.
+#[tokio::test]
+async fn a_pipe_brings_messages_or_events() {
+    let (pipeline, store) = bucket();
+    let mut messages =
+        messages(&[("good", notification(&["b.jpg"]).to_string()), ("bad", "hello".to_owned())])["Records"].take();
+    assert_eq!(failed(&invoke(&pipeline, &messages).await.unwrap()), ["bad"]);
+    assert_eq!(stored(&store, "masks/b.jpg"), PARSED);
+    // The body as JSON, as a pipe's template may leave it.
+    messages[1]["body"] = notification(&["text.jpg"]);
+    assert!(failed(&invoke(&pipeline, &messages).await.unwrap()).is_empty());
+    assert_eq!(stored(&store, "masks/text.jpg"), REFUSED);
+
+    let (pipeline, store) = bucket();
+    let record = notification(&["b.jpg"])["Records"][0].take();
+    let piped = json!([event("eventbridge"), record, notification(&["text.jpg"]), event("s3-test-event")]);
+    let answer = invoke(&pipeline, &piped).await.unwrap();
+    let results: Vec<_> = answer["records"].as_array().unwrap().iter().map(|r| r["result"].as_str().unwrap()).collect();
+    assert_eq!(results, ["stored", "stored", "refused"]);
+    assert_eq!(stored(&store, "masks/b.jpg"), PARSED);
+}
+
+/// Of the sources, each in its own way; of requests, as 409.
+#[tokio::test]
+async fn an_archived_object_is_named_and_never_a_matter_of_permission() {
+    let (pipeline, store) = bucket();
+    store.archive(BUCKET, "b.jpg");
+    let answer = invoke(&pipeline, &notification(&["b.jpg"])).await.unwrap();
+    assert_eq!(
+        (&answer["records"][0]["result"], &answer["records"][0]["code"]),
+        (&json!("refused"), &json!("archived"))
+    );
+    assert_eq!(stored(&store, "masks/b.jpg"), REFUSED);
+    let answer = invoke(&pipeline, &tasks(&["b.jpg"], &json!(null))).await.unwrap();
+    let [(code, sentence)] = results(&answer)[..] else { panic!("{answer}") };
+    assert_eq!(code, "PermanentFailure");
+    assert!(sentence.starts_with("archived: ") && sentence.contains("restore it first"), "{sentence}");
+    let failure = invoke(&pipeline, &json!({"s3": {"bucket": BUCKET, "key": "b.jpg"}})).await.unwrap_err();
+    assert_eq!(failure.name, "archived");
+
+    let pipeline = pipeline_with(&store);
+    let mut request = event("apigw-http");
+    request["headers"]["content-type"] = json!("application/json");
+    request["body"] = json!(json!({"s3": {"bucket": BUCKET, "key": "b.jpg"}}).to_string());
+    request["isBase64Encoded"] = json!(false);
+    assert_eq!(invoke(&pipeline, &request).await.unwrap()["statusCode"], 409);
+}
+
+/// A pipeline whose HTTP door may read the events' bucket.
+fn pipeline_with(store: &Arc<MemoryStore>) -> Arc<Pipeline> {
+    pipeline(&[("OUTPUT_BUCKET", OUTPUT_BUCKET), ("ALLOWED_BUCKETS", BUCKET)], Some(store.clone()))
+}
+
+/// The model is loaded and nothing else is done: no object is read, no line of metrics is written.
+#[tokio::test]
+async fn a_ping_warms_and_is_not_counted() {
+    let plugin: Value = serde_json::from_str(include_str!("../data/cases/13-warm-plugin.json")).unwrap();
+    for ping in [event("scheduled"), plugin, json!({"warmer": true}), json!({})] {
+        let (pipeline, store) = bucket();
+        let lines = Lines::default();
+        let pipeline = counted(pipeline, &lines);
+        assert_eq!(invoke(&pipeline, &ping).await.unwrap(), json!({"warm": true}), "{ping}");
+        assert!(lines.ends().is_empty() && store.written().is_empty());
+    }
+}
+
 /// Whichever operation of the store is the one that fails, from the first look at the photo to the last at the outputs.
 #[tokio::test]
 async fn each_object_is_counted_once_by_how_it_ended() {
-    for name in
-        ["s3-put", "eventbridge", "sqs-s3", "sqs-eventbridge", "s3-batch-1.0", "s3-batch-2.0", "direct-invoke-s3"]
-    {
+    for name in [
+        "s3-put",
+        "eventbridge",
+        "sqs-s3",
+        "sqs-eventbridge",
+        "sns-s3",
+        "pipes-sqs",
+        "s3-batch-1.0",
+        "s3-batch-2.0",
+        "direct-invoke-s3",
+    ] {
         for at_operation in 0.. {
             let (pipeline, store) = bucket();
             let lines = Lines::default();

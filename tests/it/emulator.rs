@@ -51,12 +51,18 @@ const EVENTS: &[(&str, Expected)] = &[
     ("direct-invoke.json", Expected::Report),
     ("eventbridge.json", Expected::Stored("masks/")),
     ("function-url.json", Expected::Mask),
+    ("lattice.json", Expected::Mask),
+    ("pipes-sqs.json", Expected::Stored("masks/")),
     ("s3-batch-1.0.json", Expected::Stored("masks/")),
     ("s3-batch-2.0.json", Expected::Stored("jobs/7/")),
     ("s3-put.json", Expected::Stored("masks/")),
     ("s3-test-event.json", Expected::Nothing),
+    ("scheduled.json", Expected::Nothing),
+    ("sns-eventbridge.json", Expected::Stored("masks/")),
+    ("sns-s3.json", Expected::Stored("masks/")),
     ("sqs-eventbridge.json", Expected::Stored("masks/")),
     ("sqs-s3.json", Expected::Stored("masks/")),
+    ("sqs-sns.json", Expected::Stored("masks/")),
 ];
 
 fn root() -> &'static Path {
@@ -264,7 +270,7 @@ fn upload(s3: &S3, event: &mut Value) -> Vec<String> {
         s3.make_bucket(bucket.as_str().unwrap());
     }
     let mut keys = Vec::new();
-    if let Some(detail) = event.get_mut("detail") {
+    if let Some(detail) = event.get_mut("detail").filter(|detail| detail.get("object").is_some()) {
         let (bucket, key) = (text(&detail["bucket"]["name"]), text(&detail["object"]["key"]));
         s3.make_bucket(&bucket);
         detail["object"]["etag"] = s3.put(&bucket, &key, &photo).into();
@@ -277,11 +283,19 @@ fn upload(s3: &S3, event: &mut Value) -> Vec<String> {
         s3.put(&bucket, &key, &photo);
         keys.push(key);
     }
-    for record in event.get_mut("Records").and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Some(body) = record.get("body") {
-            let mut inner = serde_json::from_str(&text(body)).unwrap();
+    let envelopes = ["/body", "/Sns/Message"];
+    if let Some(message) = event.pointer_mut("/Message") {
+        let mut inner = serde_json::from_str(&text(message)).unwrap();
+        keys.extend(upload(s3, &mut inner));
+        *message = inner.to_string().into();
+    }
+    let records = if event.is_array() { Some(event) } else { event.get_mut("Records") };
+    for record in records.and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(path) = envelopes.into_iter().find(|path| record.pointer(path).is_some()) {
+            let message = record.pointer_mut(path).unwrap();
+            let mut inner = serde_json::from_str(&text(message)).unwrap();
             keys.extend(upload(s3, &mut inner));
-            record["body"] = inner.to_string().into();
+            *message = inner.to_string().into();
             continue;
         }
         let bucket = record["s3"]["bucket"]["name"].as_str().unwrap().to_owned();

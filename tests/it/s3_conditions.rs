@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+use aws_sdk_s3::types::{BucketVersioningStatus, StorageClass, VersioningConfiguration};
 use bytes::Bytes;
 use m2fp::error::Error;
 use m2fp::store::{NewObject, ObjectRef, ObjectStore, Standing};
@@ -54,6 +54,23 @@ fn notification(object: &Value) -> Value {
     let mut event = event("s3-put");
     event["Records"][0]["s3"]["object"] = object.clone();
     event
+}
+
+/// S3 says 403 for an archived object, too, but no permission would help.
+#[tokio::test]
+async fn an_object_in_glacier_is_archived() {
+    let moto = Moto::start();
+    let user = User::of(&moto).await;
+    let mut event: Value = serde_json::from_str(include_str!("../data/cases/17-s3-glacier.json")).unwrap();
+    for class in [StorageClass::Glacier, StorageClass::DeepArchive] {
+        let put = user.client.put_object().bucket(BUCKET).key("cold.jpg").body(photo().into()).storage_class(class);
+        put.send().await.unwrap();
+        event["Records"][0]["s3"]["bucket"]["name"] = json!(BUCKET);
+        let pipeline = pipeline(&[("OUTPUT_BUCKET", OUTPUT_BUCKET)], Some(Arc::new(moto.store())));
+        let record = invoke(&pipeline, &event).await.unwrap()["records"][0].take();
+        assert_eq!((&record["result"], &record["code"]), (&json!("refused"), &json!("archived")));
+        assert!(record["detail"].as_str().unwrap().contains("restore it first"), "{record}");
+    }
 }
 
 /// What becomes of the only record of a notification.

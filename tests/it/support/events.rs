@@ -16,7 +16,7 @@ use serde_json::Value;
 use serde_json::value::to_raw_value;
 
 /// Every event, by its file's name without `.json`.
-pub const ALL: [&str; 15] = [
+pub const ALL: [&str; 21] = [
     "alb",
     "apigw-http",
     "apigw-http-multipart",
@@ -26,12 +26,18 @@ pub const ALL: [&str; 15] = [
     "direct-invoke-s3",
     "eventbridge",
     "function-url",
+    "lattice",
+    "pipes-sqs",
     "s3-batch-1.0",
     "s3-batch-2.0",
     "s3-put",
     "s3-test-event",
+    "scheduled",
+    "sns-eventbridge",
+    "sns-s3",
     "sqs-eventbridge",
     "sqs-s3",
+    "sqs-sns",
 ];
 
 /// The bucket and key that the events name.
