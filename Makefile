@@ -207,11 +207,11 @@ $(MODEL_VENV)/bin/python:
 		$(PYTHON) -m venv $(MODEL_VENV); \
 	fi || { rm -rf $(MODEL_VENV); echo "Python's venv module is missing: install it (Debian, Ubuntu: python3-venv) and run make again." >&2; exit 1; }
 
-$(MODEL_VENV)/packages: model/train/pyproject.toml model/export/pyproject.toml model/export/tests/requirements-judge.txt | $(MODEL_VENV)/bin/python
-	$(say) "installing the trainer and the exporter (a minute; without Debian's python3-torch, PyPI's takes several)"
+$(MODEL_VENV)/packages: model/train/pyproject.toml model/export/pyproject.toml model/evaluate/pyproject.toml model/export/tests/requirements-judge.txt | $(MODEL_VENV)/bin/python
+	$(say) "installing the trainer, the exporter and the evaluation (a minute; without Debian's python3-torch, PyPI's takes several)"
 	@pip='$(MODEL_VENV)/bin/python -m pip --disable-pip-version-check --quiet'; \
 	$(MODEL_VENV)/bin/python -c 'import torch' 2>/dev/null || $$pip install torch==2.8.0; \
-	$$pip install --editable 'model/export[dev]' --editable 'model/train[dev]'; \
+	$$pip install --editable 'model/export[dev,huggingface]' --editable 'model/train[dev]' --editable 'model/evaluate[dev]'; \
 	$$pip install --no-deps --requirement model/export/tests/requirements-judge.txt
 	@touch $@
 
@@ -258,6 +258,20 @@ export: checkpoint-named build $(MODEL_VENV)/packages ## a model folder of M2FP'
 	$(say) "measuring what it takes"
 	@$(M2FP) calibrate '$(EXPORTED)'
 
+# Model folders of any dense human parser: a Hugging Face folder or an ONNX file.
+.PHONY: wrap evaluate
+wrap: build $(MODEL_VENV)/packages ## a model folder of a dense parser (SOURCE=DIR or FILE.onnx MODEL=model/NAME ARGS='--licence MIT')
+	@[ -n '$(SOURCE)' ] && [ '$(origin MODEL)' != file ] || { echo 'Say what and where to: make wrap SOURCE=DIR MODEL=model/NAME; docs/models.md has examples.' >&2; exit 2; }
+	$(say) "wrapping $(SOURCE) to $(MODEL)"
+	@$(MODEL_VENV)/bin/python -m m2fp_export wrap --source '$(SOURCE)' --out '$(MODEL)' $(ARGS)
+	$(say) "measuring what it takes"
+	@$(M2FP) calibrate '$(MODEL)'
+
+# DATA is NAME:DIR here; answers are kept in runs/evaluate, so that it goes on where it was stopped.
+evaluate: build $(MODEL_VENV)/packages ## the published figures of a model (DATA=cihp:DIR MODEL=model/nano ARGS='--limit 100 --mode tiled')
+	$(say) "measuring $(MODEL) on $(DATA)"
+	@$(MODEL_VENV)/bin/python -m m2fp_evaluate --data '$(DATA)' --model '$(MODEL)' --m2fp '$(M2FP)' $(ARGS)
+
 checkpoint-named:
 	@[ -n '$(CHECKPOINT)' ] || { echo 'Which weights? make export CHECKPOINT=DIR; model/export/README.md says where they come from.' >&2; exit 2; }
 
@@ -289,16 +303,18 @@ test-docker: runtime tools ## sam local, Lambda's sandbox and the container imag
 	fi
 
 # Spinning threads of OpenMP would take the cores from ONNX Runtime's.
-test-model: build $(MODEL_VENV)/packages ## tests of the trainer and the exporter, exactness against ModelScope's code included
-	$(say) "checking the trainer's and the exporter's code"
-	@for package in train export; do (cd model/$$package && \
+test-model: build $(MODEL_VENV)/packages ## tests of the trainer, the exporter and the evaluation, exactness against ModelScope's code included
+	$(say) "checking the code of the trainer, the exporter and the evaluation"
+	@for package in train export evaluate; do (cd model/$$package && \
 		$(abspath $(MODEL_VENV))/bin/ruff check --quiet && $(abspath $(MODEL_VENV))/bin/ruff format --quiet --check); done
 	$(say) "running the trainer's tests (a minute)"
 	@cd model/train && M2FP=$(abspath $(M2FP)) OMP_WAIT_POLICY=passive $(abspath $(MODEL_VENV))/bin/python -m pytest -q
+	$(say) "running the evaluation's tests (half a minute)"
+	@cd model/evaluate && M2FP=$(abspath $(M2FP)) $(abspath $(MODEL_VENV))/bin/python -m pytest -q
 	$(say) "building the judges' window (release; about five minutes the first time)"
 	@$(CARGO) build --release --locked --example raw_queries
 	$(say) "running the exporter's tests (about six minutes)"
-	@cd model/export && RAW_QUERIES=$(abspath $(TARGET_DIR))/release/examples/raw_queries OMP_WAIT_POLICY=passive $(abspath $(MODEL_VENV))/bin/python -m pytest -q
+	@cd model/export && M2FP=$(abspath $(M2FP)) RAW_QUERIES=$(abspath $(TARGET_DIR))/release/examples/raw_queries OMP_WAIT_POLICY=passive $(abspath $(MODEL_VENV))/bin/python -m pytest -q
 
 # MODELS: folders beside the packaged model; those of `make export` where none are named.
 test-memory: build tools ## the memory promise under real limits (MODELS='model/m2fp-r101' ARGS='--quick', '--write docs/measured/memory.md')

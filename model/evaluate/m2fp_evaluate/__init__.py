@@ -1,0 +1,1 @@
+"""Measures a model folder of m2fp-lambda on the published human parsing data sets."""
