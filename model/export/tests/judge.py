@@ -130,6 +130,7 @@ class Pipeline:
         def judge(ours: Outputs, theirs: Outputs) -> list[Errors]:
             image = self.pipeline.preprocess(str(photo))["batched_inputs"][0]["image"]
             network, _ = checkpoint.load(self.folder)
+            ours, theirs = ([output[None] for output in outputs] for outputs in (ours, theirs))
             return Judge(network).errors(image[None], ours, theirs)
 
         return judge

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+import judge
+import photos
 from m2fp_export import position, verify
 from m2fp_export.deform_attn import reference_points
 from m2fp_export.errors import VerificationError
 from m2fp_export.model import M2FP
-from m2fp_export.onnx_graph import GRAPH_NAME, write_graph
+from m2fp_export.onnx_graph import GRAPH_NAME, OUTPUT_NAMES, write_graph
 from m2fp_export.verify import Errors, Judge, outputs_of, stirred
 
 
@@ -41,8 +43,8 @@ def image() -> torch.Tensor:
 
 
 def test_the_judge_computes_in_float64_to_the_last_constant(network: M2FP) -> None:
-    judge = Judge(network)
-    expected = outputs_of(judge.exact, image())
+    exact = Judge(network)
+    expected = outputs_of(exact.exact, image())
     assert [output.dtype for output in expected] == [np.float64, np.float64]
     assert network.backbone.stem.conv1.weight.dtype == torch.float32
     for makes in (
@@ -73,14 +75,28 @@ def test_pytorch_is_asked_again_before_ours_is_refused(
     network: M2FP, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if rounding had spared PyTorch alone: its first answer is the exact one."""
-    judge = Judge(network)
-    spared = [output.astype(np.float32) for output in outputs_of(judge.exact, image())]
+    exact = Judge(network)
+    spared = [output.astype(np.float32) for output in outputs_of(exact.exact, image())]
     ours = outputs_of(stirred(network, 100), image())
-    found = judge.errors(image(), ours, spared, tolerance=0.0)
+    found = exact.errors(image(), ours, spared, tolerance=0.0)
     assert all(errors.acceptable(tolerance=0.0) for errors in found)
     monkeypatch.setattr(verify, "SECOND_OPINIONS", 0)
-    found = judge.errors(image(), ours, spared, tolerance=0.0)
+    found = exact.errors(image(), ours, spared, tolerance=0.0)
     assert not any(errors.acceptable(tolerance=0.0) for errors in found)
+
+
+def test_a_photo_is_judged_as_modelscope_sees_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "SECOND_OPINIONS", 0)
+    photo = photos.write(tmp_path / "photo.png", (70, 50), 0)
+    pipeline = judge.Pipeline(folder)
+    outputs = pipeline.infer(photo)["outputs"]
+    theirs = [outputs[name][0].numpy() for name in OUTPUT_NAMES]
+    doubled = [2 * output for output in theirs]
+    for errors in pipeline.exactly(photo)(doubled, theirs):
+        assert errors.theirs < 1e-4
+        assert errors.ours == pytest.approx(1, abs=1e-3)
 
 
 def test_a_graph_that_is_off_by_a_thousandth_is_refused_with_advice(
