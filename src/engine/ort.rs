@@ -12,6 +12,7 @@ use ort::value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType};
 use sha2::{Digest, Sha256};
 
 use super::add_resized::AddResized;
+use super::conv3x3::Conv3x3;
 use super::deform_attn::DeformAttn;
 use super::group_norm::GroupNorm;
 use super::heap::TensorHeap;
@@ -251,6 +252,7 @@ fn operators() -> ort::Result<OperatorDomain> {
     OperatorDomain::new(OPERATORS)?
         .add(DeformAttn)?
         .add(AddResized)?
+        .add(Conv3x3)?
         .add(GroupNorm(TensorElementType::Float32))?
         .add(GroupNorm(TensorElementType::Uint8))
 }
@@ -398,6 +400,33 @@ mod tests {
         assert!(error < 1e-5, "floats: {error}");
         let error = greatest_difference(output("bytes/normed"), &fixture.normed);
         assert!(error < 1e-5, "bytes: {error}");
+    }
+
+    /// Made with `PyTorch`: `python -m tests.conv3x3_fixture` in model/export.
+    #[test]
+    fn a_winograd_convolution_equals_pytorch() {
+        #[derive(serde::Deserialize)]
+        struct Fixture {
+            x: (Vec<usize>, Vec<f32>),
+            weight: (Vec<usize>, Vec<f32>),
+            bias: (Vec<usize>, Vec<f32>),
+            whole: Vec<f32>,
+            plain: Vec<f32>,
+        }
+        let fixture: Fixture = serde_json::from_str(include_str!("../../tests/data/conv3x3.json")).unwrap();
+        let mut session = session(include_bytes!("../../tests/data/conv3x3.onnx"));
+        let inputs = ort::inputs![
+            "x" => Tensor::from_array(fixture.x).unwrap(),
+            "weight" => Tensor::from_array(fixture.weight).unwrap(),
+            "bias" => Tensor::from_array(fixture.bias).unwrap(),
+        ];
+        let outputs = session.run(inputs).unwrap();
+        for (name, expected) in [("whole", fixture.whole), ("plain", fixture.plain)] {
+            let output = outputs[name].try_extract_tensor::<f32>().unwrap().1;
+            assert_eq!(output.len(), expected.len());
+            let error = greatest_difference(output, &expected);
+            assert!(error < 1e-4, "{name}: {error}");
+        }
     }
 
     /// Made with the exporter's `attend`, in Python: `python -m tests.deform_attn_fixture` in model/export.
