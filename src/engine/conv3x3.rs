@@ -8,7 +8,6 @@
 //! | input `bias` | float `[K]` | optional |
 //! | attribute `relu` | int | 1: negative results become 0 |
 //! | output | float `[1, K, H, W]` | |
-//! | output `scratch` | float `[n]` | what the operator computes in; nothing reads it |
 //!
 //! It computes by Winograd's F(4×4, 3×3) (Lavin and Gray, arXiv 1509.09308): a tile of 4×4 results takes 36 products for
 //! each pair of channels instead of 144. With the transforms below,
@@ -22,9 +21,9 @@
 //! ResNet-101 to hold and to verify at start, and it takes a fortieth of the convolution's time. All is laid out in the
 //! panels that the product reads, so nothing is packed: [`ROWS`] channels of weights, [`LANES`] tiles.
 //!
-//! The scratch memory is an output so that it comes from where tensors do: counted like them, its pages kept from one
-//! layer to the next. It is bounded by working on a band of tiles at a time, and on some of the K channels where all
-//! their transformed weights would be too many.
+//! What it computes in comes from the tensors' memory: counted like them, its pages kept from one layer to the next. It
+//! is bounded by working on a band of tiles at a time, and on some of the K channels where all their transformed weights
+//! would be too many.
 //!
 //! Each value is summed up in one order whatever the number of threads. Products are fused with their sums where the
 //! processor can, so processors may differ in the last bits, as they do in the runtime's own convolutions.
@@ -34,6 +33,7 @@ use multiversion::target::target_cfg_f;
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::TensorElementType;
 
+use super::heap::TensorHeap;
 use super::kernel::{Pool, fill_chunks, fill_each, input};
 
 /// Places in a transformed tile.
@@ -56,7 +56,8 @@ const BAND_BYTES: usize = 6 << 20;
 /// The same number of [`LANES`] tiles.
 type Lanes = [f32; LANES];
 
-pub struct Conv3x3;
+/// The operator, which computes in memory of the heap.
+pub struct Conv3x3(pub &'static TensorHeap);
 
 impl Operator for Conv3x3 {
     type Kernel<'attr> = Conv3x3Kernel;
@@ -71,17 +72,18 @@ impl Operator for Conv3x3 {
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
-        [TensorElementType::Float32; 2].map(OperatorOutput::required)
+        [OperatorOutput::required(TensorElementType::Float32)]
     }
 
     fn create_kernel(&self, node: &KernelContext<'_>) -> ort::Result<Conv3x3Kernel> {
         let relu =
             node.get::<i64>("relu").ok_or_else(|| ort::Error::new("Conv3x3: the attribute `relu` is missing"))?;
-        Ok(Conv3x3Kernel { relu: relu != 0 })
+        Ok(Conv3x3Kernel { heap: self.0, relu: relu != 0 })
     }
 }
 
 pub struct Conv3x3Kernel {
+    heap: &'static TensorHeap,
     relu: bool,
 }
 
@@ -93,13 +95,12 @@ impl Kernel for Conv3x3Kernel {
         let bias = bias.as_ref().map(|bias| bias.try_extract_tensor::<f32>()).transpose()?.map(|(_, bias)| bias);
         let convolution =
             Convolution::new((x_shape, x), (weight_shape, weight), bias, self.relu).map_err(ort::Error::new)?;
-        let missing = || ort::Error::new("Conv3x3: an output is missing");
         let shape = [1, convolution.filters, convolution.height, convolution.width];
-        let mut output = context.output(0, shape)?.ok_or_else(missing)?;
-        let mut scratch = context.output(1, [convolution.scratch_len()])?.ok_or_else(missing)?;
+        let mut output = context.output(0, shape)?.ok_or_else(|| ort::Error::new("the output is missing"))?;
         let (_, output) = output.try_extract_tensor_mut::<f32>()?;
-        let (_, scratch) = scratch.try_extract_tensor_mut::<f32>()?;
-        convolution.run(context, output, scratch)
+        let scratch = self.heap.scratch(convolution.scratch_len());
+        let mut scratch = scratch.ok_or_else(|| ort::Error::new("Conv3x3: no memory is left to compute in"))?;
+        convolution.run(context, output, &mut scratch)
     }
 }
 

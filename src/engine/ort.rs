@@ -72,7 +72,7 @@ impl OrtEngine {
         let path = graph.display().to_string();
         let runtime = runtime()?;
         let loading = loading();
-        let session = session_builder(&runtime.environment, threads, Weights::of(manifest))
+        let session = session_builder(runtime, threads, Weights::of(manifest))
             .and_then(|mut builder| builder.commit_from_file(&graph))
             .map_err(|error| LoadError::File { path: path.clone(), fault: error.to_string() })?;
         drop(loading);
@@ -93,7 +93,7 @@ pub fn optimize(folder: &Path, manifest: &Manifest, out: &Path) -> Result<(), Lo
     let graph = checked_graph(folder, manifest)?;
     let runtime = runtime()?;
     let _loading = loading();
-    session_builder(&runtime.environment, 1, Weights::Mapped)
+    session_builder(runtime, 1, Weights::Mapped)
         .and_then(|builder| {
             Ok(builder.with_optimization_level(GraphOptimizationLevel::Level2)?.with_optimized_model_path(out)?)
         })
@@ -229,15 +229,15 @@ impl Weights {
     }
 }
 
-fn session_builder(environment: &Environment, threads: usize, weights: Weights) -> ort::Result<SessionBuilder> {
-    let builder = Session::builder(environment)?
+fn session_builder(runtime: &Runtime, threads: usize, weights: Weights) -> ort::Result<SessionBuilder> {
+    let builder = Session::builder(&runtime.environment)?
         .with_intra_threads(threads)?
         // Sleeping workers leave the CPU to the rest of the request; spinning burns the share that Lambda bills.
         .with_intra_op_spinning(false)?
         // Sizes vary from photo to photo: a remembered pattern would only hold memory.
         .with_memory_pattern(false)?
         .with_env_allocators()?
-        .with_operators(operators()?)?
+        .with_operators(operators(runtime.heap)?)?
         .with_execution_providers([ort::ep::CPU::default().with_arena_allocator(false).build()])?;
     if weights == Weights::Inside {
         return Ok(builder);
@@ -248,11 +248,11 @@ fn session_builder(environment: &Environment, threads: usize, weights: Weights) 
 }
 
 /// What M2FP's graphs use beside the standard operators; other graphs do not ask for it.
-fn operators() -> ort::Result<OperatorDomain> {
+fn operators(heap: &'static TensorHeap) -> ort::Result<OperatorDomain> {
     OperatorDomain::new(OPERATORS)?
         .add(DeformAttn)?
         .add(AddResized)?
-        .add(Conv3x3)?
+        .add(Conv3x3(heap))?
         .add(GroupNorm(TensorElementType::Float32))?
         .add(GroupNorm(TensorElementType::Uint8))
 }
@@ -364,9 +364,9 @@ mod tests {
     }
 
     fn session(graph: &[u8]) -> Session {
-        let environment = &runtime().unwrap().environment;
+        let runtime = runtime().unwrap();
         let _loading = loading();
-        session_builder(environment, 2, Weights::Inside).unwrap().commit_from_memory(graph).unwrap()
+        session_builder(runtime, 2, Weights::Inside).unwrap().commit_from_memory(graph).unwrap()
     }
 
     fn greatest_difference(a: &[f32], b: &[f32]) -> f32 {
@@ -400,6 +400,20 @@ mod tests {
         assert!(error < 1e-5, "floats: {error}");
         let error = greatest_difference(output("bytes/normed"), &fixture.normed);
         assert!(error < 1e-5, "bytes: {error}");
+    }
+
+    #[test]
+    fn memory_to_compute_in_is_nobody_elses() {
+        let heap = runtime().unwrap().heap;
+        let mut blocks: Vec<_> = (0..8).map(|index| heap.scratch(1000 * index).unwrap()).collect();
+        for (index, block) in blocks.iter_mut().enumerate() {
+            assert_eq!(block.len(), 1000 * index);
+            block.fill(index as f32);
+        }
+        for (index, block) in blocks.iter().enumerate() {
+            assert!(block.iter().all(|&value| value == index as f32));
+        }
+        assert!(heap.scratch(usize::MAX / 2).is_none());
     }
 
     /// Made with `PyTorch`: `python -m tests.conv3x3_fixture` in model/export.
