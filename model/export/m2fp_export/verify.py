@@ -14,6 +14,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,14 +25,14 @@ from torch import Tensor
 
 from m2fp_export import deform_attn
 from m2fp_export.errors import VerificationError
-from m2fp_export.graph_parts import GROUP_NORM
+from m2fp_export.graph_parts import CONV3X3, GROUP_NORM
 from m2fp_export.graph_pixel_decoder import ADD_RESIZED
 from m2fp_export.model import M2FP
 from m2fp_export.onnx_graph import GRAPH_NAME, INPUT_NAME, OUTPUT_NAMES, write_graph
 
 logger = logging.getLogger("m2fp_export")
 
-OPERATORS = (deform_attn.OP_TYPE, ADD_RESIZED, GROUP_NORM)
+OPERATORS = (deform_attn.OP_TYPE, ADD_RESIZED, CONV3X3, GROUP_NORM)
 """Our own, domain `m2fp`."""
 SIZES = ((1, 1), (333, 61), (131, 97), (512, 512), (480, 640), (1138, 640))
 """(width, height): tiny, elongated, odd, square, portrait, landscape. The smallest come first: a
@@ -217,6 +218,7 @@ def check_twins(network: M2FP, fused: Path, portable: Path) -> None:
     missing = {key: n for key, n in missing.items() if key[0] not in OPERATORS}
     if missing:
         raise VerificationError(f"{fused}: nodes that its portable twin lacks: {missing}")
+    _check_convolutions(fused, *models)
     if _digest(fused) != _digest(portable):
         raise VerificationError(
             f"{fused}: its weights are not those of the checkpoint. Name the checkpoint that it is "
@@ -226,6 +228,32 @@ def check_twins(network: M2FP, fused: Path, portable: Path) -> None:
 
 def _fused_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [node for node in model.graph.node if node.domain == deform_attn.DOMAIN]
+
+
+def _check_convolutions(path: Path, fused: onnx.ModelProto, portable: onnx.ModelProto) -> None:
+    """Each of our convolutions is what the twin computes with the same weights, perhaps by rows."""
+    plain: dict[str, list[onnx.NodeProto]] = {}
+    for node in portable.graph.node:
+        if node.op_type == "Conv":
+            plain.setdefault(node.input[1], []).append(node)
+    rectified = {node.input[0] for node in portable.graph.node if node.op_type == "Relu"}
+    for node in fused.graph.node:
+        if node.op_type != CONV3X3:
+            continue
+        twins = plain.get(node.input[1], [])
+        relu = any(twin.output[0] in rectified for twin in twins)
+        same = [
+            twin.input[1:] == node.input[1:]
+            and _values(twin).get("strides", [1, 1]) == [1, 1]
+            and _values(twin).get("dilations", [1, 1]) == [1, 1]
+            for twin in twins
+        ]
+        if not same or not all(same) or _values(node) != {"relu": int(relu)}:
+            raise VerificationError(f"{path}: {node.name} is not the convolution of its twin")
+
+
+def _values(node: onnx.NodeProto) -> dict[str, Any]:
+    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
 
 
 def _signatures(model: onnx.ModelProto) -> Iterator[tuple[str, str, bytes]]:
