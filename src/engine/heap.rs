@@ -7,7 +7,7 @@
 //! run by more than [`SLACK`]: beyond that, and after the run, holes are given back to the system.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
@@ -176,6 +176,15 @@ impl TensorHeap {
         peak
     }
 
+    /// Memory to compute in, among the tensors and counted like them, until it is dropped. What is in it is left over
+    /// from others. `None` where there is no room.
+    pub fn scratch(&self, len: usize) -> Option<Scratch<'_>> {
+        let mut blocks = self.blocks();
+        let offset = blocks.allocate(len.checked_mul(size_of::<f32>())?.max(1))?;
+        self.trim(&mut blocks);
+        Some(Scratch { heap: self, offset, len })
+    }
+
     fn blocks(&self) -> MutexGuard<'_, Blocks> {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -220,6 +229,50 @@ impl TensorHeap {
             // SAFETY: outside the range it came from `posix_memalign`, or is null.
             unsafe { libc::free(block) }
         }
+    }
+}
+
+/// A block of the range that is one operator's alone.
+pub struct Scratch<'a> {
+    heap: &'a TensorHeap,
+    offset: usize,
+    len: usize,
+}
+
+impl Scratch<'_> {
+    fn as_ptr(&self) -> *mut f32 {
+        self.heap.range.as_mut_ptr().wrapping_add(self.offset).cast()
+    }
+}
+
+impl Deref for Scratch<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: the block has room for `len` values, starts at a page, is mapped as long as the heap is there, and no
+        // other block overlaps it until it is freed in `drop`. Pages hold zeros or what was written: any bytes are floats.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::slice::from_raw_parts(self.as_ptr(), self.len)
+        }
+    }
+}
+
+impl DerefMut for Scratch<'_> {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as in `deref`; `self` is borrowed alone.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::slice::from_raw_parts_mut(self.as_ptr(), self.len)
+        }
+    }
+}
+
+impl Drop for Scratch<'_> {
+    fn drop(&mut self) {
+        let mut blocks = self.heap.blocks();
+        blocks.free(self.offset);
+        self.heap.trim(&mut blocks);
     }
 }
 

@@ -10,16 +10,35 @@ pub fn input(context: &ComputeContext, index: usize) -> ort::Result<ValueRef<'_>
     context.input(index)?.ok_or_else(|| ort::Error::new("an input is missing"))
 }
 
-/// Calls `fill` with each chunk of `length` and its index, on the runtime's own threads.
+/// Where tasks run: the runtime's own threads, or a test's.
+pub(crate) trait Pool {
+    /// Calls `task` with each index below `count`, in any order and some at once.
+    fn each(&self, count: usize, task: &(dyn Fn(usize) + Send + Sync)) -> ort::Result<()>;
+}
+
+impl Pool for ComputeContext {
+    fn each(&self, count: usize, task: &(dyn Fn(usize) + Send + Sync)) -> ort::Result<()> {
+        self.par_for(count, 0, task)
+    }
+}
+
+/// Calls `fill` with each chunk of `length` and its index.
 pub(crate) fn fill_chunks(
-    context: &ComputeContext,
+    pool: &impl Pool,
     output: &mut [f32],
     length: usize,
     fill: impl Fn(usize, &mut [f32]) + Sync + Send,
 ) -> ort::Result<()> {
-    // Each chunk is one task's alone, so its lock is always free.
-    let chunks: Vec<Mutex<&mut [f32]>> = output.chunks_mut(length).map(Mutex::new).collect();
-    context.par_for(chunks.len(), 0, |index| {
-        fill(index, &mut chunks[index].lock().unwrap_or_else(PoisonError::into_inner));
-    })
+    fill_each(pool, output.chunks_mut(length), |index, chunk| fill(index, chunk))
+}
+
+/// Calls `fill` with each of `parts` and its index.
+pub fn fill_each<T: Send>(
+    pool: &impl Pool,
+    parts: impl Iterator<Item = T>,
+    fill: impl Fn(usize, &mut T) + Sync + Send,
+) -> ort::Result<()> {
+    // Each part is one task's alone, so its lock is always free.
+    let parts: Vec<Mutex<T>> = parts.map(Mutex::new).collect();
+    pool.each(parts.len(), &|index| fill(index, &mut parts[index].lock().unwrap_or_else(PoisonError::into_inner)))
 }

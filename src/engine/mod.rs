@@ -1,6 +1,7 @@
 //! The network behind a port: a working image in, queries out.
 
 mod add_resized;
+mod conv3x3;
 mod deform_attn;
 mod group_norm;
 mod heap;

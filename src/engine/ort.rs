@@ -12,6 +12,7 @@ use ort::value::{DynValue, Tensor, TensorElementType, TensorRef, ValueType};
 use sha2::{Digest, Sha256};
 
 use super::add_resized::AddResized;
+use super::conv3x3::Conv3x3;
 use super::deform_attn::DeformAttn;
 use super::group_norm::GroupNorm;
 use super::heap::TensorHeap;
@@ -71,7 +72,7 @@ impl OrtEngine {
         let path = graph.display().to_string();
         let runtime = runtime()?;
         let loading = loading();
-        let session = session_builder(&runtime.environment, threads, Weights::of(manifest))
+        let session = session_builder(runtime, threads, Weights::of(manifest))
             .and_then(|mut builder| builder.commit_from_file(&graph))
             .map_err(|error| LoadError::File { path: path.clone(), fault: error.to_string() })?;
         drop(loading);
@@ -92,7 +93,7 @@ pub(crate) fn optimize(folder: &Path, manifest: &Manifest, out: &Path) -> Result
     let graph = checked_graph(folder, manifest)?;
     let runtime = runtime()?;
     let _loading = loading();
-    session_builder(&runtime.environment, 1, Weights::Mapped)
+    session_builder(runtime, 1, Weights::Mapped)
         .and_then(|builder| {
             Ok(builder.with_optimization_level(GraphOptimizationLevel::Level2)?.with_optimized_model_path(out)?)
         })
@@ -229,15 +230,15 @@ impl Weights {
     }
 }
 
-fn session_builder(environment: &Environment, threads: usize, weights: Weights) -> ort::Result<SessionBuilder> {
-    let builder = Session::builder(environment)?
+fn session_builder(runtime: &Runtime, threads: usize, weights: Weights) -> ort::Result<SessionBuilder> {
+    let builder = Session::builder(&runtime.environment)?
         .with_intra_threads(threads)?
         // Sleeping workers leave the CPU to the rest of the request; spinning burns the share that Lambda bills.
         .with_intra_op_spinning(false)?
         // Sizes vary from photo to photo: a remembered pattern would only hold memory.
         .with_memory_pattern(false)?
         .with_env_allocators()?
-        .with_operators(operators()?)?
+        .with_operators(operators(runtime.heap)?)?
         .with_execution_providers([ort::ep::CPU::default().with_arena_allocator(false).build()])?;
     if weights == Weights::Inside {
         return Ok(builder);
@@ -248,10 +249,11 @@ fn session_builder(environment: &Environment, threads: usize, weights: Weights) 
 }
 
 /// The operators that M2FP's graphs use besides the standard ones. Other graphs do not use them.
-fn operators() -> ort::Result<OperatorDomain> {
+fn operators(heap: &'static TensorHeap) -> ort::Result<OperatorDomain> {
     OperatorDomain::new(OPERATORS)?
         .add(DeformAttn)?
         .add(AddResized)?
+        .add(Conv3x3(heap))?
         .add(GroupNorm(TensorElementType::Float32))?
         .add(GroupNorm(TensorElementType::Uint8))
 }
@@ -363,9 +365,9 @@ mod tests {
     }
 
     fn session(graph: &[u8]) -> Session {
-        let environment = &runtime().unwrap().environment;
+        let runtime = runtime().unwrap();
         let _loading = loading();
-        session_builder(environment, 2, Weights::Inside).unwrap().commit_from_memory(graph).unwrap()
+        session_builder(runtime, 2, Weights::Inside).unwrap().commit_from_memory(graph).unwrap()
     }
 
     fn greatest_difference(a: &[f32], b: &[f32]) -> f32 {
@@ -399,6 +401,47 @@ mod tests {
         assert!(error < 1e-5, "floats: {error}");
         let error = greatest_difference(output("bytes/normed"), &fixture.normed);
         assert!(error < 1e-5, "bytes: {error}");
+    }
+
+    #[test]
+    fn memory_to_compute_in_is_nobody_elses() {
+        let heap = runtime().unwrap().heap;
+        let mut blocks: Vec<_> = (0..8).map(|index| heap.scratch(1000 * index).unwrap()).collect();
+        for (index, block) in blocks.iter_mut().enumerate() {
+            assert_eq!(block.len(), 1000 * index);
+            block.fill(index as f32);
+        }
+        for (index, block) in blocks.iter().enumerate() {
+            assert_eq!(block[..], vec![index as f32; 1000 * index]);
+        }
+        assert!(heap.scratch(usize::MAX / 2).is_none());
+    }
+
+    /// Made with `PyTorch`: `python -m tests.conv3x3_fixture` in model/export.
+    #[test]
+    fn a_winograd_convolution_equals_pytorch() {
+        #[derive(serde::Deserialize)]
+        struct Fixture {
+            x: (Vec<usize>, Vec<f32>),
+            weight: (Vec<usize>, Vec<f32>),
+            bias: (Vec<usize>, Vec<f32>),
+            whole: Vec<f32>,
+            plain: Vec<f32>,
+        }
+        let fixture: Fixture = serde_json::from_str(include_str!("../../tests/data/conv3x3.json")).unwrap();
+        let mut session = session(include_bytes!("../../tests/data/conv3x3.onnx"));
+        let inputs = ort::inputs![
+            "x" => Tensor::from_array(fixture.x).unwrap(),
+            "weight" => Tensor::from_array(fixture.weight).unwrap(),
+            "bias" => Tensor::from_array(fixture.bias).unwrap(),
+        ];
+        let outputs = session.run(inputs).unwrap();
+        for (name, expected) in [("whole", fixture.whole), ("plain", fixture.plain)] {
+            let output = outputs[name].try_extract_tensor::<f32>().unwrap().1;
+            assert_eq!(output.len(), expected.len());
+            let error = greatest_difference(output, &expected);
+            assert!(error < 1e-4, "{name}: {error}");
+        }
     }
 
     /// Made with the exporter's `attend`, in Python: `python -m tests.deform_attn_fixture` in model/export.

@@ -42,7 +42,7 @@ def attend(value: Tensor, offsets: Tensor, logits: Tensor, shapes: Shapes) -> Te
     _, pixels, heads, channels = value.shape
     levels, points = logits.shape[3:]
     weights = logits.flatten(3).softmax(3).view_as(logits)
-    references = reference_points(shapes)
+    references = reference_points(shapes, value.dtype)
     output = value.new_zeros(heads, channels, pixels)
     parts = value[0].split([height * width for height, width in shapes])
     for level, (part, (height, width)) in enumerate(zip(parts, shapes, strict=True)):
@@ -56,12 +56,12 @@ def attend(value: Tensor, offsets: Tensor, logits: Tensor, shapes: Shapes) -> Te
     return output.permute(2, 0, 1).reshape(1, pixels, heads * channels)
 
 
-def reference_points(shapes: Shapes) -> Tensor:
+def reference_points(shapes: Shapes, dtype: torch.dtype = torch.float32) -> Tensor:
     """[S, 2]: (x, y) of every pixel's centre, 0 to 1 across its level."""
     grids = []
     for height, width in shapes:
-        rows = (torch.arange(height, dtype=torch.float32) + 0.5) / height
-        columns = (torch.arange(width, dtype=torch.float32) + 0.5) / width
+        rows = (torch.arange(height, dtype=dtype) + 0.5) / height
+        columns = (torch.arange(width, dtype=dtype) + 0.5) / width
         grid = torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)], 2)
         grids.append(grid.flatten(0, 1))
     return torch.cat(grids)

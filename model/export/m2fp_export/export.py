@@ -1,6 +1,7 @@
 """Makes a model folder out of a checkpoint: graph, weights, proof, manifest."""
 
 import hashlib
+import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +12,9 @@ from m2fp_export.errors import InputError
 from m2fp_export.model import M2FP
 from m2fp_export.onnx_graph import GRAPH_NAME, write_graph
 from m2fp_export.quantize_folder import Quantized, quantize_graph
-from m2fp_export.verify import SIZES, TOLERANCE, verify
+from m2fp_export.verify import SIZES, TOLERANCE, Errors, verify
+
+logger = logging.getLogger("m2fp_export")
 
 
 def export(
@@ -26,9 +29,9 @@ def export(
     sizes: tuple[tuple[int, int], ...] = SIZES,
     tolerance: float = TOLERANCE,
     calibration: Path | None = None,
-) -> tuple[float, dict[str, Any] | None]:
-    """The largest relative error over the verified `sizes`, 0 where there are none; and, with a
-    folder of photos to calibrate on, which makes the model one in 8 bits, the report on that.
+) -> tuple[Errors | None, dict[str, Any] | None]:
+    """The largest errors over the verified `sizes`, None where there are none; and, with a folder
+    of photos to calibrate on, which makes the model one in 8 bits, the report on that.
 
     `out` changes only when all is written and verified. Raises InputError for a checkpoint that
     cannot be used, VerificationError for a graph that computes something else.
@@ -44,12 +47,15 @@ def export(
         _named(weights_file(checkpoint)),
         portable,
     )
+    logger.info("read %s: ResNet-%d, %s", checkpoint, described.depth, described.name)
     out.parent.mkdir(parents=True, exist_ok=True)
     # Beside `out`, so that moving is renaming.
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as partial:
         folder = Path(partial)
-        files = write_graph(network, folder / GRAPH_NAME, portable)
-        error = verify(network, files[0], sizes, tolerance) if sizes else 0.0
+        winograd = not portable and not paths
+        files = write_graph(network, folder / GRAPH_NAME, portable, winograd)
+        logger.info("wrote the graph")
+        errors = verify(network, files[0], sizes, tolerance) if sizes else None
         description = folder / manifest.MANIFEST_NAME
         built = manifest.build(files, described, about)
         report = None
@@ -60,7 +66,7 @@ def export(
             built = manifest.quantized(built, files[:2], quantized.quantization)
         manifest.write(built, description)
         manifest.replace(out, [*files, description])
-    return error, report
+    return errors, report
 
 
 def _quantize(

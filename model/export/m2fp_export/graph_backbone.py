@@ -42,40 +42,39 @@ def backbone(graph: Graph, image: str) -> list[str]:
 
 def _stem(graph: Graph, x: str) -> str:
     with graph.scope("backbone.stem"):
-        x = graph.node("Relu", _conv(graph, x, "backbone.stem.conv1", stride=2))
-        x = graph.node("Relu", _conv(graph, x, "backbone.stem.conv2"))
+        x = _conv(graph, x, "backbone.stem.conv1", stride=2, relu=True)
+        x = _conv(graph, x, "backbone.stem.conv2", relu=True)
         weight, bias = folded(graph, "backbone.stem.conv3")
         parts = []
         pairs = zip(np.split(weight, STEM_PARTS), np.split(bias, STEM_PARTS), strict=True)
         for index, (part_weight, part_bias) in enumerate(pairs):
             name = f"backbone.stem.conv3.part{index}"
-            part = graph.conv(x, name, part_weight, part_bias, pads=[1] * 4)
-            pooled = graph.node(
-                "MaxPool",
-                graph.node("Relu", part),
-                kernel_shape=[3, 3],
-                strides=[2, 2],
-                pads=[1] * 4,
-            )
+            part = graph.conv3x3(x, name, part_weight, part_bias, relu=True)
+            pooled = graph.node("MaxPool", part, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
             parts.append(pooled)
         return graph.node("Concat", *parts, axis=1)
 
 
 def _bottleneck(graph: Graph, x: str, name: str, stride: int, dilation: int) -> str:
-    y = graph.node("Relu", _conv(graph, x, f"{name}.conv1"))
-    y = graph.node("Relu", _conv(graph, y, f"{name}.conv2", stride, dilation))
+    y = _conv(graph, x, f"{name}.conv1", relu=True)
+    y = _conv(graph, y, f"{name}.conv2", stride, dilation, relu=True)
     y = _conv(graph, y, f"{name}.conv3")
     if f"{name}.shortcut.weight" in graph.source.state:
         x = _conv(graph, x, f"{name}.shortcut", stride)
     return graph.node("Relu", graph.node("Add", y, x))
 
 
-def _conv(graph: Graph, x: str, name: str, stride: int = 1, dilation: int = 1) -> str:
+def _conv(
+    graph: Graph, x: str, name: str, stride: int = 1, dilation: int = 1, relu: bool = False
+) -> str:
     weight, bias = folded(graph, name)
+    if weight.shape[2] == 3 and stride == dilation == 1:
+        return graph.conv3x3(x, name, weight, bias, relu)
     padding = dilation * (weight.shape[2] // 2)
-    return graph.conv(
+    y = graph.conv(
         x, name, weight, bias, strides=[stride] * 2, dilations=[dilation] * 2, pads=[padding] * 4
     )
+    return graph.node("Relu", y) if relu else y
 
 
 def folded(graph: Graph, name: str) -> tuple[Matrix, Matrix]:

@@ -20,6 +20,10 @@ GROUP_NORM = "GroupNorm"
 """`m2fp::GroupNorm`, version 1: inputs x [1, C, H, W], scale and bias with C values each; output
 [1, C, H, W], float. Attributes: groups, epsilon, relu (1: negative results become 0). x is float
 or unsigned bytes, whose unit and origin fall away; epsilon is in the unit's square."""
+CONV3X3 = "Conv3x3"
+"""`m2fp::Conv3x3`, version 1: inputs x [1, C, H, W], weight [K, C, 3, 3] and, where there is one,
+bias [K]; output [1, K, H, W], all float. A convolution of stride 1, padded by one. Attribute: relu
+(1: negative results become 0)."""
 
 Matrix = NDArray[np.float64]
 
@@ -36,9 +40,11 @@ class Source:
 
 
 class Graph(GraphBuilder):
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, winograd: bool = False) -> None:
+        """winograd: 3×3 convolutions as `m2fp::Conv3x3`."""
         super().__init__()
         self.source = source
+        self.winograd = winograd
 
     def conv(
         self, x: str, name: str, weight: Matrix, bias: Matrix | None, **attributes: Attribute
@@ -47,6 +53,25 @@ class Graph(GraphBuilder):
         if bias is not None:
             inputs.append(self.weight(f"{name}.bias", bias))
         return self.node("Conv", *inputs, **attributes)
+
+    def conv3x3(
+        self, x: str, name: str, weight: Matrix, bias: Matrix | None, relu: bool = False
+    ) -> str:
+        """A 3×3 convolution of stride 1, padded by one, with a Relu after it if asked."""
+        if not self.winograd:
+            plain = {"strides": [1, 1], "dilations": [1, 1], "pads": [1] * 4}
+            y = self.conv(x, name, weight, bias, **plain)
+            return self.node("Relu", y) if relu else y
+        inputs = [x, self.weight(f"{name}.weight", weight)]
+        if bias is not None:
+            inputs.append(self.weight(f"{name}.bias", bias))
+        return self.node(
+            CONV3X3,
+            *inputs,
+            domain=deform_attn.DOMAIN,
+            version=deform_attn.VERSION,
+            relu=int(relu),
+        )
 
     def linear(self, x: str, name: str) -> str:
         """A linear layer of the state dict on [N, C]."""

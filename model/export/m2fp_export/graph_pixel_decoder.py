@@ -261,7 +261,10 @@ def _finest(graph: Graph, res2: str, columns: str, levels: _Levels, portable: bo
         with graph.scope("sum"):
             x = add(graph, lateral, above, f"{DECODER}.pyramid/summed")
         name = f"{DECODER}.layer_1"
-        x = _conv_by_stripes(graph, x, name)
+        if graph.winograd:
+            x = graph.conv3x3(x, name, source[f"{name}.weight"], None)
+        else:
+            x = _conv_by_stripes(graph, x, name)
         return graph.group_norm(x, f"{name}.norm", portable, relu=True)
 
 

@@ -21,6 +21,7 @@ class M2FP(nn.Module):
     """Takes one image, uint8 or float [1, 3, H, W], RGB 0-255, unpadded.
 
     Gives class logits [1, Q, C+1] and mask logits [1, Q, h, w] at stride 4 of the padded image.
+    It computes in the type of its weights: `double()` makes float64 of everything.
     """
 
     def __init__(self, sizes: Architecture) -> None:
@@ -30,15 +31,16 @@ class M2FP(nn.Module):
         self.sem_seg_head = Head(sizes)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.backbone(pad(normalise(image)))
+        dtype = self.backbone.stem.conv1.weight.dtype
+        features = self.backbone(pad(normalise(image, dtype)))
         classes, masks = self.sem_seg_head.predictor(*self.sem_seg_head.pixel_decoder(features))
         return classes[None], masks[None]
 
 
-def normalise(image: Tensor) -> Tensor:
-    mean = torch.tensor(PIXEL_MEAN).view(3, 1, 1)
-    std = torch.tensor(PIXEL_STD).view(3, 1, 1)
-    return (image.float() - mean) / std
+def normalise(image: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    mean = torch.tensor(PIXEL_MEAN, dtype=dtype).view(3, 1, 1)
+    std = torch.tensor(PIXEL_STD, dtype=dtype).view(3, 1, 1)
+    return (image.to(dtype) - mean) / std
 
 
 def pad(image: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class Encoder(nn.Module):
         tokens = torch.cat([x[0].flatten(1).t() for x in maps])
         positions = torch.cat(
             [
-                position.encode(*shape, tokens.shape[1]) + embedding
+                position.encode(*shape, tokens.shape[1], tokens.dtype) + embedding
                 for shape, embedding in zip(shapes, self.level_embed, strict=True)
             ]
         )

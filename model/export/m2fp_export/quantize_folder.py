@@ -62,6 +62,7 @@ def quantize_graph(
     dtype = manifest["input"]["dtype"]
     topology = Topology(onnx.load(str(graph), load_external_data=False))
     chosen = _spaced(paths, CALIBRATED)
+    logger.info("measuring ranges on %d photos, some seconds each", len(chosen))
     images = (photos.read(path, rule).astype(dtype) for path in chosen)
     calibration = calibrate(runnable, name, topology.observed(), images)
     model = onnx.load(str(runnable))
@@ -73,6 +74,7 @@ def quantize_graph(
     files = _write(onnx.load(str(graph)), calibration, nodes, out / GRAPH_NAME)
     with TemporaryDirectory() as folder:
         twin, _ = _write(model, calibration, nodes, Path(folder) / GRAPH_NAME)
+        logger.info("comparing 8 bits with float on %d photos", len(judge.photos))
         compared = judge.compare(open_session(twin, prepack=True))
     noise = judge.compare(open_session(runnable), one_grey_level)
     quantization = {
@@ -155,6 +157,7 @@ def _groups(model: onnx.ModelProto, calibration: Calibration, judge: Judge) -> l
     weights = shares({n.name: _size(n, topology) for n in topology.candidates()})
     few = judge.first(JUDGED)
     groups = []
+    logger.info("judging %d groups of operators on %d photos each", len(members), len(few.photos))
     with TemporaryDirectory() as folder:
         for place, nodes in members.items():
             names = tuple(node.name for node in nodes)

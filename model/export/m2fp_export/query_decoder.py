@@ -89,7 +89,7 @@ class QueryDecoder(nn.Module):
             x[0].flatten(1).t() + embedding
             for x, embedding in zip(maps, self.level_embed.weight, strict=True)
         ]
-        positions = [position.encode(x.shape[2], x.shape[3], x.shape[1]) for x in maps]
+        positions = [position.encode(x.shape[2], x.shape[3], x.shape[1], x.dtype) for x in maps]
         places = self.query_embed.weight
         queries = self.query_feat.weight
         layers = zip(

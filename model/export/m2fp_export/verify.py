@@ -1,36 +1,132 @@
 """Proves that ONNX Runtime computes what PyTorch does, at sizes of every kind.
 
+Both compute in float32, so neither is right to the last digit: PyTorch in float64 judges both.
+
 Our own operators run only inside the Lambda function. So what is compared is the graph's twin with
 standard operators: the same nodes but for those, the same weights to the byte.
 """
 
 import hashlib
+import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from m2fp_export import deform_attn
 from m2fp_export.errors import VerificationError
-from m2fp_export.graph_parts import GROUP_NORM
+from m2fp_export.graph_parts import CONV3X3, GROUP_NORM
 from m2fp_export.graph_pixel_decoder import ADD_RESIZED
 from m2fp_export.model import M2FP
 from m2fp_export.onnx_graph import GRAPH_NAME, INPUT_NAME, OUTPUT_NAMES, write_graph
 
-OPERATORS = (deform_attn.OP_TYPE, ADD_RESIZED, GROUP_NORM)
+logger = logging.getLogger("m2fp_export")
+
+OPERATORS = (deform_attn.OP_TYPE, ADD_RESIZED, CONV3X3, GROUP_NORM)
 """Our own, domain `m2fp`."""
-SIZES = ((1138, 640), (480, 640), (512, 512), (131, 97), (333, 61), (1, 1))
-"""(width, height): landscape, portrait, square, odd, elongated, tiny."""
+SIZES = ((1, 1), (333, 61), (131, 97), (512, 512), (480, 640), (1138, 640))
+"""(width, height): tiny, elongated, odd, square, portrait, landscape. The smallest come first: a
+graph that is wrong is told in seconds."""
 TOLERANCE = 1e-4
-"""Of the relative error of each output: ‖ours − theirs‖ / ‖theirs‖. Both sides compute in float32
-and differ in the order of sums. Now and then that moves a pixel over the edge of an attention mask,
-which alone can make some 1e-5."""
+"""The least that is ever asked of an output's relative error, ‖ours − exact‖ / ‖exact‖."""
+MULTIPLE = 4
+"""Ours may be so many times as far from the exact answer as PyTorch's own float32 is: two programs
+in float32 differ in the order of their sums, by processor and by version."""
+SECOND_OPINIONS = 8
+"""Rounding may move a pixel over the edge of an attention mask, which alone can make some 1e-4, in
+one program and not in the other. Where ours is too far off, PyTorch rounds so many times more."""
+ADVICE = (
+    "The graph does not compute what the checkpoint says, and nothing was replaced. Try the "
+    "versions that pyproject.toml names; if they fail too, please report this line. "
+    "--tolerance accepts a larger error, --no-verify any"
+)
+
+Outputs = Sequence[NDArray[np.floating]]
+"""In the order of OUTPUT_NAMES."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Relative errors of an output in float32, ours and PyTorch's own, against float64."""
+
+    ours: float
+    theirs: float
+
+    def allowed(self, tolerance: float = TOLERANCE) -> float:
+        """The greatest error that ours may have, beside theirs."""
+        return max(tolerance, MULTIPLE * self.theirs)
+
+    def acceptable(self, tolerance: float = TOLERANCE) -> bool:
+        # Written so that an error that is not a number is none to accept.
+        return self.ours <= self.allowed(tolerance)
+
+    def __or__(self, other: "Errors") -> "Errors":
+        """The largest of both; one that is not a number is larger than all."""
+        ours, theirs = np.maximum((self.ours, self.theirs), (other.ours, other.theirs))
+        return Errors(float(ours), float(theirs))
+
+    def __str__(self) -> str:
+        return f"{self.ours:.1e} off (PyTorch's own float32: {self.theirs:.1e})"
+
+
+class Judge:
+    """What the network computes in float64, and how far its float32 is from that."""
+
+    def __init__(self, network: M2FP) -> None:
+        self.network = network
+        self.exact = deepcopy(network).double()
+
+    def errors(
+        self,
+        image: Tensor,
+        ours: Outputs,
+        theirs: Outputs | None = None,
+        tolerance: float = TOLERANCE,
+    ) -> list[Errors]:
+        """Of each output for `image`; theirs: another program's in float32, the network's own where
+        none is given."""
+        expected = outputs_of(self.exact, image)
+        others = theirs or outputs_of(self.network, image)
+        found = [
+            Errors(relative_error(mine, right), relative_error(other, right))
+            for mine, other, right in zip(ours, others, expected, strict=True)
+        ]
+        for seed in range(SECOND_OPINIONS):
+            if all(errors.acceptable(tolerance) for errors in found):
+                break
+            logger.info("%s: PyTorch rounds once more", ", ".join(map(str, found)))
+            others = outputs_of(stirred(self.network, seed), image)
+            found = [
+                errors | Errors(errors.ours, relative_error(other, right))
+                for errors, other, right in zip(found, others, expected, strict=True)
+            ]
+        return found
+
+
+def stirred(network: M2FP, seed: int) -> M2FP:
+    """The same but for the last bit of its weights: what it answers differs as rounding does."""
+    generator = torch.Generator().manual_seed(seed)
+    other = deepcopy(network)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            steps = torch.randint(-1, 2, parameter.shape, generator=generator)
+            parameter.mul_(1 + steps * torch.finfo(parameter.dtype).eps)
+    return other
+
+
+def outputs_of(network: M2FP, image: Tensor) -> Outputs:
+    with torch.no_grad():
+        return [output.numpy() for output in network(image)]
 
 
 def verify(
@@ -38,37 +134,43 @@ def verify(
     graph: Path,
     sizes: tuple[tuple[int, int], ...] = SIZES,
     tolerance: float = TOLERANCE,
-) -> float:
-    """The largest relative error over `sizes`; raises VerificationError above `tolerance`."""
+) -> Errors:
+    """The largest errors over `sizes` and outputs; raises VerificationError at the first of ours
+    that is above `tolerance` and above a multiple of PyTorch's own."""
     with TemporaryDirectory() as folder:
         runnable = graph
         if is_fused(graph):
             runnable = Path(folder) / GRAPH_NAME
             write_graph(network, runnable, portable=True)
             check_twins(network, graph, runnable)
-        errors = list(relative_errors(network, runnable, sizes))
-    for size, name, error in errors:
-        if not error <= tolerance:
-            width, height = size
-            raise VerificationError(
-                f"{graph}: {name} at {width}×{height} is {error:.1e} off, relative to what PyTorch "
-                f"computes; at most {tolerance:.0e} is allowed"
-            )
-    return max(error for _, _, error in errors)
+        largest = Errors(0.0, 0.0)
+        for (width, height), name, errors in errors_of(network, runnable, sizes, tolerance):
+            largest |= errors
+            if not errors.acceptable(tolerance):
+                raise VerificationError(
+                    f"{graph}: {name} at {width}×{height} is {errors.ours:.1e} off, relative to "
+                    f"what PyTorch computes in float64; at most {errors.allowed(tolerance):.1e} is "
+                    f"allowed, PyTorch's own float32 being {errors.theirs:.1e} off. {ADVICE}"
+                )
+    return largest
 
 
-def relative_errors(
-    network: M2FP, graph: Path, sizes: tuple[tuple[int, int], ...], threads: int = 2
-) -> Iterator[tuple[tuple[int, int], str, float]]:
-    session = open_session(graph, threads)
+def errors_of(
+    network: M2FP, graph: Path, sizes: tuple[tuple[int, int], ...], tolerance: float = TOLERANCE
+) -> Iterator[tuple[tuple[int, int], str, Errors]]:
+    """Of each size and output. Says how far it is: a large size takes PyTorch half a minute."""
+    session = open_session(graph)
+    judge = Judge(network)
     generator = np.random.default_rng(0)
-    for width, height in sizes:
+    for number, (width, height) in enumerate(sizes, 1):
         image = generator.integers(0, 256, (1, 3, height, width), dtype=np.uint8)
-        with torch.no_grad():
-            expected = [output.numpy() for output in network(torch.from_numpy(image))]
-        actual = session.run(list(OUTPUT_NAMES), {INPUT_NAME: image})
-        for name, theirs, ours in zip(OUTPUT_NAMES, expected, actual, strict=True):
-            yield (width, height), name, relative_error(ours, theirs)
+        ours = session.run(list(OUTPUT_NAMES), {INPUT_NAME: image})
+        found = judge.errors(torch.from_numpy(image), ours, tolerance=tolerance)
+        named = list(zip(OUTPUT_NAMES, found, strict=True))
+        told = ", ".join(f"{name} {errors}" for name, errors in named)
+        logger.info("compared at %d×%d, %d of %d: %s", width, height, number, len(sizes), told)
+        for name, errors in named:
+            yield (width, height), name, errors
 
 
 def relative_error(ours: NDArray[np.floating], theirs: NDArray[np.floating]) -> float:
@@ -116,12 +218,42 @@ def check_twins(network: M2FP, fused: Path, portable: Path) -> None:
     missing = {key: n for key, n in missing.items() if key[0] not in OPERATORS}
     if missing:
         raise VerificationError(f"{fused}: nodes that its portable twin lacks: {missing}")
+    _check_convolutions(fused, *models)
     if _digest(fused) != _digest(portable):
-        raise VerificationError(f"{fused}: its weights are not those of the checkpoint")
+        raise VerificationError(
+            f"{fused}: its weights are not those of the checkpoint. Name the checkpoint that it is "
+            "made from, or export it again"
+        )
 
 
 def _fused_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [node for node in model.graph.node if node.domain == deform_attn.DOMAIN]
+
+
+def _check_convolutions(path: Path, fused: onnx.ModelProto, portable: onnx.ModelProto) -> None:
+    """Each of our convolutions is what the twin computes with the same weights, perhaps by rows."""
+    plain: dict[str, list[onnx.NodeProto]] = {}
+    for node in portable.graph.node:
+        if node.op_type == "Conv":
+            plain.setdefault(node.input[1], []).append(node)
+    rectified = {node.input[0] for node in portable.graph.node if node.op_type == "Relu"}
+    for node in fused.graph.node:
+        if node.op_type != CONV3X3:
+            continue
+        twins = plain.get(node.input[1], [])
+        relu = any(twin.output[0] in rectified for twin in twins)
+        same = [
+            twin.input[1:] == node.input[1:]
+            and _values(twin).get("strides", [1, 1]) == [1, 1]
+            and _values(twin).get("dilations", [1, 1]) == [1, 1]
+            for twin in twins
+        ]
+        if not same or not all(same) or _values(node) != {"relu": int(relu)}:
+            raise VerificationError(f"{path}: {node.name} is not the convolution of its twin")
+
+
+def _values(node: onnx.NodeProto) -> dict[str, Any]:
+    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
 
 
 def _signatures(model: onnx.ModelProto) -> Iterator[tuple[str, str, bytes]]:

@@ -1,13 +1,15 @@
 """Answers to a photo, whoever gave them, and how they are compared."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from m2fp_export.verify import Errors, Outputs
+
 LOGITS_TOLERANCE = 1e-4
-"""Relative: ‖ours − theirs‖ / ‖theirs‖."""
+"""Relative: ‖ours − theirs‖ / ‖theirs‖. Above it, both are held against float64, as in `verify`."""
 LABELS_AGREEING = 0.999
 """Of all pixels."""
 SCORE_TOLERANCE = 1e-3
@@ -71,19 +73,41 @@ def relative_error(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> fl
     return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
 
 
-def assert_same(ours: Answer, theirs: Answer, allowed: Tolerance = Tolerance()) -> str:
+Exactly = Callable[[Outputs, Outputs], list[Errors]]
+"""Judges our logits and theirs by those in float64."""
+
+
+def assert_same_logits(
+    ours: Outputs, theirs: Outputs, allowed: float, exactly: Exactly | None = None
+) -> float:
+    """The larger error of class and mask logits."""
+    error = max(map(relative_error, ours, theirs))
+    if not error <= allowed:
+        assert exactly is not None, f"logits are {error} off"
+        for errors in exactly(ours, theirs):
+            assert errors.acceptable(allowed), f"logits are {errors}"
+    return error
+
+
+def assert_same(
+    ours: Answer,
+    theirs: Answer,
+    allowed: Tolerance = Tolerance(),
+    exactly: Exactly | None = None,
+) -> str:
     """What was seen, in a line."""
-    errors = [
-        relative_error(ours.class_logits, theirs.class_logits),
-        relative_error(ours.mask_logits, theirs.mask_logits),
-    ]
-    assert max(errors) <= allowed.logits, f"logits are {errors} off"
+    error = assert_same_logits(
+        (ours.class_logits, ours.mask_logits),
+        (theirs.class_logits, theirs.mask_logits),
+        allowed.logits,
+        exactly,
+    )
     assert ours.labels.shape == theirs.labels.shape
     agreeing = float((ours.labels == theirs.labels).mean())
     assert agreeing >= allowed.labels, f"only {agreeing:.4%} of the label map's pixels agree"
     score, overlap = _same_lists(ours, theirs, allowed)
     return (
-        f"logits {max(errors):.1e} off; label map {1 - agreeing:.1e} of the pixels; "
+        f"logits {error:.1e} off; label map {1 - agreeing:.1e} of the pixels; "
         f"{len(theirs.entries)} parts and persons, scores {score:.1e}, IoU 1 − {1 - overlap:.1e}"
     )
 

@@ -95,7 +95,8 @@ def test_a_photo(theirs: Theirs, model: Path, name: str, tmp_path: Path) -> None
     ours = function.answer(model, theirs.photo(name), tmp_path)
     expected = theirs.answer(name)
     assert_says_something(expected)
-    print(f"\n{name}: {assert_same(ours, expected)}")
+    exactly = theirs.pipeline.exactly(theirs.photo(name))
+    print(f"\n{name}: {assert_same(ours, expected, exactly=exactly)}")
 
 
 def test_a_jpeg(theirs: Theirs, model: Path, tmp_path: Path) -> None:
@@ -112,7 +113,8 @@ def test_a_photo_of_8_megapixels(theirs: Theirs, model: Path, tmp_path: Path) ->
     ours = function.answer(model, theirs.photo(ULTRA_HD), tmp_path)
     expected = theirs.lean(ULTRA_HD)
     assert_says_something(expected)
-    print(f"\n{ULTRA_HD}: {assert_same(ours, expected)}")
+    exactly = theirs.pipeline.exactly(theirs.photo(ULTRA_HD))
+    print(f"\n{ULTRA_HD}: {assert_same(ours, expected, exactly=exactly)}")
 
 
 def assert_says_something(answer: Answer) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import function
 import judge
 import photos
-from answers import LABELS_AGREEING, relative_error
+from answers import LABELS_AGREEING, LOGITS_TOLERANCE, assert_same_logits
 from m2fp_export.architecture import Architecture
 from m2fp_export.random_checkpoint import random_network, read_photos, write_folder
 from m2fp_export.variants import LIP
@@ -33,9 +33,6 @@ SIZES = {
 }
 """Width and height. The one in bars all around is not shrunk; where a single column is missing,
 ModelScope adds none, and the network pads with zeros."""
-LOGITS_TOLERANCE = 1e-3
-"""Relative. Seen: 6e-5, but 3e-4 on the large photo, where ONNX Runtime itself answers so or so, by
-the order of its sums: on such a turn a pixel of an attention mask is seen or not."""
 CLASSES = 8
 """So many at least, in every label map: else a comparison says little."""
 
@@ -79,8 +76,9 @@ def theirs(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Theirs
 def test_a_photo(theirs: Theirs, model: Path, name: str, tmp_path: Path) -> None:
     ours = function.answer(model, theirs.photo(name), tmp_path)
     logits, labels = theirs.answer(name)
-    error = max(map(relative_error, (ours.class_logits, ours.mask_logits), logits))
-    assert error <= LOGITS_TOLERANCE, error
+    exactly = theirs.pipeline.exactly(theirs.photo(name))
+    mine = (ours.class_logits, ours.mask_logits)
+    error = assert_same_logits(mine, logits, LOGITS_TOLERANCE, exactly)
     assert ours.labels.shape == labels.shape
     agreeing = float((ours.labels == labels).mean())
     classes = len(np.unique(labels))
