@@ -164,7 +164,10 @@ async fn encode(gateway: Gateway, response: Response<Bytes>) -> Result<Box<RawVa
     match adapter.call(LambdaEvent::new(event, lambda_http::Context::default())).await {
         Ok(answer) => {
             let answer = to_raw_value(&answer).map_err(Error::internal)?;
-            headers.map_or(Ok(answer.clone()), |headers| lattice::answer(&answer, &headers))
+            match headers {
+                None => Ok(answer),
+                Some(headers) => lattice::answer(&answer, &headers),
+            }
         }
         Err(never) => match never {},
     }

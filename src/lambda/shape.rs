@@ -192,7 +192,7 @@ fn is_warm_up(tells: &Tells, event: &str) -> bool {
     );
     let is_of_plugin = tells.source.as_deref() == Some("serverless-plugin-warmup");
     let is_ping = tells.warmer.is_some() || tells.warmup.is_some();
-    let is_empty = || serde_json::from_str::<HashMap<String, IgnoredAny>>(event).is_ok_and(|fields| fields.is_empty());
+    let is_empty = || serde_json::from_str::<HashMap<String, &RawValue>>(event).is_ok_and(|fields| fields.is_empty());
     is_scheduled || is_of_plugin || is_ping || is_empty()
 }
 
