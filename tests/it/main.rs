@@ -8,6 +8,7 @@ mod dispatch_doors;
 mod dispatch_hostile;
 mod dispatch_sources;
 mod emulator;
+mod engine_memory;
 mod golden;
 mod hostile;
 mod http_parse;
