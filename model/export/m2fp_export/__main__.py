@@ -1,4 +1,4 @@
-"""Command line: `python -m m2fp_export {export, quantize, random, verify}`."""
+"""Command line: `python -m m2fp_export {export, quantize, random, verify, wrap}`."""
 
 import argparse
 import logging
@@ -6,15 +6,26 @@ import os
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
-from m2fp_export import checkpoint, manifest, quantize_folder, random_checkpoint
+from m2fp_export import checkpoint, manifest, quantize_folder, random_checkpoint, wrap
 from m2fp_export.architecture import Architecture
 from m2fp_export.errors import InputError, UsageError, VerificationError
 from m2fp_export.export import export
 from m2fp_export.variants import VARIANTS
 from m2fp_export.verify import SIZES, TOLERANCE, verify
+from m2fp_export.wrap_source import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    LARGEST_SIDE,
+    Preprocessing,
+    Source,
+    from_hugging_face,
+    from_onnx,
+    read_classes,
+)
 
 PHOTOS = Path("../shared/data/photos")
 
@@ -82,6 +93,45 @@ def _verify(options: argparse.Namespace) -> None:
     print(f"{options.model}: at most {errors}")
 
 
+def _wrap(options: argparse.Namespace) -> None:
+    name = options.name or options.out.resolve().name
+    about = wrap.About(name, options.version, options.licence)
+    with TemporaryDirectory() as scratch:
+        differ = wrap.wrap(_source(options, Path(scratch)), options.out, about)
+    print(f"{options.out}: {differ:.3%} of the labels are not the network's own on test scenes")
+    print(f"what it takes is a guess until `m2fp calibrate {options.out}` has measured it")
+
+
+def _source(options: argparse.Namespace, scratch: Path) -> Source:
+    only_onnx = ("classes", "size", "mean", "std", "output", "bgr")
+    if options.source.is_dir():
+        given = [f"--{name}" for name in only_onnx if getattr(options, name)]
+        if given:
+            raise UsageError(f"a Hugging Face folder says itself what {', '.join(given)} would")
+        return from_hugging_face(options.source, scratch, options.keep_shape)
+    if not options.source.is_file():
+        raise InputError(options.source, "there is no such file or folder")
+    if options.classes is None or options.size is None:
+        raise UsageError("an ONNX file needs --classes FILE and --size HxW")
+    preprocessing = Preprocessing(
+        options.size,
+        not options.keep_shape,
+        options.mean or IMAGENET_MEAN,
+        options.std or IMAGENET_STD,
+        options.bgr,
+    )
+    classes = read_classes(options.classes)
+    return from_onnx(options.source, classes, preprocessing, options.output)
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    sides = (int(height), int(width or height))
+    if not all(32 <= side <= LARGEST_SIDE for side in sides):
+        raise argparse.ArgumentTypeError(f"{text} is not within 32 to {LARGEST_SIDE}")
+    return sides
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="m2fp_export", description="Makes model folders out of M2FP checkpoints."
@@ -140,6 +190,34 @@ def _parser() -> argparse.ArgumentParser:
     )
     proof.set_defaults(run=_verify)
     proof.add_argument("--model", type=Path, required=True, help="model folder")
+
+    dense = commands.add_parser("wrap", help="make a model folder of a dense human parser")
+    dense.set_defaults(run=_wrap)
+    dense.add_argument(
+        "--source", type=Path, required=True, help="an ONNX file, or a folder of Hugging Face's"
+    )
+    dense.add_argument("--out", type=Path, required=True, help="model folder to make or replace")
+    dense.add_argument(
+        "--licence", required=True, help="of the weights, SPDX; whoever uses the model is shown it"
+    )
+    dense.add_argument("--name", help="of the model (default: the folder's)")
+    dense.add_argument("--version", default="1.0.0", help="of the model (default: %(default)s)")
+    dense.add_argument(
+        "--keep-shape",
+        action="store_true",
+        help="run photos in their own shape, padded, and not stretched",
+    )
+    file = dense.add_argument_group("of an ONNX file")
+    file.add_argument("--classes", type=Path, metavar="FILE", help="a class a line: Name [#rrggbb]")
+    file.add_argument(
+        "--size", type=_size, metavar="HxW", help="that the network takes, height first"
+    )
+    file.add_argument("--output", metavar="NAME", help="which output is the answer")
+    numbers = {"type": float, "nargs": 3}
+    rgb = ("RED", "GREEN", "BLUE")
+    file.add_argument("--mean", **numbers, metavar=rgb, help="of values 0..1 (default: ImageNet's)")
+    file.add_argument("--std", **numbers, metavar=rgb, help="of values 0..1 (default: ImageNet's)")
+    file.add_argument("--bgr", action="store_true", help="the network takes blue first")
     return parser
 
 
