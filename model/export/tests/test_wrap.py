@@ -30,10 +30,10 @@ AGREED = {
     (300, 300): 0.99,
     (96, 96): 0.98,
 }
-"""Share of the labels that must be the pipeline's own, by the photo's width and height. A photo that
-the function resizes has its logits interpolated twice, first to the working size and then to the
-photo's, and the pipeline interpolates once: that alone moves 0.5 % and 1.7 % of the labels of this
-network, whose map of 32×32 cells is full of edges."""
+"""Share of the labels that must be the pipeline's own, by the photo's width and height. A photo
+that the function resizes has its logits interpolated twice, first to the working size and then
+to the photo's, and the pipeline interpolates once: that alone moves 0.5 % and 1.7 % of the
+labels of this network, whose map of 32×32 cells is full of edges."""
 CLASSES = (
     *("Background", "Hat", "Hair", "Sunglasses", "Upper-clothes", "Skirt", "Pants", "Dress"),
     *("Belt", "Left-shoe", "Right-shoe", "Face", "Left-leg", "Right-leg", "Left-arm"),
