@@ -8,6 +8,7 @@ use divan::{Bencher, black_box};
 use drawn::Case;
 use m2fp::geometry::Size;
 use m2fp::image::Rgb8;
+use m2fp::image::decode::Row;
 use m2fp::manifest::LabelMap;
 use m2fp::parsing::{self, BAND_ROWS, Found};
 use m2fp::render::cutout::{Cutout, Foreground};
@@ -149,7 +150,7 @@ fn cutout_png(bencher: Bencher<'_, '_>) {
     bencher.with_inputs(foreground).bench_values(|foreground| {
         let mut cutout = Cutout::new(foreground)?;
         for (y, row) in photo.data.chunks(1920 * 3).enumerate() {
-            cutout.push(y as u32, row)?;
+            cutout.push(y as u32, Row { rgb: row, alpha: None })?;
         }
         cutout.finish()
     });

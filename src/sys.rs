@@ -64,6 +64,17 @@ pub(crate) fn cpus(lambda_memory_mb: Option<u64>) -> f64 {
     [bought, cgroup_cpus()].into_iter().flatten().fold(given, f64::min).max(0.01)
 }
 
+/// The message that libjpeg gives its callback.
+#[must_use]
+pub(crate) fn libjpeg_message(info: &mozjpeg_sys::jpeg_common_struct) -> std::ffi::c_int {
+    // SAFETY: libjpeg calls back with the error manager that it was made with, which lives as long as the decoder and
+    // whose message it has just written; nobody else writes to it meanwhile.
+    #[allow(unsafe_code)]
+    unsafe {
+        info.err.as_ref().map_or(0, |manager| manager.msg_code)
+    }
+}
+
 /// Makes the settings of the process that must be made before anything else runs. It is the first line of every `main`,
 /// because no other thread may exist yet.
 ///

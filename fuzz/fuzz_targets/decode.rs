@@ -29,7 +29,7 @@ fuzz_target!(init: std::panic::set_hook(Box::new(|panic| eprintln!("{panic}"))),
     }
     let mut rows = 0;
     let result = decode::rows(&source, &header, &mut |y, row| {
-        assert_eq!((y, row.len()), (rows, header.upright().width as usize * 3));
+        assert_eq!((y, row.rgb.len()), (rows, header.upright().width as usize * 3));
         rows += 1;
         Ok(())
     });

@@ -1,9 +1,11 @@
 //! Pixels of a photograph, upright, streamed where the format can.
 //!
 //! Every decoder gives stored rows as RGB, from top to bottom as stored. This file and `resample` turn them upright.
-//! Alpha is dropped, not composited, and samples of 16 bits give their high byte, as Pillow's `convert("RGB")` does
-//! (but for 16-bit grey, which Pillow clips at 255: nearly white).
+//! Colours are converted to sRGB where the photo has a colour profile. Alpha is given apart, not composited, and samples
+//! of 16 bits give their high byte, as Pillow's `convert("RGB")` does (but for 16-bit grey, which Pillow clips at 255:
+//! nearly white).
 
+mod color;
 mod frame;
 mod gif;
 mod guard;
@@ -12,6 +14,7 @@ mod png;
 mod row;
 mod tiff;
 
+pub use self::row::Row;
 use self::row::{RGB, RowSink, too_few_rows};
 use crate::error::Result;
 use crate::geometry::Size;
@@ -51,7 +54,7 @@ pub fn resized_bytes(header: &Header, target: Size) -> u64 {
 pub fn resized(source: &Blob, header: &Header, target: Size) -> Result<Rgb8> {
     let mut resampler = Resampler::new(header.stored, header.orientation, target);
     stored_rows(source, header, &mut |row| {
-        resampler.push(row);
+        resampler.push(row.rgb);
         Ok(())
     })?;
     resampler.finish().ok_or_else(too_few_rows)
@@ -61,14 +64,14 @@ pub fn resized(source: &Blob, header: &Header, target: Size) -> Result<Rgb8> {
 #[must_use]
 pub(crate) fn rows_bytes(header: &Header) -> u64 {
     let turned = if rows_stream(header) { u64::from(header.stored.width) } else { header.stored.area() };
-    decoder_bytes(header) + turned * RGB as u64
+    decoder_bytes(header) + turned * (RGB as u64 + u64::from(header.alpha))
 }
 
-/// Gives every upright row, top to bottom, at the photo's own size: `sink(y, rgb)`.
+/// Gives every upright row, top to bottom, at the photo's own size: `sink(y, row)`.
 ///
 /// # Errors
 /// `Undecodable`, or what `sink` returns.
-pub fn rows(source: &Blob, header: &Header, sink: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
+pub fn rows(source: &Blob, header: &Header, sink: &mut dyn FnMut(u32, Row<'_>) -> Result<()>) -> Result<()> {
     if rows_stream(header) { streamed_rows(source, header, sink) } else { turned_rows(source, header, sink) }
 }
 
@@ -77,14 +80,16 @@ fn rows_stream(header: &Header) -> bool {
     !header.orientation.transposes() && !header.orientation.flips_stored_rows()
 }
 
-fn streamed_rows(source: &Blob, header: &Header, sink: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
-    let mut mirrored = Vec::new();
+fn streamed_rows(source: &Blob, header: &Header, sink: &mut dyn FnMut(u32, Row<'_>) -> Result<()>) -> Result<()> {
+    let (mut mirrored, mut mirrored_alpha) = (Vec::new(), Vec::new());
     let mut y = 0;
     stored_rows(source, header, &mut |row| {
         let upright = if header.orientation.flips_stored_columns() {
             mirrored.clear();
-            mirrored.extend(row.rchunks_exact(RGB).flatten());
-            &mirrored
+            mirrored.extend(row.rgb.rchunks_exact(RGB).flatten());
+            mirrored_alpha.clear();
+            mirrored_alpha.extend(row.alpha.into_iter().flatten().rev());
+            Row { rgb: &mirrored, alpha: row.alpha.map(|_| &mirrored_alpha[..]) }
         } else {
             row
         };
@@ -95,18 +100,24 @@ fn streamed_rows(source: &Blob, header: &Header, sink: &mut dyn FnMut(u32, &[u8]
     if y == header.stored.height { Ok(()) } else { Err(too_few_rows()) }
 }
 
-fn turned_rows(source: &Blob, header: &Header, sink: &mut dyn FnMut(u32, &[u8]) -> Result<()>) -> Result<()> {
+fn turned_rows(source: &Blob, header: &Header, sink: &mut dyn FnMut(u32, Row<'_>) -> Result<()>) -> Result<()> {
     let (stored, orientation, upright) = (header.stored, header.orientation, header.upright());
     let stride = upright.width as usize * RGB;
     let mut frame = vec![0; stride * upright.height as usize];
+    let mut alpha = vec![0; if header.alpha { frame.len() / RGB } else { 0 }];
+    let mut has_alpha = false;
     let place = |index: usize, length: u32, flipped: bool| if flipped { length as usize - 1 - index } else { index };
     let mut stored_y = 0;
     stored_rows(source, header, &mut |row| {
         let across = place(stored_y, stored.height, orientation.flips_stored_rows());
-        for (stored_x, pixel) in row.chunks_exact(RGB).enumerate() {
+        has_alpha |= header.alpha && row.alpha.is_some();
+        for (stored_x, pixel) in row.rgb.chunks_exact(RGB).enumerate() {
             let along = place(stored_x, stored.width, orientation.flips_stored_columns());
             let (x, y) = if orientation.transposes() { (across, along) } else { (along, across) };
             frame[y * stride + x * RGB..][..RGB].copy_from_slice(pixel);
+            if has_alpha {
+                alpha[y * upright.width as usize + x] = row.alpha.map_or(u8::MAX, |alpha| alpha[stored_x]);
+            }
         }
         stored_y += 1;
         Ok(())
@@ -114,14 +125,15 @@ fn turned_rows(source: &Blob, header: &Header, sink: &mut dyn FnMut(u32, &[u8]) 
     if stored_y != stored.height as usize {
         return Err(too_few_rows());
     }
-    (0..).zip(frame.chunks_exact(stride)).try_for_each(|(y, row)| sink(y, row))
+    let mut alpha = alpha.chunks_exact(upright.width as usize).filter(|_| has_alpha);
+    (0..).zip(frame.chunks_exact(stride)).try_for_each(|(y, rgb)| sink(y, Row { rgb, alpha: alpha.next() }))
 }
 
 /// Decodes the source and gives its stored rows in order. On success there were exactly `stored.height` of them.
 fn stored_rows(source: &Blob, header: &Header, sink: RowSink<'_>) -> Result<()> {
     let rows_a_release = u64::from(header.stored.height) * (RESIDENT_BYTES / 2) / source.len().max(1) as u64;
     let mut rows = 0;
-    let mut released = |row: &[u8]| {
+    let mut released = |row: Row<'_>| {
         rows += 1;
         if rows % rows_a_release.max(1) == 0 {
             source.release();
@@ -150,5 +162,7 @@ fn decoder_bytes(header: &Header) -> u64 {
         Format::Tiff => tiff::WORKING_BYTES,
         Format::WebP | Format::Bmp => frame::WORKING_BYTES,
     };
-    header.held_bytes + u64::from(header.stored.width) * a_column + fixed
+    // The row as sRGB, or as it was before it was mirrored, and its alpha.
+    let width = u64::from(header.stored.width);
+    header.held_bytes + width * (a_column + 2 * (RGB as u64 + 1)) + fixed + color::profile_bytes(header)
 }

@@ -3,19 +3,22 @@
 //! The format is found by content, never by name. Nothing is allocated here according to what a file claims.
 
 mod bmp;
-mod bytes;
+pub(super) mod bytes;
 mod exif;
-mod format;
-mod gif;
-mod jpeg;
-mod png;
+pub(super) mod format;
+pub(super) mod gif;
+pub(super) mod jpeg;
+pub(super) mod png;
 mod sniff;
-mod tiff;
+pub(super) mod tiff;
 mod vp8l;
 mod webp;
+mod xmp;
+
+use std::borrow::Cow;
 
 use self::format::undecodable;
-pub use self::format::{Format, Header};
+pub use self::format::{Format, Header, MAX_PROFILE_BYTES};
 use crate::error::{Error, Limit, Result};
 
 /// Reads the header of `bytes`.
@@ -42,6 +45,20 @@ pub fn read(bytes: &[u8], max_pixels: u64) -> Result<Header> {
         return Err(Error::TooLarge { limit: Limit::Pixels, detail });
     }
     Ok(header)
+}
+
+/// The colour profile of a file whose header was read, if it has one.
+pub(super) fn profile<'a>(bytes: &'a [u8], header: &Header) -> Option<Cow<'a, [u8]>> {
+    if header.profile_bytes == 0 {
+        return None;
+    }
+    match header.format {
+        Format::Jpeg => jpeg::profile(bytes),
+        Format::Png => png::profile(bytes),
+        Format::WebP => webp::profile(bytes),
+        Format::Tiff => tiff::profile(bytes),
+        Format::Bmp | Format::Gif => None,
+    }
 }
 
 #[cfg(test)]

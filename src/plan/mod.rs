@@ -384,7 +384,7 @@ mod tests {
     }
 
     fn header(width: u32, height: u32, held_bytes: u64) -> Header {
-        Header { format: Format::Jpeg, stored: Size::new(width, height), orientation: Orientation::Upright, held_bytes }
+        Header::plain(Format::Jpeg, Size::new(width, height), held_bytes)
     }
 
     fn options(query: &str) -> Options {

@@ -3,6 +3,7 @@
 use super::png_rows::{Coding, PngRows, encoder_bytes};
 use crate::error::{Error, Result};
 use crate::geometry::Size;
+use crate::image::decode::Row;
 use crate::parsing::Band;
 
 /// Which pixels are people: one bit a pixel.
@@ -66,12 +67,13 @@ impl Cutout {
         Ok(Self { foreground, rows, rgba: vec![0; size.width as usize * 4], next: 0 })
     }
 
-    /// Row `y` of the photo, RGB; rows come in order.
+    /// Row `y` of the photo; rows come in order. What is transparent in the photo stays so.
     ///
     /// # Errors
     /// `Internal` for a row out of order or of another width, `TooLarge` with `Limit::Memory` when the file would pass
     /// the size that was planned.
-    pub fn push(&mut self, y: u32, rgb: &[u8]) -> Result<()> {
+    pub fn push(&mut self, y: u32, row: Row<'_>) -> Result<()> {
+        let rgb = row.rgb;
         let size = self.foreground.size;
         if y != self.next || y >= size.height || rgb.len() != size.width as usize * 3 {
             return Err(Error::internal(format!("row {y} of {} bytes in a cut-out of {size}", rgb.len())));
@@ -79,8 +81,10 @@ impl Cutout {
         let bits = self.foreground.row(y as usize);
         for (x, (rgba, rgb)) in self.rgba.chunks_exact_mut(4).zip(rgb.chunks_exact(3)).enumerate() {
             // Transparent pixels are black, so that they compress to almost nothing and hide no part of the photo.
-            let mask = if bits[x / 64] >> (x % 64) & 1 == 1 { u8::MAX } else { 0 };
-            rgba.copy_from_slice(&[rgb[0] & mask, rgb[1] & mask, rgb[2] & mask, mask]);
+            let opacity = row.alpha.map_or(u8::MAX, |alpha| alpha[x]);
+            let alpha = if bits[x / 64] >> (x % 64) & 1 == 1 { opacity } else { 0 };
+            let mask = if alpha == 0 { 0 } else { u8::MAX };
+            rgba.copy_from_slice(&[rgb[0] & mask, rgb[1] & mask, rgb[2] & mask, alpha]);
         }
         self.next += 1;
         self.rows.push(&self.rgba)

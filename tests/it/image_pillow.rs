@@ -23,6 +23,8 @@ struct Case {
     /// Upright width and height.
     size: [u32; 2],
     target: [u32; 2],
+    /// Whether the image has alpha.
+    alpha: bool,
     lossy: bool,
     /// Grey levels that this case may differ by, for a reason given in the script.
     tolerance: u8,
@@ -44,24 +46,27 @@ fn fault(out: &Path, case: &Case) -> Result<(), String> {
         return Err(format!("read as {header:?}"));
     }
     let tolerance = if case.lossy { LOSSY_TOLERANCE } else { case.tolerance };
-    let full = all_rows(&bytes, &header)?;
+    let (full, alpha) = all_rows(&bytes, &header)?;
     compare("full size", &full, &read(".full"), tolerance)?;
+    compare("alpha", &alpha, &if case.alpha { read(".alpha") } else { Vec::new() }, 0)?;
     let target = Size::new(case.target[0], case.target[1]);
     let small = decode::resized(&bytes, &header, target).map_err(|error| error.to_string())?;
     compare("resized", &small.data, &read(".small"), tolerance)
 }
 
-fn all_rows(bytes: &Blob, header: &Header) -> Result<Vec<u8>, String> {
-    let mut full = Vec::new();
+/// Upright pixels, and their alpha where the image has any.
+fn all_rows(bytes: &Blob, header: &Header) -> Result<(Vec<u8>, Vec<u8>), String> {
+    let (mut full, mut alpha) = (Vec::new(), Vec::new());
     let mut next = 0;
     decode::rows(bytes, header, &mut |y, row| {
         assert_eq!(y, next, "rows come in order");
         next += 1;
-        full.extend(row);
+        full.extend(row.rgb);
+        alpha.extend(row.alpha.into_iter().flatten());
         Ok(())
     })
     .map_err(|error| error.to_string())?;
-    Ok(full)
+    Ok((full, alpha))
 }
 
 fn compare(what: &str, ours: &[u8], pillows: &[u8], tolerance: u8) -> Result<(), String> {
@@ -81,7 +86,7 @@ fn compare(what: &str, ours: &[u8], pillows: &[u8], tolerance: u8) -> Result<(),
 fn pixels_equal_pillows() {
     let out = tempfile::tempdir().expect("a temporary folder");
     let cases = cases(out.path());
-    assert!(cases.len() > 400, "only {} cases", cases.len());
+    assert!(cases.len() > 1200, "only {} cases", cases.len());
     let faults: Vec<_> = cases
         .iter()
         .filter_map(|case| fault(out.path(), case).err().map(|fault| format!("{}: {fault}", case.name)))

@@ -14,6 +14,7 @@ mod hostile;
 mod http_parse;
 mod http_routes;
 mod http_serve;
+mod image_cases;
 mod image_hostile;
 mod image_memory;
 mod image_pillow;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use m2fp::geometry::Size;
 use m2fp::image::Rgb8;
+use m2fp::image::decode::Row;
 use m2fp::manifest::LabelMap;
 use m2fp::parsing;
 use m2fp::render::cutout::{Cutout, Foreground};
@@ -57,7 +58,7 @@ fn render(case: &Case, band_rows: u32, folder: &Path) -> m2fp::error::Result<()>
     let full = photo(size);
     let mut cutout = Cutout::new(foreground)?;
     for (y, row) in full.data.chunks(size.width as usize * 3).enumerate() {
-        cutout.push(y as u32, row)?;
+        cutout.push(y as u32, Row { rgb: row, alpha: None })?;
     }
     let small = photo(overlay_size(size));
     let counted = stats.finish(manifest, &found);

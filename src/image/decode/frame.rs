@@ -7,23 +7,26 @@ use image::codecs::webp::WebPDecoder;
 use image::error::ImageError;
 use image::{ColorType, ImageDecoder};
 
-use super::row::{RGB, RowSink, rgb_of, undecodable};
+use super::color::{Kind, ToRgb};
+use super::row::{RGB, Row, RowSink, apart, undecodable};
 use crate::error::{Error, Result};
 use crate::image::header::Header;
 
 /// Decoders' row buffers and our row a column (`vp8.rs` keeps 20 bytes of borders and a macroblock's state every 16
 /// columns); tables.
-pub(crate) const WORKING_BYTES: (u64, u64) = (32, 512 << 10);
+pub(crate) const WORKING_BYTES: (u64, u64) = (32 + 4, 512 << 10);
 
 pub(crate) fn webp_rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
-    whole(WebPDecoder::new(Cursor::new(bytes)).map_err(|error| damaged(&error))?, header, sink)
+    let colors = ToRgb::new(bytes, header, Kind::Rgb);
+    whole(WebPDecoder::new(Cursor::new(bytes)).map_err(|error| damaged(&error))?, colors, header, sink)
 }
 
 pub(crate) fn bmp_rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
-    whole(BmpDecoder::new(Cursor::new(bytes)).map_err(|error| damaged(&error))?, header, sink)
+    let colors = ToRgb::new(bytes, header, Kind::Rgb);
+    whole(BmpDecoder::new(Cursor::new(bytes)).map_err(|error| damaged(&error))?, colors, header, sink)
 }
 
-fn whole(decoder: impl ImageDecoder, header: &Header, sink: RowSink<'_>) -> Result<()> {
+fn whole(decoder: impl ImageDecoder, mut colors: ToRgb, header: &Header, sink: RowSink<'_>) -> Result<()> {
     if decoder.dimensions() != (header.stored.width, header.stored.height) {
         return Err(undecodable("its headers contradict each other"));
     }
@@ -39,10 +42,14 @@ fn whole(decoder: impl ImageDecoder, header: &Header, sink: RowSink<'_>) -> Resu
     }
     let mut frame = vec![0; width * header.stored.height as usize * channels];
     decoder.read_image(&mut frame).map_err(|error| damaged(&error))?;
-    let mut rgb = vec![0; width * RGB];
+    let (mut rgb, mut alpha) = if channels == 4 { (vec![0; width * RGB], vec![0; width]) } else { (vec![], vec![]) };
     for row in frame.chunks_exact(width * channels) {
-        rgb_of(row, channels, &mut rgb);
-        sink(&rgb)?;
+        if channels == 4 {
+            apart::<4>(row, &mut rgb, &mut alpha);
+            sink(Row { rgb: colors.row(&rgb)?, alpha: Some(&alpha) })?;
+        } else {
+            sink(Row { rgb: colors.row(row)?, alpha: None })?;
+        }
     }
     Ok(())
 }

@@ -1,18 +1,19 @@
 //! GIF: the first frame on its screen, by rows unless interlaced.
 
+use std::io::Read;
 use std::num::NonZeroU64;
 
 use gif::{ColorOutput, DecodeOptions, Decoder, DecodingError, MemoryLimit};
 
-use super::row::{RGB, RowSink, too_few_rows, undecodable};
+use super::row::{RGB, Row, RowSink, too_few_rows, undecodable};
 use crate::error::{Error, Result};
-use crate::image::header::Header;
+use crate::image::header::{Header, gif as blocks};
 
-/// Room for the metadata blocks that the decoder keeps.
-const METADATA_BYTES: u64 = 1 << 20;
+/// The most that the decoder may hold of its own. It is given no metadata.
+const KEPT_BYTES: u64 = 1 << 20;
 
-/// Index row and RGB row a column; metadata (which grows by doubling), LZW tables and buffers.
-pub(crate) const WORKING_BYTES: (u64, u64) = (1 + 3, 3 * METADATA_BYTES + (128 << 10));
+/// Index row, RGB row and alpha row a column; LZW tables and buffers.
+pub(crate) const WORKING_BYTES: (u64, u64) = (1 + 3 + 1, KEPT_BYTES + (128 << 10));
 
 /// Where the frame lies on the screen.
 struct Place {
@@ -25,8 +26,9 @@ struct Place {
 pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
     let mut options = DecodeOptions::new();
     options.set_color_output(ColorOutput::Indexed);
-    options.set_memory_limit(NonZeroU64::new(METADATA_BYTES).map_or(MemoryLimit::Unlimited, MemoryLimit::Bytes));
-    let mut decoder = options.read_info(bytes).map_err(|error| damaged(&error))?;
+    options.set_memory_limit(NonZeroU64::new(KEPT_BYTES).map_or(MemoryLimit::Unlimited, MemoryLimit::Bytes));
+    let [screen, control, image] = blocks::parts_of_first_frame(bytes)?;
+    let mut decoder = options.read_info(screen.chain(control).chain(image)).map_err(|error| damaged(&error))?;
     let frame = decoder.next_frame_info().map_err(|error| damaged(&error))?;
     let frame = frame.ok_or_else(|| undecodable("it holds no image"))?;
     let place = Place {
@@ -38,7 +40,8 @@ pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
     let (interlaced, transparent) = (frame.interlaced, frame.transparent);
     let palette = palette(&decoder)?;
     // Pillow fills what the frame does not cover with its transparent index, else with index 0.
-    let background = palette[usize::from(transparent.unwrap_or(0))];
+    let background = transparent.unwrap_or(0);
+    let opacity = |index: u8| if transparent == Some(index) { 0 } else { u8::MAX };
 
     let mut frame = vec![0; if interlaced { place.width * place.height } else { 0 }];
     if interlaced {
@@ -46,8 +49,10 @@ pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
     }
     let mut indices = vec![0; place.width];
     let mut rgb = vec![0; header.stored.width as usize * RGB];
+    let mut alpha = vec![0; if transparent.is_some() { header.stored.width as usize } else { 0 }];
     for y in 0..header.stored.height as usize {
-        rgb.as_chunks_mut::<RGB>().0.fill(background);
+        rgb.as_chunks_mut::<RGB>().0.fill(palette[usize::from(background)]);
+        alpha.fill(opacity(background));
         if let Some(row) = y.checked_sub(place.top).filter(|&row| row < place.height) {
             if interlaced {
                 indices.copy_from_slice(&frame[row * place.width..][..place.width]);
@@ -58,14 +63,15 @@ pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
             for (pixel, &index) in covered.zip(&indices) {
                 *pixel = palette[usize::from(index)];
             }
+            alpha.iter_mut().skip(place.left).zip(&indices).for_each(|(alpha, &index)| *alpha = opacity(index));
         }
-        sink(&rgb)?;
+        sink(Row { rgb: &rgb, alpha: transparent.is_some().then_some(&alpha) })?;
     }
     Ok(())
 }
 
 /// The frame's palette; indices beyond it are black.
-fn palette(decoder: &Decoder<&[u8]>) -> Result<[[u8; RGB]; 256]> {
+fn palette<R: Read>(decoder: &Decoder<R>) -> Result<[[u8; RGB]; 256]> {
     let mut palette = [[0; RGB]; 256];
     let colors = decoder.palette().map_err(|error| damaged(&error))?.as_chunks::<RGB>().0;
     for (entry, color) in palette.iter_mut().zip(colors) {
@@ -77,7 +83,7 @@ fn palette(decoder: &Decoder<&[u8]>) -> Result<[[u8; RGB]; 256]> {
 fn damaged(error: &DecodingError) -> Error {
     undecodable(match error {
         DecodingError::UnexpectedEof | DecodingError::Io(_) => "it ends before its last row",
-        DecodingError::MemoryLimit | DecodingError::OutOfMemory => "its metadata is too large",
+        DecodingError::MemoryLimit | DecodingError::OutOfMemory => "its frame is too large",
         _ => "its data is damaged",
     })
 }

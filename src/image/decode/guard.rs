@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use super::row::{RowSink, undecodable};
+use super::row::{Row, RowSink, undecodable};
 use crate::error::Result;
 
 /// Runs `decode` with `sink`. libjpeg's fatal errors arrive as panics too.
@@ -14,7 +14,7 @@ use crate::error::Result;
 /// As `sink` does.
 pub fn decoder(sink: RowSink<'_>, decode: impl FnOnce(RowSink<'_>) -> Result<()>) -> Result<()> {
     let mut in_sink = false;
-    let mut watched = |row: &[u8]| {
+    let mut watched = |row: Row<'_>| {
         in_sink = true;
         let result = sink(row);
         in_sink = false;
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn a_sinks_panic_passes() {
-        let panics = || decoder(&mut |_| resume_unwind(Box::new("ours")), |sink| sink(&[]));
+        let panics = || decoder(&mut |_| resume_unwind(Box::new("ours")), |sink| sink(Row { rgb: &[], alpha: None }));
         assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
     }
 }

@@ -1,67 +1,174 @@
 //! JPEG by scanlines with libjpeg (mozjpeg): islow inverse DCT and fancy upsampling, as Pillow's libjpeg-turbo.
 
+use std::cell::Cell;
+use std::ffi::c_int;
 use std::io::{self, BufRead, Read};
+use std::panic::resume_unwind;
+use std::ptr;
+use std::rc::Rc;
 
+use mozjpeg::decompress::DecompressStarted;
 use mozjpeg::{ColorSpace, Decompress};
+use mozjpeg_sys::{JWRN_HIT_MARKER, jpeg_common_struct, jpeg_error_mgr};
 
-use super::row::{RGB, RowSink, rgb_of_cmyk, undecodable};
+use super::color::{Kind, ToRgb};
+use super::row::{RGB, Row, RowSink, undecodable};
 use crate::error::{Error, Result};
-use crate::image::header::Header;
+use crate::image::header::{Header, jpeg};
+use crate::sys;
 
 /// libjpeg's row buffers (`jdmainct.c`, `jdsample.c`: ten row groups with context, at most 10 blocks an MCU, and the
 /// upsampled rows) with our two rows a column; tables.
 pub(crate) const WORKING_BYTES: (u64, u64) = (128, 256 << 10);
 
 pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
-    let decoder = Decompress::builder().from_reader(Whole { rest: bytes }).map_err(undecodable_io)?;
-    let four_inks = decoder.components().len() == 4;
-    let color = if four_inks { ColorSpace::JCS_CMYK } else { ColorSpace::JCS_RGB };
-    let mut decoder = decoder.to_colorspace(color).map_err(undecodable_io)?;
-    let width = header.stored.width as usize;
-    if decoder.width() != width || decoder.height() != header.stored.height as usize {
+    let mut decoder = Scanlines::new([bytes, &[], &[], &[]])?;
+    if (decoder.width, decoder.height) != (header.stored.width as usize, header.stored.height as usize) {
         return Err(undecodable("its headers contradict each other"));
     }
-    let mut rgb = vec![0; width * RGB];
-    let mut cmyk = vec![0; if four_inks { width * 4 } else { 0 }];
+    let mut colors = ToRgb::new(bytes, header, decoder.kind);
+    let mut row = vec![0; decoder.row_bytes()];
     for _ in 0..header.stored.height {
-        if four_inks {
-            decoder.read_scanlines_into(&mut cmyk).map_err(undecodable_io)?;
+        decoder.read(&mut row)?;
+        if decoder.kind == Kind::Cmyk {
             // Pillow assumes Adobe's convention, 255 = no ink, for every four-component JPEG.
-            for ink in &mut cmyk {
-                *ink = !*ink;
-            }
-            rgb_of_cmyk(&cmyk, &mut rgb);
-        } else {
-            decoder.read_scanlines_into(&mut rgb).map_err(undecodable_io)?;
+            row.iter_mut().for_each(|ink| *ink = !*ink);
         }
-        sink(&rgb)?;
+        sink(Row { rgb: colors.row(&row)?, alpha: None })?;
     }
-    // A file without its end marker is cut short, even if every row could be guessed.
-    decoder.finish().map_err(undecodable_io)
+    // Every row of a file in one pass is there. Others may have lost whole scans with their end marker.
+    if decoder.ended.get() && header.held_bytes > 0 && !jpeg::scans_are_complete(bytes) {
+        return Err(cut_short());
+    }
+    Ok(())
+}
+
+/// A JPEG stream, row by row.
+pub(super) struct Scanlines<'a> {
+    decoder: DecompressStarted<Parts<'a>>,
+    pub kind: Kind,
+    pub width: usize,
+    pub height: usize,
+    /// Whether the stream ended where an end marker was looked for.
+    ended: Rc<Cell<bool>>,
+    /// Whether libjpeg ever wanted pixels' data and met a marker.
+    starved: bool,
+}
+
+impl<'a> Scanlines<'a> {
+    /// Begins to read a stream that lies in parts.
+    pub fn new(parts: [&'a [u8]; 4]) -> Result<Self> {
+        STARVED.set(false);
+        let ended = Rc::new(Cell::new(false));
+        let source = Parts { parts, at: 0, ended: Rc::clone(&ended) };
+        let decoder = Decompress::builder().with_err(error_manager()).from_reader(source).map_err(undecodable_io)?;
+        let kind = match decoder.components().len() {
+            1 => Kind::Grey,
+            4 => Kind::Cmyk,
+            _ => Kind::Rgb,
+        };
+        let color = match kind {
+            Kind::Grey => ColorSpace::JCS_GRAYSCALE,
+            Kind::Cmyk => ColorSpace::JCS_CMYK,
+            Kind::Rgb => ColorSpace::JCS_RGB,
+        };
+        let decoder = decoder.to_colorspace(color).map_err(undecodable_io)?;
+        Ok(Self { kind, width: decoder.width(), height: decoder.height(), decoder, ended, starved: STARVED.get() })
+    }
+
+    pub fn row_bytes(&self) -> usize {
+        let samples = match self.kind {
+            Kind::Grey => 1,
+            Kind::Rgb => RGB,
+            Kind::Cmyk => 4,
+        };
+        self.width * samples
+    }
+
+    /// # Errors
+    /// `Undecodable` if data is damaged, or was guessed because the stream ends before it.
+    pub fn read(&mut self, row: &mut [u8]) -> Result<()> {
+        STARVED.set(self.starved);
+        self.decoder.read_scanlines_into(row).map_err(undecodable_io)?;
+        self.starved = STARVED.get();
+        if self.starved && self.ended.get() { Err(cut_short()) } else { Ok(()) }
+    }
 }
 
 fn undecodable_io(_: io::Error) -> Error {
+    cut_short()
+}
+
+fn cut_short() -> Error {
     undecodable("its data is damaged or cut short")
 }
 
-/// The file as libjpeg's source. At its end it fails instead of giving nothing: libjpeg would warn, invent an end
-/// marker and fill what is missing with grey.
-struct Whole<'a> {
-    rest: &'a [u8],
+/// libjpeg's source. Where it has no end marker, one is put behind it, as libjpeg itself and every viewer does. libjpeg
+/// then fills pixels that are missing with grey, which [`Scanlines::read`] does not let pass.
+struct Parts<'a> {
+    parts: [&'a [u8]; 4],
+    at: usize,
+    ended: Rc<Cell<bool>>,
 }
 
-impl Read for Whole<'_> {
+impl Read for Parts<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        self.rest.read(out)
+        let length = self.fill_buf()?.read(out)?;
+        self.consume(length);
+        Ok(length)
     }
 }
 
-impl BufRead for Whole<'_> {
+impl BufRead for Parts<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.rest.is_empty() { Err(io::Error::other("the file is cut short")) } else { Ok(self.rest) }
+        while let Some(part) = self.parts.get(self.at) {
+            if !part.is_empty() {
+                return Ok(part);
+            }
+            self.at += 1;
+        }
+        self.ended.set(true);
+        Ok(&[0xff, 0xd9])
     }
 
     fn consume(&mut self, bytes: usize) {
-        self.rest = &self.rest[bytes..];
+        if let Some(part) = self.parts.get_mut(self.at) {
+            *part = &part[bytes..];
+        }
+    }
+}
+
+thread_local! {
+    /// Set by libjpeg's warning that it met a marker where it wanted pixels' data. Its callbacks get no data of ours.
+    static STARVED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Fatal errors unwind, to be caught by `guard`; one warning is taken note of.
+fn error_manager() -> jpeg_error_mgr {
+    extern "C-unwind" fn exit(_: &mut jpeg_common_struct) {
+        resume_unwind(Box::new("libjpeg's fatal error"));
+    }
+    extern "C-unwind" fn emit(info: &mut jpeg_common_struct, level: c_int) {
+        // Warnings have the level -1, traces others.
+        if level < 0 && sys::libjpeg_message(info) == JWRN_HIT_MARKER as c_int {
+            STARVED.set(true);
+        }
+    }
+    extern "C-unwind" fn nothing(_: &mut jpeg_common_struct) {}
+    jpeg_error_mgr {
+        error_exit: Some(exit),
+        emit_message: Some(emit),
+        output_message: Some(nothing),
+        format_message: None,
+        reset_error_mgr: Some(nothing),
+        msg_code: 0,
+        msg_parm: Default::default(),
+        trace_level: 0,
+        num_warnings: 0,
+        jpeg_message_table: ptr::null(),
+        last_jpeg_message: 0,
+        addon_message_table: ptr::null(),
+        first_addon_message: 0,
+        last_addon_message: 0,
     }
 }

@@ -2,8 +2,17 @@
 
 use crate::error::{Error, Result};
 
-/// Takes the next stored row: RGB, width × 3 bytes.
-pub(super) type RowSink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
+/// A row of pixels.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    /// RGB, width × 3 bytes.
+    pub rgb: &'a [u8],
+    /// How opaque each pixel is, where the photo has alpha: width bytes.
+    pub alpha: Option<&'a [u8]>,
+}
+
+/// Takes the next stored row.
+pub(super) type RowSink<'a> = &'a mut dyn FnMut(Row<'_>) -> Result<()>;
 
 /// Bytes of a pixel.
 pub(super) const RGB: usize = 3;
@@ -16,17 +25,12 @@ pub(super) fn undecodable(detail: impl Into<String>) -> Error {
     Error::Undecodable { detail: detail.into() }
 }
 
-/// Pixels of `stride` bytes whose first three are red, green and blue.
-pub(super) fn rgb_of(pixels: &[u8], stride: usize, out: &mut [u8]) {
-    for (pixel, out) in pixels.chunks_exact(stride).zip(out.chunks_exact_mut(RGB)) {
-        out.copy_from_slice(&pixel[..RGB]);
-    }
-}
-
-/// Pixels of `stride` bytes whose first is grey.
-pub(super) fn rgb_of_grey(pixels: &[u8], stride: usize, out: &mut [u8]) {
-    for (pixel, out) in pixels.chunks_exact(stride).zip(out.chunks_exact_mut(RGB)) {
-        out.fill(pixel[0]);
+/// Takes pixels of `N` samples apart, the last of which is alpha.
+pub(super) fn apart<const N: usize>(pixels: &[u8], colors: &mut [u8], alpha: &mut [u8]) {
+    let pixels = pixels.as_chunks::<N>().0.iter();
+    for ((pixel, colors), alpha) in pixels.zip(colors.chunks_exact_mut(N - 1)).zip(alpha) {
+        colors.copy_from_slice(&pixel[..N - 1]);
+        *alpha = pixel[N - 1];
     }
 }
 

@@ -1,182 +1,262 @@
-//! TIFF by bands: one row of strips or tiles at a time.
+//! TIFF: strips row by row, tiles one row of tiles at a time. The codecs are libraries'; what lies around them is here,
+//! because samples that are no colours, planes apart and partial tiles have to be put right before a predictor or a
+//! colour is.
 
-use std::io::Cursor;
+mod chunk;
+mod codec;
 
-use tiff::ColorType;
-use tiff::TiffError;
-use tiff::decoder::{ChunkType, Decoder, DecodingResult, Limits};
-
-use super::row::{RGB, RowSink, rgb_of, rgb_of_cmyk, rgb_of_grey, undecodable};
-use crate::error::{Error, Result};
+use self::chunk::Chunk;
+use super::color::{Kind, ToRgb};
+use super::row::{RGB, Row, RowSink, undecodable};
+use crate::error::Result;
 use crate::image::header::Header;
+use crate::image::header::tiff::{Coding, Compression, Directory, MAX_SAMPLES, Photometric};
 
-/// A decoded row and its 8-bit copy (at most 8 samples of 2 bytes); decompressors and their buffers, tags.
-pub(crate) const WORKING_BYTES: (u64, u64) = (16 + 8, 512 << 10);
-
-type Source<'a> = Decoder<Cursor<&'a [u8]>>;
-
-/// How chunks tile the picture.
-struct Grid {
-    /// Chunks in a row.
-    across: u32,
-    /// Rows of chunks.
-    down: u32,
-    /// Width of a whole chunk in pixels.
-    chunk_width: usize,
-    /// Height of a whole chunk in pixels.
-    chunk_height: usize,
-}
+/// Of each of up to 8 planes, a packed row of two bytes a sample and its 8-bit copy, and libjpeg's rows; samples, colours,
+/// alpha and RGB together. Decompressors of as many planes.
+pub(crate) const WORKING_BYTES: (u64, u64) = (8 * 3 + 8 + 4 + 1 + 3 + 128, MAX_SAMPLES as u64 * (256 << 10));
 
 pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
-    let mut limits = Limits::default();
-    limits.decoding_buffer_size = usize::try_from(header.held_bytes).unwrap_or(usize::MAX);
-    limits.intermediate_buffer_size = bytes.len();
-    limits.ifd_value_size = bytes.len();
-    let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(|error| damaged(&error))?.with_limits(limits);
-    let size = decoder.dimensions().map_err(|error| damaged(&error))?;
-    if size != (header.stored.width, header.stored.height) {
+    let directory = Directory::read(bytes).ok_or_else(|| undecodable("its directory is damaged"))?;
+    let coding = directory.coding()?;
+    if directory.size()? != header.stored {
         return Err(undecodable("its headers contradict each other"));
     }
-    let color = decoder.colortype().map_err(|error| damaged(&error))?;
-    let grid = grid(&decoder, header);
-    let stride = header.stored.width as usize * RGB;
-    let mut band = vec![0; stride * grid.chunk_height];
-    for row in 0..grid.down {
-        let top = row as usize * grid.chunk_height;
-        let height = grid.chunk_height.min(header.stored.height as usize - top);
-        let band = &mut band[..height * stride];
-        for column in 0..grid.across {
-            let (chunk, left) = (row * grid.across + column, column as usize * grid.chunk_width * RGB);
-            read_chunk(&mut decoder, color, &grid, chunk, &mut band[left..], stride)?;
-        }
-        band.chunks_exact(stride).try_for_each(&mut *sink)?;
-    }
-    Ok(())
+    let picture = Picture { bytes, directory: &directory, coding, header };
+    let mut painter = Painter::new(&picture)?;
+    if directory.tile.is_some() { tiles(&picture, &mut painter, sink) } else { strips(&picture, &mut painter, sink) }
 }
 
-fn grid(decoder: &Source<'_>, header: &Header) -> Grid {
-    let (width, height) = decoder.chunk_dimensions();
-    let (width, height) = match decoder.get_chunk_type() {
-        ChunkType::Strip => (header.stored.width, height.min(header.stored.height)),
-        ChunkType::Tile => (width, height),
-    };
-    Grid {
-        across: header.stored.width.div_ceil(width),
-        down: header.stored.height.div_ceil(height),
-        chunk_width: width as usize,
-        chunk_height: height.min(header.stored.height) as usize,
+struct Picture<'a> {
+    bytes: &'a [u8],
+    directory: &'a Directory<'a>,
+    coding: Coding,
+    header: &'a Header,
+}
+
+impl<'a> Picture<'a> {
+    fn width(&self) -> usize {
+        self.header.stored.width as usize
+    }
+
+    fn height(&self) -> usize {
+        self.header.stored.height as usize
+    }
+
+    /// Samples of a pixel in one chunk.
+    fn samples_together(&self) -> usize {
+        if self.directory.planes_apart { 1 } else { self.coding.samples }
+    }
+
+    /// The planes that hold colours or alpha, and the place of the chunk at (`column`, `row`) in each: planes lie one
+    /// after the other.
+    fn planes(&self, column: u32, row: u32) -> impl Iterator<Item = (usize, u64)> {
+        let (size, chunk) = (self.header.stored, self.coding.chunk);
+        let across = u64::from(size.width.div_ceil(chunk.width));
+        let a_plane = across * u64::from(size.height.div_ceil(chunk.height));
+        let index = u64::from(row) * across + u64::from(column);
+        let (colors, alpha) = (self.coding.photometric.colors(), self.coding.alpha);
+        let planes = if self.directory.planes_apart { self.coding.samples } else { 1 };
+        (0..planes)
+            .filter(move |&plane| plane < colors || alpha.is_some_and(|alpha| alpha.sample == plane))
+            .map(move |plane| (plane, index + plane as u64 * a_plane))
+    }
+
+    fn chunk(&self, index: u64, height: usize) -> Result<Chunk<'a>> {
+        let missing = || undecodable("it lists fewer strips or tiles than it needs");
+        let offset = self.directory.offsets.and_then(|offsets| offsets.get(index)).ok_or_else(missing)?;
+        let rest = usize::try_from(offset).ok().and_then(|offset| self.bytes.get(offset..));
+        let rest = rest.ok_or_else(|| undecodable("it ends before its last row"))?;
+        // Some writers leave the lengths out.
+        let length = match self.directory.lengths {
+            Some(lengths) => usize::try_from(lengths.get(index).ok_or_else(missing)?).unwrap_or(usize::MAX),
+            None => usize::MAX,
+        };
+        Chunk::new(&rest[..length.min(rest.len())], self.directory, &self.coding, self.samples_together(), height)
     }
 }
 
-/// Decodes one chunk, of every plane, into the band; `out` begins at its first pixel.
-fn read_chunk(
-    decoder: &mut Source<'_>,
-    color: ColorType,
-    grid: &Grid,
-    chunk: u32,
-    out: &mut [u8],
-    stride: usize,
-) -> Result<()> {
-    let (width, height) = decoder.chunk_data_dimensions(chunk);
-    let (width, height) = (width as usize, height as usize);
-    let samples = usize::from(color.num_samples());
-    let mut decoded = decoder.read_chunk(chunk).map_err(|error| damaged(&error))?;
-    let interleaved = match color {
-        ColorType::Gray(bits) if bits < 8 => (width * usize::from(bits)).div_ceil(8),
-        _ => width * samples,
-    };
-    if sample_count(&decoded)? == interleaved * height {
-        return each_row(&decoded, interleaved, out, stride, |row, rgb| to_rgb(row, color, &mut rgb[..width * RGB]));
-    }
-    // Planes apart: one sample a pixel in each chunk, the planes' chunks one after the other.
-    if !matches!(color, ColorType::RGB(_) | ColorType::RGBA(_)) {
-        return Err(unsupported("TIFF with separate planes is served for RGB only"));
-    }
-    for plane in 0..RGB {
-        if plane > 0 {
-            let index = chunk + plane as u32 * grid.across * grid.down;
-            decoded = decoder.read_chunk(index).map_err(|error| damaged(&error))?;
-        }
-        if sample_count(&decoded)? != width * height {
-            return Err(undecodable("its planes are inconsistent"));
-        }
-        each_row(&decoded, width, out, stride, |row, rgb| {
-            for (pixel, &sample) in rgb.chunks_exact_mut(RGB).zip(row) {
-                pixel[plane] = sample;
+fn strips(picture: &Picture<'_>, painter: &mut Painter, sink: RowSink<'_>) -> Result<()> {
+    let (width, together) = (picture.width(), picture.samples_together());
+    let strip_height = picture.coding.chunk.height as usize;
+    let mut pixels = vec![0; width * picture.coding.samples];
+    let mut row = vec![0; width * together];
+    for strip in 0..picture.height().div_ceil(strip_height) {
+        let height = strip_height.min(picture.height() - strip * strip_height);
+        let mut chunks = picture
+            .planes(0, strip as u32)
+            .map(|(plane, index)| Ok((plane, picture.chunk(index, height)?)))
+            .collect::<Result<Vec<_>>>()?;
+        for _ in 0..height {
+            for (plane, chunk) in &mut chunks {
+                chunk.next_row(&mut row)?;
+                put(&row, *plane, together, &mut pixels, picture.coding.samples);
             }
-            Ok(())
-        })?;
+            painter.paint(&pixels, sink)?;
+        }
     }
     Ok(())
 }
 
-fn sample_count(decoded: &DecodingResult) -> Result<usize> {
-    match decoded {
-        DecodingResult::U8(samples) => Ok(samples.len()),
-        DecodingResult::U16(samples) => Ok(samples.len()),
-        _ => Err(unsupported("TIFF is served with unsigned samples of up to 16 bits only")),
-    }
-}
-
-/// Gives every row of `length` samples, as 8 bits, and its place in the band.
-fn each_row(
-    decoded: &DecodingResult,
-    length: usize,
-    out: &mut [u8],
-    stride: usize,
-    mut convert: impl FnMut(&[u8], &mut [u8]) -> Result<()>,
-) -> Result<()> {
-    match decoded {
-        DecodingResult::U8(samples) => {
-            samples.chunks_exact(length).zip(out.chunks_mut(stride)).try_for_each(|(row, rgb)| convert(row, rgb))
-        }
-        DecodingResult::U16(samples) => {
-            let mut bytes = vec![0; length];
-            samples.chunks_exact(length).zip(out.chunks_mut(stride)).try_for_each(|(row, rgb)| {
-                for (byte, sample) in bytes.iter_mut().zip(row) {
-                    *byte = (sample >> 8) as u8;
+fn tiles(picture: &Picture<'_>, painter: &mut Painter, sink: RowSink<'_>) -> Result<()> {
+    let (width, together, samples) = (picture.width(), picture.samples_together(), picture.coding.samples);
+    let tile = picture.coding.chunk;
+    let (tile_width, tile_height) = (tile.width as usize, tile.height as usize);
+    let stride = width * samples;
+    let mut band = vec![0; stride * tile_height.min(picture.height())];
+    let mut row = vec![0; tile_width * together];
+    for down in 0..picture.height().div_ceil(tile_height) {
+        let height = tile_height.min(picture.height() - down * tile_height);
+        for across in 0..width.div_ceil(tile_width) {
+            let left = across * tile_width;
+            let seen = tile_width.min(width - left);
+            for (plane, index) in picture.planes(across as u32, down as u32) {
+                let mut chunk = picture.chunk(index, height)?;
+                for pixels in band.chunks_exact_mut(stride).take(height) {
+                    chunk.next_row(&mut row)?;
+                    put(&row[..seen * together], plane, together, &mut pixels[left * samples..], samples);
                 }
-                convert(&bytes, rgb)
-            })
+            }
         }
-        _ => Err(unsupported("TIFF is served with unsigned samples of up to 16 bits only")),
-    }
-}
-
-fn to_rgb(row: &[u8], color: ColorType, rgb: &mut [u8]) -> Result<()> {
-    match color {
-        ColorType::Gray(bits @ (1 | 2 | 4)) => grey_of_bits(row, bits, rgb),
-        ColorType::Gray(8 | 16) => rgb_of_grey(row, 1, rgb),
-        ColorType::GrayA(8 | 16) | ColorType::Multiband { bit_depth: 8 | 16, num_samples: 2 } => {
-            rgb_of_grey(row, 2, rgb);
-        }
-        ColorType::RGB(8 | 16) => rgb_of(row, 3, rgb),
-        ColorType::RGBA(8 | 16) => rgb_of(row, 4, rgb),
-        ColorType::CMYK(8 | 16) => rgb_of_cmyk(row, rgb),
-        _ => return Err(unsupported("TIFF is served in grey, RGB and CMYK only")),
+        band.chunks_exact(stride).take(height).try_for_each(|pixels| painter.paint(pixels, sink))?;
     }
     Ok(())
 }
 
-/// Packed grey samples, the first in the highest bits.
-fn grey_of_bits(row: &[u8], bits: u8, rgb: &mut [u8]) {
-    let most = (1u8 << bits) - 1;
-    let in_a_byte = usize::from(8 / bits);
-    for (x, out) in rgb.chunks_exact_mut(RGB).enumerate() {
-        let shift = 8 - bits * (x % in_a_byte + 1) as u8;
-        out.fill((row[x / in_a_byte] >> shift & most) * (255 / most));
+/// Puts `together` samples of each pixel in their places, the first of which is `plane`.
+fn put(row: &[u8], plane: usize, together: usize, pixels: &mut [u8], samples: usize) {
+    if together == samples {
+        pixels[..row.len()].copy_from_slice(row);
+        return;
+    }
+    for (pixel, from) in pixels.chunks_exact_mut(samples).zip(row.chunks_exact(together)) {
+        pixel[plane..plane + together].copy_from_slice(from);
     }
 }
 
-fn unsupported(detail: &str) -> Error {
-    Error::Unsupported { detail: detail.into() }
+/// Turns pixels of any number of samples into rows of RGB and alpha.
+struct Painter {
+    coding: Coding,
+    /// What a grey sample stands for.
+    greys: [u8; 256],
+    palette: Vec<[u8; RGB]>,
+    colors: Vec<u8>,
+    alpha: Vec<u8>,
+    to_rgb: ToRgb,
 }
 
-fn damaged(error: &TiffError) -> Error {
-    match error {
-        TiffError::UnsupportedError(_) => unsupported("this variant of TIFF is not served; send 8-bit RGB"),
-        TiffError::IoError(_) => undecodable("it ends before its last row"),
-        TiffError::LimitsExceeded => undecodable("its data contradicts its header"),
-        _ => undecodable("its data is damaged"),
+impl Painter {
+    fn new(picture: &Picture<'_>) -> Result<Self> {
+        let Picture { bytes, directory, coding, header } = *picture;
+        let kind = match coding.photometric {
+            Photometric::WhiteIsZero | Photometric::BlackIsZero => Kind::Grey,
+            Photometric::Rgb | Photometric::Palette | Photometric::YCbCr | Photometric::Lab => Kind::Rgb,
+            Photometric::Cmyk => Kind::Cmyk,
+        };
+        let most = (1u16 << directory.bits.min(8)) - 1;
+        let mut greys = [0; 256];
+        for (level, grey) in (0..=most).zip(&mut greys) {
+            let level = if coding.photometric == Photometric::WhiteIsZero { most - level } else { level };
+            *grey = (level * (255 / most)) as u8;
+        }
+        let width = picture.width();
+        let colors = if kind == Kind::Cmyk { 4 } else { RGB };
+        Ok(Self {
+            coding,
+            greys,
+            palette: palette(directory)?,
+            colors: vec![0; width * colors],
+            alpha: vec![0; if coding.alpha.is_some() { width } else { 0 }],
+            to_rgb: ToRgb::new(bytes, header, kind),
+        })
     }
+
+    fn paint(&mut self, pixels: &[u8], sink: RowSink<'_>) -> Result<()> {
+        let Coding { samples, photometric, compression, .. } = self.coding;
+        let pixels = || pixels.chunks_exact(samples);
+        let colors = match photometric {
+            Photometric::WhiteIsZero | Photometric::BlackIsZero => {
+                let greys = self.colors.iter_mut().zip(pixels());
+                greys.for_each(|(grey, pixel)| *grey = self.greys[usize::from(pixel[0])]);
+                1
+            }
+            Photometric::Palette => {
+                let colors = self.colors.as_chunks_mut::<RGB>().0.iter_mut().zip(pixels());
+                colors.for_each(|(color, pixel)| *color = self.palette[usize::from(pixel[0])]);
+                RGB
+            }
+            // libjpeg has made RGB of it.
+            Photometric::YCbCr if compression != Compression::Jpeg => {
+                let colors = self.colors.as_chunks_mut::<RGB>().0.iter_mut().zip(pixels());
+                colors.for_each(|(color, pixel)| *color = rgb_of_ycbcr(pixel[0], pixel[1], pixel[2]));
+                RGB
+            }
+            Photometric::Lab => {
+                let colors = self.colors.as_chunks_mut::<RGB>().0.iter_mut().zip(pixels());
+                colors.for_each(|(color, pixel)| *color = rgb_of_lab(pixel[0], pixel[1], pixel[2]));
+                RGB
+            }
+            Photometric::Rgb | Photometric::YCbCr | Photometric::Cmyk => {
+                let count = photometric.colors();
+                let colors = self.colors.chunks_exact_mut(count).zip(pixels());
+                colors.for_each(|(color, pixel)| color.copy_from_slice(&pixel[..count]));
+                count
+            }
+        };
+        let row = &mut self.colors[..pixels().len() * colors];
+        if let Some(alpha) = self.coding.alpha {
+            self.alpha.iter_mut().zip(pixels()).for_each(|(to, pixel)| *to = pixel[alpha.sample]);
+            if alpha.associated {
+                dissociate(row, &self.alpha, colors);
+            }
+        }
+        let alpha = self.coding.alpha.map(|_| &self.alpha[..]);
+        sink(Row { rgb: self.to_rgb.row(row)?, alpha })
+    }
+}
+
+/// Divides colours by the alpha that they were multiplied with, as Pillow does (`src/libImaging/Unpack.c`).
+fn dissociate(colors: &mut [u8], alpha: &[u8], samples: usize) {
+    for (color, &alpha) in colors.chunks_exact_mut(samples).zip(alpha) {
+        for sample in color {
+            *sample = match alpha {
+                0 => 0,
+                _ => (u32::from(*sample) * 255 / u32::from(alpha)).min(255) as u8,
+            };
+        }
+    }
+}
+
+/// JFIF's conversion.
+fn rgb_of_ycbcr(y: u8, cb: u8, cr: u8) -> [u8; RGB] {
+    let (y, cb, cr) = (f32::from(y), f32::from(cb) - 128.0, f32::from(cr) - 128.0);
+    [y + 1.402 * cr, y - 0.344_136 * cb - 0.714_136 * cr, y + 1.772 * cb].map(|value| value.round() as u8)
+}
+
+/// CIELAB at D50 as TIFF has it, whose colour axes are signed, to sRGB.
+fn rgb_of_lab(l: u8, a: u8, b: u8) -> [u8; RGB] {
+    /// D50, and the inverse of sRGB's colorants adapted to it.
+    const WHITE: [f32; 3] = [0.9642, 1.0, 0.8249];
+    const TO_LINEAR: [[f32; 3]; 3] =
+        [[3.134_136, -1.617_386, -0.490_662], [-0.978_795, 1.916_254, 0.033_443], [0.071_955, -0.228_977, 1.405_386]];
+    let y = (f32::from(l) * (100.0 / 255.0) + 16.0) / 116.0;
+    let (x, z) = (y + f32::from(a.cast_signed()) / 500.0, y - f32::from(b.cast_signed()) / 200.0);
+    let ratio = |f: f32| if f > 6.0 / 29.0 { f.powi(3) } else { (f - 4.0 / 29.0) * (3.0 * 36.0 / 841.0) };
+    let xyz = [ratio(x) * WHITE[0], ratio(y) * WHITE[1], ratio(z) * WHITE[2]];
+    TO_LINEAR.map(|row| {
+        let linear: f32 = row.iter().zip(xyz).map(|(weight, value)| weight * value).sum();
+        let level = if linear <= 0.003_130_8 { 12.92 * linear } else { 1.055 * linear.powf(1.0 / 2.4) - 0.055 };
+        (level * 255.0).round() as u8
+    })
+}
+
+/// A palette's colours, of 16 bits a sample, all reds first.
+fn palette(directory: &Directory<'_>) -> Result<Vec<[u8; RGB]>> {
+    let Some(values) = directory.palette else { return Ok(Vec::new()) };
+    let count = 1u64 << directory.bits.min(8);
+    let color = |index: u64| {
+        let sample = |plane: u64| values.get(plane * count + index).map(|value| (value >> 8) as u8);
+        Some([sample(0)?, sample(1)?, sample(2)?])
+    };
+    (0..count).map(color).collect::<Option<_>>().ok_or_else(|| undecodable("its palette is cut short"))
 }

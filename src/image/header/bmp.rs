@@ -3,7 +3,7 @@
 use super::bytes::Endian;
 use super::format::{Format, Header, cut_short};
 use crate::error::Result;
-use crate::geometry::{Orientation, Size};
+use crate::geometry::Size;
 
 const CORE_HEADER: u32 = 12;
 
@@ -22,10 +22,5 @@ pub fn read(bytes: &[u8]) -> Result<Header> {
     let (size, bits) = fields().ok_or_else(cut_short)?;
     // The decoder gives RGB, or RGBA where the bit fields have alpha, which only 16 and 32 bits can.
     let channels = if matches!(bits, 16 | 32) { 4 } else { 3 };
-    Ok(Header {
-        format: Format::Bmp,
-        stored: size,
-        orientation: Orientation::Upright,
-        held_bytes: size.area() * channels,
-    })
+    Ok(Header { alpha: channels == 4, ..Header::plain(Format::Bmp, size, size.area() * channels) })
 }

@@ -8,13 +8,13 @@ const BYTE: u16 = 1;
 const SHORT: u16 = 3;
 const LONG: u16 = 4;
 
-/// The orientation of an EXIF block (with or without its `Exif\0\0` prefix). A malformed block counts as upright.
-pub fn orientation(block: &[u8]) -> Orientation {
-    let tiff = block.strip_prefix(b"Exif\0\0").unwrap_or(block);
-    Orientation::from_exif(value(tiff).unwrap_or(1))
-}
+/// What stands for a tag that is there and holds no orientation.
+const UPRIGHT: u16 = 1;
 
-fn value(tiff: &[u8]) -> Option<u16> {
+/// The orientation of an EXIF block (with or without its `Exif\0\0` prefix): the tag's value, whether or not it means
+/// one. `None` if the tag is missing or empty, or the block malformed; then XMP may have a say.
+pub fn orientation(block: &[u8]) -> Option<u16> {
+    let tiff = block.strip_prefix(b"Exif\0\0").unwrap_or(block);
     let endian = match tiff.get(..4)? {
         b"II*\0" => Endian::Little,
         b"MM\0*" => Endian::Big,
@@ -23,17 +23,24 @@ fn value(tiff: &[u8]) -> Option<u16> {
     let directory = endian.u32(tiff, 4)? as usize;
     let count = endian.u16(tiff, directory)?;
     for index in 0..usize::from(count) {
-        let entry = directory + 2 + index * 12;
+        let entry = directory.checked_add(2 + index * 12)?;
         if endian.u16(tiff, entry)? == ORIENTATION {
-            return match endian.u16(tiff, entry + 2)? {
-                BYTE => tiff.get(entry + 8).copied().map(u16::from),
-                SHORT => endian.u16(tiff, entry + 8),
-                LONG => u16::try_from(endian.u32(tiff, entry + 8)?).ok(),
-                _ => None,
+            let kind = endian.u16(tiff, entry + 2)?;
+            return match (kind, endian.u32(tiff, entry + 4)?) {
+                (_, 0) => None,
+                (BYTE, 1) => tiff.get(entry + 8).copied().map(u16::from),
+                (SHORT, 1) => endian.u16(tiff, entry + 8),
+                (LONG, 1) => endian.u32(tiff, entry + 8).map(|value| u16::try_from(value).unwrap_or(UPRIGHT)),
+                _ => Some(UPRIGHT),
             };
         }
     }
     None
+}
+
+/// What a photo's metadata says together: EXIF first, as in Pillow's `exif_transpose`.
+pub fn upright(exif: Option<u16>, xmp: Option<u16>) -> Orientation {
+    Orientation::from_exif(exif.or(xmp).unwrap_or(UPRIGHT))
 }
 
 #[cfg(test)]
@@ -49,17 +56,31 @@ mod tests {
     #[test]
     fn orientation_is_found() {
         for value in 1..=8 {
-            assert_eq!(orientation(&block(value)).exif(), value);
+            assert_eq!(orientation(&block(value)), Some(u16::from(value)));
         }
-        assert_eq!(orientation(&block(6)[6..]), Orientation::Rotate90);
+        assert_eq!(orientation(&block(6)[6..]), Some(6));
     }
 
     #[test]
-    fn malformed_is_upright() {
-        assert_eq!(orientation(&block(9)), Orientation::Upright);
+    fn an_empty_tag_says_nothing() {
+        let mut empty = block(6);
+        empty[23] = 0;
+        assert_eq!(orientation(&empty), None);
+    }
+
+    #[test]
+    fn malformed_says_nothing() {
         let whole = block(6);
         for length in 0..whole.len() - 6 {
-            assert_eq!(orientation(&whole[..length]), Orientation::Upright, "{length} bytes");
+            assert_eq!(orientation(&whole[..length]), None, "{length} bytes");
         }
+    }
+
+    #[test]
+    fn exif_is_heard_before_xmp() {
+        assert_eq!(upright(Some(3), Some(6)), Orientation::Rotate180);
+        assert_eq!(upright(None, Some(6)), Orientation::Rotate90);
+        assert_eq!(upright(Some(9), Some(6)), Orientation::Upright);
+        assert_eq!(upright(None, None), Orientation::Upright);
     }
 }

@@ -52,13 +52,26 @@ pub struct Header {
     /// Size as stored.
     pub stored: Size,
     pub orientation: Orientation,
+    /// Whether pixels may be transparent.
+    pub alpha: bool,
+    /// Bytes of the colour profile; 0 where there is none, or one too long to be looked at.
+    pub profile_bytes: u64,
     /// Bytes the decoder holds at once besides single rows: 0 for baseline JPEG and non-interlaced PNG and GIF;
     /// coefficients of a progressive JPEG; the whole decoded frame, with the decoder's own copies, of an interlaced
-    /// PNG or GIF, a WebP or a BMP; the strips or tiles of one band of a TIFF.
+    /// PNG or GIF, a WebP or a BMP; one row of tiles of a TIFF.
     pub held_bytes: u64,
 }
 
+/// The longest colour profile that is used. Those of presses, the longest, have up to a few megabytes.
+pub const MAX_PROFILE_BYTES: u64 = 4 << 20;
+
 impl Header {
+    /// An upright picture of opaque pixels in sRGB.
+    #[must_use]
+    pub fn plain(format: Format, stored: Size, held_bytes: u64) -> Self {
+        Self { format, stored, orientation: Orientation::Upright, alpha: false, profile_bytes: 0, held_bytes }
+    }
+
     /// Size after turning upright: the size of masks and of everything reported.
     #[must_use]
     pub fn upright(&self) -> Size {
@@ -70,7 +83,7 @@ pub(super) fn undecodable(detail: &str) -> Error {
     Error::Undecodable { detail: detail.into() }
 }
 
-pub(super) fn unsupported(detail: &str) -> Error {
+pub(in crate::image) fn unsupported(detail: &str) -> Error {
     Error::Unsupported { detail: detail.into() }
 }
 

@@ -3,9 +3,10 @@
 use super::bytes::Endian;
 use super::format::{Format, Header, cut_short, undecodable};
 use crate::error::Result;
-use crate::geometry::{Orientation, Size};
+use crate::geometry::Size;
 
 const EXTENSION: u8 = 0x21;
+const CONTROL: u8 = 0xf9;
 const IMAGE: u8 = 0x2c;
 const TRAILER: u8 = 0x3b;
 
@@ -13,7 +14,7 @@ pub fn read(bytes: &[u8]) -> Result<Header> {
     let side = |at| Endian::Little.u16(bytes, at).map(u32::from).ok_or_else(cut_short);
     let screen = Size::new(side(6)?, side(8)?);
     let flags = *bytes.get(10).ok_or_else(cut_short)?;
-    let image = first_image(bytes, 13 + color_table_bytes(flags))?;
+    let (image, control) = first_image(bytes, 13 + color_table_bytes(flags))?;
     let (left, top) = (side(image)?, side(image + 2)?);
     let frame = Size::new(side(image + 4)?, side(image + 6)?);
     if frame.width == 0 || frame.height == 0 {
@@ -24,7 +25,8 @@ pub fn read(bytes: &[u8]) -> Result<Header> {
     let size = Size::new(screen.width.max(left + frame.width), screen.height.max(top + frame.height));
     // Interlaced rows are put in their places as palette indices.
     let held_bytes = if interlaced { frame.area() } else { 0 };
-    Ok(Header { format: Format::Gif, stored: size, orientation: Orientation::Upright, held_bytes })
+    let alpha = control.is_some_and(Control::is_transparent);
+    Ok(Header { alpha, ..Header::plain(Format::Gif, size, held_bytes) })
 }
 
 /// Bytes of the colour table that these flags announce.
@@ -32,12 +34,41 @@ fn color_table_bytes(flags: u8) -> usize {
     if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) }
 }
 
-/// Where the first image descriptor's fields begin.
-fn first_image(bytes: &[u8], mut at: usize) -> Result<usize> {
+/// The parts of a file that its first frame needs: the screen with its palette, the frame's graphic control extension,
+/// and everything from its image descriptor on. Left out are comments, XMP and the like, however long.
+pub(in crate::image) fn parts_of_first_frame(bytes: &[u8]) -> Result<[&[u8]; 3]> {
+    let flags = *bytes.get(10).ok_or_else(cut_short)?;
+    let screen = 13 + color_table_bytes(flags);
+    let (image, control) = first_image(bytes, screen)?;
+    Ok([&bytes[..screen], control.map_or(&[], |control| control.extension), &bytes[image - 1..]])
+}
+
+/// A graphic control extension.
+#[derive(Debug, Clone, Copy)]
+struct Control<'a> {
+    /// All of its bytes.
+    extension: &'a [u8],
+}
+
+impl Control<'_> {
+    fn is_transparent(self) -> bool {
+        self.extension.get(3).is_some_and(|flags| flags & 1 == 1)
+    }
+}
+
+/// Where the first image descriptor's fields begin, and the graphic control extension that is meant for it.
+fn first_image(bytes: &[u8], mut at: usize) -> Result<(usize, Option<Control<'_>>)> {
+    let mut control = None;
     loop {
         match bytes.get(at) {
-            Some(&IMAGE) => return Ok(at + 1),
-            Some(&EXTENSION) => at = after_blocks(bytes, at + 2).ok_or_else(cut_short)?,
+            Some(&IMAGE) => return Ok((at + 1, control)),
+            Some(&EXTENSION) => {
+                let next = after_blocks(bytes, at + 2).ok_or_else(cut_short)?;
+                if bytes.get(at + 1) == Some(&CONTROL) {
+                    control = Some(Control { extension: &bytes[at..next] });
+                }
+                at = next;
+            }
             Some(&TRAILER) => return Err(undecodable("it holds no image")),
             Some(_) => return Err(undecodable("its blocks are inconsistent")),
             None => return Err(cut_short()),

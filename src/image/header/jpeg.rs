@@ -1,10 +1,12 @@
 //! JPEG: markers up to the first scan (ITU-T T.81, annex B).
 
+use std::borrow::Cow;
+
 use super::bytes::Endian;
-use super::exif;
-use super::format::{Format, Header, cut_short, undecodable, unsupported};
+use super::format::{Format, Header, MAX_PROFILE_BYTES, cut_short, undecodable, unsupported};
+use super::{exif, xmp};
 use crate::error::Result;
-use crate::geometry::{Orientation, Size};
+use crate::geometry::Size;
 
 /// Scans of a progressive file: encoders write about ten; each one costs a pass over all coefficients.
 const MAX_SCANS: usize = 100;
@@ -13,6 +15,11 @@ const SOI: u8 = 0xd8;
 const EOI: u8 = 0xd9;
 const SOS: u8 = 0xda;
 const APP1: u8 = 0xe1;
+const APP2: u8 = 0xe2;
+
+const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
+/// Behind it, the number of a part of a colour profile, from 1, and how many there are.
+const PROFILE: &[u8] = b"ICC_PROFILE\0";
 
 /// A component's sampling factors.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,7 +38,7 @@ struct Frame {
 }
 
 pub fn read(bytes: &[u8]) -> Result<Header> {
-    let mut orientation = None;
+    let mut metadata = Metadata::default();
     let mut frame = None;
     let mut at = 2;
     loop {
@@ -45,12 +52,15 @@ pub fn read(bytes: &[u8]) -> Result<Header> {
         }
         let segment = segment(bytes, start).ok_or_else(cut_short)?;
         match marker {
-            APP1 if segment.starts_with(b"Exif\0\0") => {
-                orientation = orientation.or(Some(exif::orientation(segment)));
+            APP1 if segment.starts_with(b"Exif\0\0") && !metadata.has_exif => {
+                metadata.has_exif = true;
+                metadata.exif = exif::orientation(segment);
             }
+            APP1 if segment.starts_with(XMP) => metadata.xmp = xmp::orientation(&segment[XMP.len()..]),
+            APP2 if segment.starts_with(PROFILE) => metadata.profile.add(segment),
             SOS => {
                 let frame = frame.ok_or_else(|| undecodable("a scan comes before the frame header"))?;
-                return finish(bytes, start, segment, &frame, orientation.unwrap_or_default());
+                return finish(bytes, start, segment, &frame, &metadata);
             }
             0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
                 if frame.is_some() {
@@ -64,14 +74,75 @@ pub fn read(bytes: &[u8]) -> Result<Header> {
     }
 }
 
-fn finish(bytes: &[u8], scan_at: usize, scan: &[u8], frame: &Frame, orientation: Orientation) -> Result<Header> {
+/// What the segments before the first scan say besides the pixels.
+#[derive(Debug, Default)]
+struct Metadata {
+    has_exif: bool,
+    exif: Option<u16>,
+    xmp: Option<u16>,
+    profile: ProfileParts,
+}
+
+/// The parts of a colour profile that were met.
+#[derive(Debug, Default)]
+struct ProfileParts {
+    /// How many there are, and how many there should be by the first of them.
+    count: usize,
+    expected: usize,
+    bytes: u64,
+}
+
+impl ProfileParts {
+    fn add(&mut self, segment: &[u8]) {
+        let Some(&[number, of, ref data @ ..]) = segment.get(PROFILE.len()..) else { return };
+        self.count += 1;
+        self.bytes += data.len() as u64;
+        if number <= 1 {
+            self.expected = usize::from(of);
+        }
+    }
+
+    /// Bytes of the whole profile; 0 unless every part is there.
+    fn whole_bytes(&self) -> u64 {
+        if self.count == self.expected && self.bytes <= MAX_PROFILE_BYTES { self.bytes } else { 0 }
+    }
+}
+
+/// The colour profile of a JPEG, its parts in the order of their numbers.
+pub fn profile(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    let mut at = 2;
+    loop {
+        let (marker, start) = next_marker(bytes, at)?;
+        at = start;
+        if is_standalone(marker) {
+            continue;
+        }
+        if marker == SOS {
+            break;
+        }
+        let segment = segment(bytes, start)?;
+        if marker == APP2 && segment.starts_with(PROFILE) {
+            parts.push(&segment[PROFILE.len()..]);
+        }
+        at = start + 2 + segment.len();
+    }
+    parts.sort_by_key(|part| part.first());
+    Some(parts.iter().flat_map(|part| part.iter().skip(2)).copied().collect::<Vec<_>>().into())
+}
+
+fn finish(bytes: &[u8], scan_at: usize, scan: &[u8], frame: &Frame, metadata: &Metadata) -> Result<Header> {
     let in_first_scan = usize::from(*scan.first().ok_or_else(cut_short)?);
     let one_pass = !frame.progressive && in_first_scan == frame.count;
     if !one_pass && count_scans(bytes, scan_at) > MAX_SCANS {
         return Err(undecodable("it has more than 100 scans"));
     }
     let held_bytes = if one_pass { 0 } else { coefficient_bytes(frame) };
-    Ok(Header { format: Format::Jpeg, stored: frame.size, orientation, held_bytes })
+    Ok(Header {
+        orientation: exif::upright(metadata.exif, metadata.xmp),
+        profile_bytes: metadata.profile.whole_bytes(),
+        ..Header::plain(Format::Jpeg, frame.size, held_bytes)
+    })
 }
 
 /// The next marker's code and the index behind it. Bytes that are not a marker are skipped, as libjpeg does.
@@ -161,4 +232,37 @@ fn count_scans(bytes: &[u8], first: usize) -> usize {
         }
     }
     scans
+}
+
+/// Whether the scans that are there give every coefficient to its last bit: what a file without its end marker has to
+/// show, since it may have lost whole scans.
+pub(in crate::image) fn scans_are_complete(bytes: &[u8]) -> bool {
+    /// No scan has told this coefficient yet.
+    const UNTOLD: u8 = u8::MAX;
+    let mut ids: Vec<u8> = Vec::new();
+    let mut missing_bits = [[UNTOLD; 64]; 4];
+    let mut at = 2;
+    while let Some((marker, start)) = next_marker(bytes, at) {
+        at = start;
+        match marker {
+            EOI => break,
+            0xc0..=0xc2 => {
+                let Some([_, _, _, _, _, _, specs @ ..]) = segment(bytes, start) else { break };
+                ids = specs.chunks_exact(3).take(4).map(|spec| spec[0]).collect();
+            }
+            SOS => {
+                let Some([count, rest @ ..]) = segment(bytes, start) else { break };
+                let Some((components, [first, last, bits])) = rest.split_at_checked(2 * usize::from(*count)) else {
+                    break;
+                };
+                for id in components.chunks_exact(2).map(|component| component[0]) {
+                    let Some(component) = ids.iter().position(|&of| of == id) else { continue };
+                    let range = usize::from(*first)..=usize::from(*last).min(63);
+                    missing_bits[component].get_mut(range).into_iter().flatten().for_each(|low| *low = bits & 15);
+                }
+            }
+            _ => {}
+        }
+    }
+    !ids.is_empty() && missing_bits[..ids.len()].iter().flatten().all(|&low| low == 0)
 }

@@ -1,10 +1,12 @@
 //! WebP: the RIFF chunks.
 
+use std::borrow::Cow;
+
 use super::bytes::{Endian, u24_le};
-use super::format::{Format, Header, cut_short, undecodable};
-use super::{exif, vp8l};
+use super::format::{Format, Header, MAX_PROFILE_BYTES, cut_short, undecodable};
+use super::{exif, vp8l, xmp};
 use crate::error::Result;
-use crate::geometry::{Orientation, Size};
+use crate::geometry::Size;
 
 /// Of a coded picture; the canvas of an animation may be larger.
 const MAX_SIDE: u32 = 1 << 14;
@@ -21,7 +23,7 @@ struct Coding {
 
 pub fn read(bytes: &[u8]) -> Result<Header> {
     let (kind, data, at) = chunk(bytes, 12).ok_or_else(cut_short)?;
-    let mut orientation = Orientation::Upright;
+    let mut metadata = Metadata::default();
     let mut coding = Coding::default();
     let size = match &kind {
         b"VP8 " => lossy_size(data)?,
@@ -37,22 +39,29 @@ pub fn read(bytes: &[u8]) -> Result<Header> {
             coding.alpha = flags & 16 != 0;
             let side = |at| u24_le(data, at).map(|side| side + 1).ok_or_else(cut_short);
             let size = Size::new(side(4)?, side(7)?);
-            orientation = extended(bytes, at, size, &mut coding)?;
+            metadata = extended(bytes, at, size, &mut coding)?;
             size
         }
         _ => return Err(undecodable("its first chunk is not a WebP picture")),
     };
     let held_bytes = held_bytes(size, &coding, bytes.len() as u64);
-    Ok(Header { format: Format::WebP, stored: size, orientation, held_bytes })
+    Ok(Header {
+        orientation: exif::upright(metadata.exif, metadata.xmp),
+        alpha: coding.alpha,
+        profile_bytes: metadata.profile,
+        ..Header::plain(Format::WebP, size, held_bytes)
+    })
 }
 
 /// Walks over the chunks behind VP8X.
-fn extended(bytes: &[u8], mut at: usize, size: Size, coding: &mut Coding) -> Result<Orientation> {
-    let mut orientation = Orientation::Upright;
+fn extended(bytes: &[u8], mut at: usize, size: Size, coding: &mut Coding) -> Result<Metadata> {
+    let mut metadata = Metadata::default();
     let mut first_frame = true;
     while let Some((kind, data, next)) = chunk(bytes, at) {
         match &kind {
-            b"EXIF" => orientation = exif::orientation(data),
+            b"EXIF" => metadata.exif = exif::orientation(data),
+            b"XMP " => metadata.xmp = xmp::orientation(data),
+            b"ICCP" if metadata.profile == 0 => metadata.profile = profile_bytes(data),
             b"ANMF" if first_frame => {
                 first_frame = false;
                 let side = |at| u24_le(data, at).map(|side| side + 1).ok_or_else(cut_short);
@@ -67,7 +76,31 @@ fn extended(bytes: &[u8], mut at: usize, size: Size, coding: &mut Coding) -> Res
         }
         at = next;
     }
-    Ok(orientation)
+    Ok(metadata)
+}
+
+/// What the chunks say besides the pixels.
+#[derive(Debug, Default)]
+struct Metadata {
+    exif: Option<u16>,
+    xmp: Option<u16>,
+    profile: u64,
+}
+
+fn profile_bytes(data: &[u8]) -> u64 {
+    Some(data.len() as u64).filter(|&length| length <= MAX_PROFILE_BYTES).unwrap_or(0)
+}
+
+/// The colour profile of a WebP.
+pub fn profile(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let mut at = 12;
+    while let Some((kind, data, next)) = chunk(bytes, at) {
+        if kind == *b"ICCP" {
+            return Some(data.into());
+        }
+        at = next;
+    }
+    None
 }
 
 impl Coding {

@@ -1,0 +1,65 @@
+//! The orientation in XMP metadata, found as Pillow's `getexif` finds it: `tiff:Orientation="6"` or
+//! `<tiff:Orientation>6`, the first that is there.
+
+use std::io::Read;
+
+const NAME: &[u8] = b"tiff:Orientation";
+/// The longest match: the name, `="` and a digit.
+const MATCH: usize = NAME.len() + 3;
+/// The most that is read of metadata that is stored compressed.
+const MOST_BYTES: u64 = 16 << 20;
+
+/// The orientation's number, whether or not it means one.
+pub fn orientation(xmp: &[u8]) -> Option<u16> {
+    let mut rest = xmp;
+    loop {
+        let at = rest.windows(NAME.len()).position(|name| name == NAME)?;
+        rest = &rest[at + NAME.len()..];
+        let value = rest.strip_prefix(b"=\"").or_else(|| rest.strip_prefix(b">"));
+        if let Some(digit) = value.and_then(<[u8]>::first).filter(|digit| digit.is_ascii_digit()) {
+            return Some(u16::from(digit - b'0'));
+        }
+    }
+}
+
+/// As [`orientation`], of metadata that is unpacked while it is read: a small part of it is held at a time.
+pub fn packed_orientation(xmp: impl Read) -> Option<u16> {
+    let mut xmp = xmp.take(MOST_BYTES);
+    let mut window = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        // What is damaged ends here.
+        let length = xmp.read(&mut part).unwrap_or(0);
+        if length == 0 {
+            return None;
+        }
+        window.extend(&part[..length]);
+        if let Some(found) = orientation(&window) {
+            return Some(found);
+        }
+        window.drain(..window.len().saturating_sub(MATCH - 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attribute_and_element_are_found() {
+        assert_eq!(orientation(br#"<x tiff:Orientation="6"/>"#), Some(6));
+        assert_eq!(orientation(b"<tiff:Orientation>8</tiff:Orientation>"), Some(8));
+        assert_eq!(orientation(br#"tiff:Orientation tiff:Orientation="x" tiff:Orientation="3""#), Some(3));
+        for none in [&b""[..], b"tiff:Orientation", b"tiff:Orientation=\"", b"exif:Orientation=\"6\""] {
+            assert_eq!(orientation(none), None);
+        }
+    }
+
+    #[test]
+    fn a_match_across_two_parts_is_found() {
+        for before in 4070..4100 {
+            let xmp = [vec![b' '; before], b"tiff:Orientation=\"6\"".to_vec()].concat();
+            assert_eq!(packed_orientation(&xmp[..]), Some(6), "{before} bytes before it");
+        }
+    }
+}
