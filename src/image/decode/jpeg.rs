@@ -32,7 +32,9 @@ pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
         decoder.read(&mut row)?;
         if decoder.kind == Kind::Cmyk {
             // Pillow assumes Adobe's convention, 255 = no ink, for every four-component JPEG.
-            row.iter_mut().for_each(|ink| *ink = !*ink);
+            for ink in &mut row {
+                *ink = !*ink;
+            }
         }
         sink(Row { rgb: colors.row(&row)?, alpha: None })?;
     }
@@ -60,7 +62,7 @@ impl<'a> Scanlines<'a> {
     pub fn new(parts: [&'a [u8]; 4]) -> Result<Self> {
         STARVED.set(false);
         let ended = Rc::new(Cell::new(false));
-        let source = Parts { parts, at: 0, ended: Rc::clone(&ended) };
+        let source = Parts { pieces: parts, at: 0, ended: Rc::clone(&ended) };
         let decoder = Decompress::builder().with_err(error_manager()).from_reader(source).map_err(undecodable_io)?;
         let kind = match decoder.components().len() {
             1 => Kind::Grey,
@@ -106,7 +108,7 @@ fn cut_short() -> Error {
 /// libjpeg's source. Where it has no end marker, one is put behind it, as libjpeg itself and every viewer does. libjpeg
 /// then fills pixels that are missing with grey, which [`Scanlines::read`] does not let pass.
 struct Parts<'a> {
-    parts: [&'a [u8]; 4],
+    pieces: [&'a [u8]; 4],
     at: usize,
     ended: Rc<Cell<bool>>,
 }
@@ -121,7 +123,7 @@ impl Read for Parts<'_> {
 
 impl BufRead for Parts<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while let Some(part) = self.parts.get(self.at) {
+        while let Some(part) = self.pieces.get(self.at) {
             if !part.is_empty() {
                 return Ok(part);
             }
@@ -132,7 +134,7 @@ impl BufRead for Parts<'_> {
     }
 
     fn consume(&mut self, bytes: usize) {
-        if let Some(part) = self.parts.get_mut(self.at) {
+        if let Some(part) = self.pieces.get_mut(self.at) {
             *part = &part[bytes..];
         }
     }
@@ -162,7 +164,7 @@ fn error_manager() -> jpeg_error_mgr {
         format_message: None,
         reset_error_mgr: Some(nothing),
         msg_code: 0,
-        msg_parm: Default::default(),
+        msg_parm: mozjpeg_sys::msg_parm_union::default(),
         trace_level: 0,
         num_warnings: 0,
         jpeg_message_table: ptr::null(),

@@ -22,7 +22,9 @@ const MAX_RAW_EXIF_BYTES: usize = 1 << 16;
 /// What the chunks say besides the pixels.
 #[derive(Debug, Default)]
 struct Metadata {
-    exif: Option<Option<u16>>,
+    /// Whether there is a chunk for EXIF, whatever it says.
+    has_exif: bool,
+    exif: Option<u16>,
     raw_exif: Option<u16>,
     xmp: Option<u16>,
     profile: u64,
@@ -53,7 +55,7 @@ pub fn read(bytes: &[u8]) -> Result<Header> {
     let held_bytes = if interlace == 1 { size.area() * if alpha { 4 } else { 3 } } else { 0 };
     Ok(Header {
         // As in Pillow, a raw profile is not looked at where there is a chunk for EXIF.
-        orientation: exif::upright(metadata.exif.unwrap_or(metadata.raw_exif), metadata.xmp),
+        orientation: exif::upright(if metadata.has_exif { metadata.exif } else { metadata.raw_exif }, metadata.xmp),
         alpha,
         profile_bytes: metadata.profile,
         ..Header::plain(Format::Png, size, held_bytes)
@@ -65,7 +67,7 @@ impl Metadata {
         let mut metadata = Self::default();
         while let Some((kind, data, next)) = chunk(bytes, at) {
             match &kind {
-                b"eXIf" => metadata.exif = Some(exif::orientation(data)),
+                b"eXIf" => (metadata.has_exif, metadata.exif) = (true, exif::orientation(data)),
                 b"tRNS" => metadata.transparent = true,
                 b"iCCP" if metadata.profile == 0 => metadata.profile = profile_bytes(data).unwrap_or(0),
                 b"tEXt" | b"zTXt" | b"iTXt" => metadata.take_text(kind, data),

@@ -150,6 +150,7 @@ impl<'a> Values<'a> {
 
 /// What the first directory says, with TIFF's defaults.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own that the file states")]
 pub(in crate::image) struct Directory<'a> {
     pub endian: Endian,
     pub width: u64,

@@ -24,7 +24,7 @@ const AS_YCBCR: &[u8] = b"\xff\xd8\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\x01";
 pub(super) enum Chunk<'a> {
     Packed(Packed<'a>),
     Subsampled(Subsampled<'a>),
-    Jpeg(Scanlines<'a>),
+    Jpeg(Box<Scanlines<'a>>),
     Fax(Box<Fax<'a>>),
 }
 
@@ -39,7 +39,7 @@ impl<'a> Chunk<'a> {
     ) -> Result<Self> {
         let width = coding.chunk.width as usize;
         if coding.compression == Compression::Jpeg {
-            return Ok(Self::Jpeg(jpeg_stream(bytes, directory, coding, samples, height)?));
+            return Ok(Self::Jpeg(Box::new(jpeg_stream(bytes, directory, coding, samples, height)?)));
         }
         let bytes = if directory.reversed_bits {
             Cow::Owned(bytes.iter().map(|byte| byte.reverse_bits()).collect())
