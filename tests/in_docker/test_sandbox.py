@@ -68,9 +68,9 @@ def test_photos_are_answered_and_plans_hold(
         assert not function.was_killed()
 
 
-# A folder that is full may be emptied by another request's end: that is `busy`, and what comes again.
-FULL = ("full", {"/tmp": "size=1m,mode=1777"}, "busy", "the function is busy")
-UNWRITABLE = ("unwritable", {}, "internal", "Read-only file system")
+# The folder is named, and what is wrong with it.
+FULL = ("full", {"/tmp": "size=1m,mode=1777"}, "temporary_folder", "/tmp is full")
+UNWRITABLE = ("unwritable", {}, "temporary_folder", "/tmp cannot be written to")
 
 
 @pytest.mark.parametrize(("what", "tmp", "error", "said"), [FULL, UNWRITABLE])
