@@ -282,7 +282,7 @@ test: test-rust test-python ## all tests, end-to-end ones included
 
 test-rust: runtime tools ## tests of the crate, those under the Lambda emulator included
 	$(say) "running the crate's tests"
-	@$(CARGO) test --locked
+	@$(CARGO) test --locked --lib --tests
 
 test-python: runtime tools ## tests of the template, the scripts and the packaging
 	$(say) "running the Python tests"
@@ -312,9 +312,9 @@ test-model: build $(MODEL_VENV)/packages ## tests of the trainer, the exporter a
 	$(say) "running the evaluation's tests (half a minute)"
 	@cd model/evaluate && M2FP=$(abspath $(M2FP)) $(abspath $(MODEL_VENV))/bin/python -m pytest -q
 	$(say) "building the judges' window (release; about five minutes the first time)"
-	@$(CARGO) build --release --locked --example raw_queries
+	@$(CARGO) build --release --locked --features judges --bin raw_queries
 	$(say) "running the exporter's tests (about six minutes)"
-	@cd model/export && M2FP=$(abspath $(M2FP)) RAW_QUERIES=$(abspath $(TARGET_DIR))/release/examples/raw_queries OMP_WAIT_POLICY=passive $(abspath $(MODEL_VENV))/bin/python -m pytest -q
+	@cd model/export && M2FP=$(abspath $(M2FP)) RAW_QUERIES=$(abspath $(TARGET_DIR))/release/raw_queries OMP_WAIT_POLICY=passive $(abspath $(MODEL_VENV))/bin/python -m pytest -q
 
 # MODELS: folders beside the packaged model; those of `make export` where none are named.
 test-memory: build tools ## the memory promise under real limits (MODELS='model/m2fp-r101' ARGS='--quick', '--write docs/measured/memory.md')

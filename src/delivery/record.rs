@@ -35,6 +35,7 @@ use crate::options::{Options, OutputKind};
 use crate::pipeline::{Attempt, Outcome, Prepared, Source};
 use crate::render::report::{OutputSection, Report, S3Location, SourceSection};
 use crate::store::{NewObject, ObjectMeta, ObjectRef, ObjectStore, Standing, StoreTarget};
+use crate::units::hex;
 
 /// User metadata of every object written: the mark by which the function knows its own outputs. Its value is `1`.
 pub(crate) const MARK: &str = "m2fp";
@@ -415,7 +416,7 @@ fn pretty(value: &impl Serialize) -> Result<Bytes> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    format!("{:x}", Sha256::digest(bytes))
+    hex(&Sha256::digest(bytes))
 }
 
 /// All that one run leaves.

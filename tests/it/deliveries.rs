@@ -15,6 +15,7 @@ use m2fp::lambda::failure::Failure;
 use m2fp::manifest::Manifest;
 use m2fp::pipeline::Pipeline;
 use m2fp::store::ObjectStore;
+use m2fp::units::hex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -94,7 +95,7 @@ fn no_photo(number: usize) -> Bytes {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    format!("{:x}", Sha256::digest(bytes))
+    hex(&Sha256::digest(bytes))
 }
 
 /// An S3 notification of uploads, of whatever version.

@@ -9,6 +9,7 @@ use m2fp::delivery::settle::{Done, Order, process};
 use m2fp::error::{Error, Result};
 use m2fp::pipeline::{Pipeline, Source};
 use m2fp::store::{ObjectRef, ObjectStore};
+use m2fp::units::hex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -56,7 +57,7 @@ fn outputs(store: &MemoryStore) -> BTreeSet<String> {
         let report: Value = serde_json::from_slice(&report.body).unwrap();
         for output in report["outputs"].as_array().unwrap() {
             let key = format!("out/{}", output["s3"]["key"].as_str().unwrap());
-            let sum = format!("{:x}", Sha256::digest(&objects[&key].body));
+            let sum = hex(&Sha256::digest(&objects[&key].body));
             assert_eq!(output["sha256"], sum, "{key}");
         }
     }

@@ -1,4 +1,4 @@
-"""Our function's answers, through `examples/raw_queries.rs`."""
+"""Our function's answers, through `src/bin/raw_queries.rs`."""
 
 import json
 import os
@@ -10,13 +10,13 @@ import numpy as np
 from answers import Answer, Entry
 
 ROOT = Path(__file__).parents[3]
-EXAMPLE = "RAW_QUERIES"
-"""Names the built example; cargo builds and runs it where this is not set."""
+PROGRAM = "RAW_QUERIES"
+"""Names the built program; cargo builds and runs it where this is not set."""
 
 
 def answer(model: Path, photo: Path, out: Path) -> Answer:
-    built = os.environ.get(EXAMPLE)
-    cargo = ["cargo", "run", "--quiet", "--release", "--locked", "--example", "raw_queries", "--"]
+    built = os.environ.get(PROGRAM)
+    cargo = ["cargo", "run", "--quiet", "--release", "--locked", "--features", "judges", "--bin", "raw_queries", "--"]
     command = [built] if built else cargo
     done = run(command, model, photo, out)
     assert done.returncode == 0, done.stderr

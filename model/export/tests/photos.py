@@ -1,4 +1,7 @@
-"""Photos of any size: cut out of photographs where they are at hand, else synthetic."""
+"""Photos of any size: cut out of photographs where they are at hand, else synthetic.
+
+They carry no colour profile: ModelScope ignores it, our function turns its colours into sRGB.
+"""
 
 from pathlib import Path
 
@@ -19,6 +22,7 @@ def _source(number: int) -> Image.Image:
     if FOLDER.is_dir():
         paths = sorted(FOLDER.glob("*.jpg"))
         with Image.open(paths[number % len(paths)]) as image:
+            image.info.pop("icc_profile", None)
             return image.convert("RGB")
     planes = synthetic_photos(seed=100 + number)[0][0]
     return Image.fromarray(planes.permute(1, 2, 0).numpy())
