@@ -32,6 +32,9 @@ $(error This runs on Linux (also in WSL 2): open the folder in its development c
 endif
 endif
 
+# What mozjpeg-sys decides by itself when it is built.
+JPEG := $(if $(filter x86_64,$(HOST_ARCH)),$(if $(shell command -v nasm),JPEG with SIMD,JPEG without SIMD: nasm is not installed),JPEG with SIMD)
+
 say = @printf '\033[1m» %s\033[0m\n'
 
 .PHONY: help
@@ -87,7 +90,7 @@ tools-pin: ## pin again what tools/requirements.in asks for
 .PHONY: build demo
 # Cargo decides what is out of date, so it is always asked.
 build: runtime ## the command line and the Lambda bootstrap, optimised
-	$(say) "building (release; about five minutes the first time)"
+	$(say) "building (release, $(JPEG); about five minutes the first time)"
 	@$(CARGO) build --release --locked --bins
 	@# Beside the executable it is found without ORT_DYLIB_PATH.
 	@ln -sf "$(abspath .runtime/libonnxruntime.so)" $(TARGET_DIR)/release/libonnxruntime.so

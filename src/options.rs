@@ -108,6 +108,9 @@ pub struct RawOptions {
 }
 
 impl RawOptions {
+    /// The options' names, the same in a query, a form, a JSON body and a batch job's arguments.
+    pub(crate) const NAMES: [&str; 6] = ["output", "mode", "max_side", "score", "alpha", "rle"];
+
     /// Reads query parameters. Unknown and repeated names are refused.
     ///
     /// # Errors
@@ -307,6 +310,17 @@ mod tests {
             assert_eq!(RawOptions::from_query(&format!("rle={text}")).unwrap().rle, Some(expected), "{text}");
         }
         assert!(RawOptions::from_query("rle=true&rle=true").is_err());
+    }
+
+    #[test]
+    fn every_name_is_an_option_and_no_other() {
+        let all = "output=mask&mode=auto&max_side=640&score=0.5&alpha=0.5&rle=on";
+        let RawOptions { output, mode, max_side, score, alpha, rle } = RawOptions::from_query(all).unwrap();
+        let given =
+            [output.is_some(), mode.is_some(), max_side.is_some(), score.is_some(), alpha.is_some(), rle.is_some()];
+        assert_eq!(given, [true; RawOptions::NAMES.len()]);
+        let names: Vec<_> = form_urlencoded::parse(all.as_bytes()).map(|(name, _)| name).collect();
+        assert_eq!(names, RawOptions::NAMES);
     }
 
     #[test]

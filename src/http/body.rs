@@ -30,9 +30,6 @@ pub(crate) type Asked = (Source, RawOptions, Option<StoreTarget>);
 /// Longest text field of a multipart form, bytes.
 const MAX_TEXT_FIELD_BYTES: u64 = 256;
 
-/// Multipart fields that are options, by the names of the query's parameters.
-const OPTION_FIELDS: [&str; 6] = ["output", "mode", "max_side", "score", "alpha", "rle"];
-
 /// Reads an HTTP body.
 ///
 /// # Errors
@@ -200,9 +197,10 @@ fn data_url_payload(url: &str) -> Result<&str> {
 }
 
 async fn parse_multipart(boundary: &str, body: &Blob, config: &Config) -> Result<Asked> {
-    let limits = OPTION_FIELDS.iter().fold(multer::SizeLimit::new().per_field(config.max_body_bytes), |limit, name| {
-        limit.for_field(*name, MAX_TEXT_FIELD_BYTES)
-    });
+    let limits =
+        RawOptions::NAMES.iter().fold(multer::SizeLimit::new().per_field(config.max_body_bytes), |limit, name| {
+            limit.for_field(*name, MAX_TEXT_FIELD_BYTES)
+        });
     // The parser copies what it has not yet passed on: pieces keep that small.
     let pieces = (0..body.len()).step_by(MEMORY_BYTES);
     let pieces = pieces.map(|start| Ok::<_, Infallible>(body.part(start..body.len().min(start + MEMORY_BYTES))));
@@ -220,13 +218,13 @@ async fn parse_multipart(boundary: &str, body: &Blob, config: &Config) -> Result
             if image.replace(bytes).is_some() {
                 return Err(Error::bad_request("the multipart body has more than one field `image`"));
             }
-        } else if OPTION_FIELDS.contains(&name.as_str()) {
+        } else if RawOptions::NAMES.contains(&name.as_str()) {
             options.push((name, bytes));
         } else {
             return Err(Error::bad_request(format!(
                 "unknown multipart field `{}`; known are image, {}",
                 printable(&name),
-                OPTION_FIELDS.join(", ")
+                RawOptions::NAMES.join(", ")
             )));
         }
     }

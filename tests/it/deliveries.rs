@@ -252,7 +252,7 @@ const HANGS_KEPT: f64 = 0.25;
 /// Brightness of the photos: one for each column of the network's masks.
 const GREYS: [u8; 14] = [17, 34, 51, 68, 85, 102, 119, 136, 153, 170, 187, 204, 221, 238];
 /// What Lambda does with asynchronous events, and the queue with messages, before they go to the dead letters.
-const MOST_TRIES: u32 = 3;
+const MAX_TRIES: u32 = 3;
 
 /// How an upload is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -459,7 +459,7 @@ impl Storm {
     fn settle(&mut self, load: Load, answer: Option<Result<Value, Failure>>) {
         for mut item in unfinished(load, answer) {
             item.tries += 1;
-            if item.tries < MOST_TRIES { &mut self.waiting } else { &mut self.dead }.push(item);
+            if item.tries < MAX_TRIES { &mut self.waiting } else { &mut self.dead }.push(item);
         }
         self.tell_outputs();
     }

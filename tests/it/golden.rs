@@ -11,9 +11,9 @@ use m2fp::options::{Options, OutputKind, RawOptions};
 use m2fp::pipeline::{Context, Outcome, Pipeline, Source};
 
 /// Pixels that may differ: other processors round convolutions differently, which moves edges by a pixel here and there.
-const MOST_DIFFERENT_FRACTION: f64 = 0.005;
+const MAX_DIFFERENT_FRACTION: f64 = 0.005;
 /// Scores that may differ.
-const MOST_DIFFERENT_SCORE: f32 = 0.01;
+const MAX_DIFFERENT_SCORE: f32 = 0.01;
 
 struct Golden {
     name: &'static str,
@@ -86,7 +86,7 @@ fn compare(name: &str, got: &[u8]) {
     assert_eq!((have.0, have.1), (want.0, want.1), "{name}: another size");
     let difference: Vec<u8> = have.2.iter().zip(&want.2).map(|(a, b)| u8::from(a != b) * 255).collect();
     let fraction = difference.iter().filter(|&&d| d > 0).count() as f64 / difference.len() as f64;
-    if fraction > MOST_DIFFERENT_FRACTION {
+    if fraction > MAX_DIFFERENT_FRACTION {
         let got = leave(name, got);
         let difference = leave(&format!("{name}.difference.png"), &grey_png(have.0, have.1, &difference));
         panic!(
@@ -130,6 +130,6 @@ async fn scores_do_not_depend_on_what_is_asked_for() {
     for (a, b) in few.classes.iter().zip(&all.classes) {
         assert_eq!((a.id, a.pixels, a.bbox), (b.id, b.pixels, b.bbox));
         let (a, b) = (a.score.unwrap_or(-1.0), b.score.unwrap_or(-1.0));
-        assert!((a - b).abs() <= MOST_DIFFERENT_SCORE);
+        assert!((a - b).abs() <= MAX_DIFFERENT_SCORE);
     }
 }

@@ -15,7 +15,7 @@ use crate::support::judge;
 /// Scores may differ by this.
 const SCORE_TOLERANCE: f64 = 1e-5;
 /// Pixels that may lie on an edge too sharp to call, of all pixels.
-const MOST_UNSURE: f64 = 0.01;
+const MAX_UNSURE: f64 = 0.01;
 
 #[derive(Deserialize)]
 struct ExpectedPair {
@@ -66,7 +66,7 @@ fn same_pixels(what: &str, ours: &[u8], folder: &Path) {
     let (expected, sure) = (read("u8"), read("sure"));
     assert_eq!(ours.len(), expected.len());
     let unsure = sure.iter().map(|sure| f64::from(1 - sure)).sum::<f64>();
-    assert!(unsure <= MOST_UNSURE * ours.len() as f64, "{what}: {unsure} pixels in doubt");
+    assert!(unsure <= MAX_UNSURE * ours.len() as f64, "{what}: {unsure} pixels in doubt");
     let different = (0..ours.len()).filter(|&i| sure[i] == 1 && ours[i] != expected[i]).count();
     assert_eq!(different, 0, "{what}: of {} pixels", ours.len());
 }

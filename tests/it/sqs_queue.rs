@@ -25,7 +25,7 @@ const LATE: &str = "photos/late.jpg";
 /// Fails at every delivery.
 const UNLUCKY: &str = "photos/unlucky.jpg";
 const NO_PHOTO: &str = "photos/notes.txt.jpg";
-const MOST_RECEIVES: usize = 3;
+const MAX_RECEIVES: usize = 3;
 /// A batch's, and so the most that one receives.
 const BATCH: usize = 10;
 
@@ -121,7 +121,7 @@ fn call(server: &str, action: &str, body: &Value) -> Value {
 /// The bucket, with a queue that is told of every upload, and the queue's dead letters.
 async fn bucket_with_queue(moto: &Moto) -> (Client, Queue, Queue) {
     let dead_letters = Queue::create(moto, "dead-letters", &json!({}));
-    let redrive = json!({"deadLetterTargetArn": dead_letters.arn, "maxReceiveCount": MOST_RECEIVES.to_string()});
+    let redrive = json!({"deadLetterTargetArn": dead_letters.arn, "maxReceiveCount": MAX_RECEIVES.to_string()});
     let attributes = json!({"VisibilityTimeout": "600", "RedrivePolicy": redrive.to_string()});
     let queue = Queue::create(moto, "photos", &attributes);
     let client = moto.client();
@@ -188,7 +188,7 @@ async fn messages_end_deleted_or_as_dead_letters_and_photos_with_what_belongs_to
         for message in &messages {
             let count = deliveries.entry(told_by(message)).or_default();
             *count += 1;
-            assert!(*count <= MOST_RECEIVES, "{message}");
+            assert!(*count <= MAX_RECEIVES, "{message}");
             assert_eq!(message["Attributes"]["ApproximateReceiveCount"], count.to_string(), "{message}");
         }
         queue.deliver(&pipeline, &messages, true).await;
@@ -197,7 +197,7 @@ async fn messages_end_deleted_or_as_dead_letters_and_photos_with_what_belongs_to
     let report = |key: &str| format!("masks/{key}.json");
     let refusal = format!("masks/{NO_PHOTO}.error.json");
     let outputs = [mask(KEY), report(KEY), mask(LATE), report(LATE), refusal.clone()];
-    let counts = [("s3:TestEvent", 1), (KEY, 1), (LATE, 2), (UNLUCKY, MOST_RECEIVES), (NO_PHOTO, 1)];
+    let counts = [("s3:TestEvent", 1), (KEY, 1), (LATE, 2), (UNLUCKY, MAX_RECEIVES), (NO_PHOTO, 1)];
     let expected = counts.map(|(key, count)| (key.to_owned(), count)).into_iter();
     assert_eq!(deliveries, expected.chain(outputs.iter().map(|key| (key.clone(), 1))).collect());
     let photos = [KEY, LATE, UNLUCKY, NO_PHOTO].map(str::to_owned);

@@ -24,7 +24,7 @@ SLOW_SIZE_MB = 256
 SLOW_PHOTO = "24 MP slow JPEG"
 SLOW_SECONDS = 8.0
 LONGEST_PAUSE_SECONDS = 5.0
-MOST_TRIES = 2000
+MAX_TRIES = 2000
 
 
 def run(subject: Program, folder: Path) -> tuple[str, list[str]]:
@@ -91,7 +91,7 @@ def _all(server: Server, bodies: list[bytes], over: float, faults: list[str]) ->
     peaks: list[int] = []
 
     def send(body: bytes) -> None:
-        for _ in range(MOST_TRIES):
+        for _ in range(MAX_TRIES):
             answer = client.post(server.address, "/parse?output=json", body, over)
             counts[answer.status] += 1
             if answer.status == 200:

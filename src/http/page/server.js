@@ -110,7 +110,7 @@ async function upload(photo, { signal, onPhase }) {
 
 // The most pixels of a canvas on every phone, and the least worth sending.
 const CANVAS_PIXELS = 16e6;
-const LEAST_PIXELS = 1e4;
+const MIN_PIXELS = 1e4;
 
 // The photo, upright, as a JPEG of at most `most` bytes.
 async function reduce(photo, most) {
@@ -136,7 +136,7 @@ async function reduce(photo, most) {
     pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
     blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.9));
     area *= Math.min(0.9, (most / (blob?.size ?? Infinity)) * 0.9 || 0.5);
-  } while ((!blob || blob.size > most) && area > LEAST_PIXELS);
+  } while ((!blob || blob.size > most) && area > MIN_PIXELS);
   picture.close();
   if (!blob || blob.size > most) throw new Refusal("not_readable_here", word("not_readable_here"));
   const name = `${photo.name.replace(/\.\w+$/, "")}.reduced.jpg`;

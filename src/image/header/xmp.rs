@@ -7,7 +7,7 @@ const NAME: &[u8] = b"tiff:Orientation";
 /// The longest match: the name, `="` and a digit.
 const MATCH: usize = NAME.len() + 3;
 /// The most that is read of metadata that is stored compressed.
-const MOST_BYTES: u64 = 16 << 20;
+const MAX_BYTES: u64 = 16 << 20;
 
 /// The orientation's number, whether or not it means one.
 pub fn orientation(xmp: &[u8]) -> Option<u16> {
@@ -24,7 +24,7 @@ pub fn orientation(xmp: &[u8]) -> Option<u16> {
 
 /// As [`orientation`], of metadata that is unpacked while it is read: a small part of it is held at a time.
 pub fn packed_orientation(xmp: impl Read) -> Option<u16> {
-    let mut xmp = xmp.take(MOST_BYTES);
+    let mut xmp = xmp.take(MAX_BYTES);
     let mut window = Vec::new();
     let mut part = [0; 4096];
     loop {
