@@ -16,7 +16,8 @@ PROGRAM = "RAW_QUERIES"
 
 def answer(model: Path, photo: Path, out: Path) -> Answer:
     built = os.environ.get(PROGRAM)
-    cargo = ["cargo", "run", "--quiet", "--release", "--locked", "--features", "judges", "--bin", "raw_queries", "--"]
+    cargo = ["cargo", "run", "--quiet", "--release", "--locked"]
+    cargo += ["--features", "judges", "--bin", "raw_queries", "--"]
     command = [built] if built else cargo
     done = run(command, model, photo, out)
     assert done.returncode == 0, done.stderr
