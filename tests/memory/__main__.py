@@ -19,6 +19,7 @@ QUICK_PHOTOS = (
     "1080p JPEG",
     "24 MP progressive JPEG",
     "24 MP PNG, 16 bits",
+    "24 MP TIFF, JPEG",
     "100 MP JPEG",
     "20000×200 JPEG",
     "64×64 PNG",

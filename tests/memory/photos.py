@@ -114,6 +114,14 @@ def _turned_jpeg(size: Size) -> Callable[[Path], None]:
     return _jpeg(size, exif=exif)
 
 
+def _cmyk_jpeg(size: Size) -> Callable[[Path], None]:
+    return lambda path: image(size).convert("CMYK").save(path, "JPEG", quality=92)
+
+
+def _tiff(size: Size, compression: str) -> Callable[[Path], None]:
+    return lambda path: image(size).save(path, "TIFF", compression=compression)
+
+
 MP24, MP100 = (6000, 4000), (11547, 8660)
 
 # Name, and what writes it.
@@ -123,9 +131,13 @@ PHOTOS: dict[str, Callable[[Path], None]] = {
     "24 MP JPEG": _jpeg(MP24),
     "24 MP JPEG, turned by EXIF": _turned_jpeg(MP24),
     "24 MP progressive JPEG": _jpeg(MP24, progressive=True),
+    "24 MP JPEG of CMYK": _cmyk_jpeg(MP24),
     "24 MP interlaced PNG": lambda path: write_interlaced_png(path, MP24),
     "24 MP PNG, 16 bits": lambda path: write_png(path, MP24, 16),
     "24 MP WebP": lambda path: image(MP24).save(path, "WEBP", quality=85, method=0),
+    "24 MP TIFF, LZW": _tiff(MP24, "tiff_lzw"),
+    "24 MP TIFF, JPEG": _tiff(MP24, "jpeg"),
+    "24 MP TIFF, Deflate": _tiff(MP24, "tiff_adobe_deflate"),
     "100 MP JPEG": _jpeg(MP100),
     "100 MP PNG": lambda path: write_png(path, MP100),
     "100 MP PNG, 16 bits": lambda path: write_png(path, MP100, 16),

@@ -54,9 +54,11 @@ FORMATS: dict[str, Encoder] = {
     "GIF": _pillow("GIF"),
     "BMP": _pillow("BMP"),
     "TIFF": _pillow("TIFF"),
+    "TIFF of LZW": _pillow("TIFF", compression="tiff_lzw"),
+    "TIFF of JPEG": _pillow("TIFF", compression="jpeg"),
 }
 # Bytes a pixel, at most: requests stay under M2FP_MAX_BODY_BYTES.
-MOST_PIXELS = {"BMP": 6_000_000, "TIFF": 6_000_000, "PNG of 16 bits": 3_000_000}
+MOST_PIXELS = {"BMP": 6_000_000, "TIFF": 6_000_000, "TIFF of LZW": 4_000_000, "PNG of 16 bits": 3_000_000}
 
 
 def _size(chance: random.Random, kind: str) -> Size:
