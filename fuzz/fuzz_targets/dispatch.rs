@@ -5,6 +5,7 @@
 #![no_main]
 
 #[path = "../../tests/it/support/fake_engine.rs"]
+#[allow(dead_code, reason = "the tests' double can do more")]
 mod fake_engine;
 #[path = "../../tests/it/support/memory_store.rs"]
 #[allow(dead_code, reason = "the tests' double can do more")]
