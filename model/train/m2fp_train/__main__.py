@@ -12,7 +12,7 @@ from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.evaluate import Evaluation, evaluate
 from m2fp_train.export import export
 from m2fp_train.multipose import multipose_graph
-from m2fp_train.multipose_training import MultiposeRecipe, MultiposeRun
+from m2fp_train.multipose_training import MultiposeRecipe, MultiposeRun, Published
 from m2fp_train.ordinary import read_ordinary
 from m2fp_train.program import Program
 from m2fp_train.sources import AllScenes, read_sources, unlabelled_photos
@@ -41,7 +41,8 @@ def _train(arguments: argparse.Namespace) -> None:
         run.train(_ccp(arguments), budget, arguments.save_every, arguments.workers)
         return
     recipe = MultiposeRecipe(**settings)
-    run = MultiposeRun(arguments.out, recipe, multipose_graph(arguments.data), device)
+    published = Published(multipose_graph(arguments.data), arguments.nano)
+    run = MultiposeRun(arguments.out, recipe, published, device)
     sources = read_sources(arguments.data, Taught(arguments.taught))
     run.train_on(AllScenes(sources, recipe), budget, arguments.save_every, arguments.workers)
 
@@ -112,6 +113,12 @@ def _arguments() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, required=True, help="folder of the run")
     train.add_argument(
         "--network", choices=("multipose", "nano"), default="multipose", help="which to train"
+    )
+    train.add_argument(
+        "--nano",
+        type=Path,
+        default=Path("model/nano/model.onnx"),
+        help="graph with the garments that multipose is joined with",
     )
     train.add_argument("--steps", type=int, help="end after so many steps")
     train.add_argument("--minutes", type=float, help="end after so many minutes of training")

@@ -7,11 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from m2fp_train.multipose import KEYPOINTS, MULTIPOSE_STRIDE, Heads
-from m2fp_train.multipose_parser import MultiposeAnswer
+from m2fp_train.multipose_parser import PEAK_WINDOW, MultiposeAnswer
 from m2fp_train.persons import agreed_masks, at_cells, pixel_positions
 from m2fp_train.queries import MOST_FURTHER_AGREEMENT, QueryParser
 
-PEAK_WINDOW = 5
 FAINTEST_CENTRE = math.log(0.02 / 0.98)
 """Logit of a centre under which a peak is nobody's."""
 KEYPOINT_WINDOW = 5
@@ -25,8 +24,6 @@ class MultiposeQueryParser(QueryParser):
 
     Without the keypoints a centre sees persons where nobody is: 53 in 67 photos, with them none.
     """
-
-    padding = -1.0
 
     def _persons(self, answer: MultiposeAnswer, somebody: Tensor) -> tuple[Tensor, Tensor]:
         scores, cells = self._peaks(answer.heads.centres, PEAK_WINDOW, FAINTEST_CENTRE)

@@ -1,4 +1,4 @@
-"""What multipose's heads and the masks drawn at its cells should say of a scene's people."""
+"""Whom the masks that are drawn at multipose's cells should draw, and where these people are."""
 
 from dataclasses import dataclass
 
@@ -14,15 +14,12 @@ from m2fp_train.targets import CELLS_PER_PERSON, MOST_PEOPLE, NEAR, SPREAD, SPRE
 class BoxTargets:
     """As `PersonTargets`, at stride 4, of the boxes around what can be seen of people.
 
-    centres: float32 [H/4, W/4]; 1 at a box's centre, falling like a bell, 0 away from people, -1
-        where nobody knows.
     cells, drawn: int64 [16]; cells that draw a person, and the person's number, 0 where there is
         none.
     boxes: float32 [16, 4]; of the person that each cell draws: centre x and y, width and height in
         pixels.
     """
 
-    centres: np.ndarray
     cells: np.ndarray
     drawn: np.ndarray
     boxes: np.ndarray
@@ -33,8 +30,6 @@ class BoxTargets:
         and, where there are more people than cells, whom they draw."""
         stride = MULTIPOSE_STRIDE
         height, width = (length // stride for length in numbers.shape)
-        blocks = numbers.reshape(height, stride, width, stride)
-        centres = np.where((blocks == IGNORE).mean((1, 3)) > 0.5, -1.0, 0.0).astype(np.float32)
         cells = np.zeros(MOST_PEOPLE * CELLS_PER_PERSON, np.int64)
         drawn = np.zeros_like(cells)
         boxes = np.ones((len(cells), 4), np.float32)
@@ -48,11 +43,10 @@ class BoxTargets:
             side = np.sqrt((bottom - top) * (right - left)) / stride
             spread = np.clip(SPREAD * side, *SPREAD_CELLS)
             bell = np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / (2 * spread**2))
-            centres = np.maximum(centres, bell, out=centres, where=(centres >= 0) | (bell > NEAR))
             if place < MOST_PEOPLE:
                 own = slice(place * CELLS_PER_PERSON, (place + 1) * CELLS_PER_PERSON)
                 near = np.flatnonzero(bell >= NEAR)
                 cells[own] = row * width + column, near[rng.integers(len(near))]
                 drawn[own] = number
                 boxes[own] = x, y, right - left, bottom - top
-        return cls(centres, cells, drawn, boxes)
+        return cls(cells, drawn, boxes)

@@ -49,9 +49,6 @@ class QueryParser(nn.Module):
     `confidence`.
     """
 
-    padding = 0.0
-    """What the normalised image is padded with."""
-
     def __init__(self, network: NanoParser, divisor: int) -> None:
         super().__init__()
         self.network = network
@@ -115,4 +112,4 @@ class QueryParser(nn.Module):
         last = self.divisor - 1
         below = last - (image.shape[2] + last) % self.divisor
         right = last - (image.shape[3] + last) % self.divisor
-        return F.pad(image, (0, right, 0, below), value=self.padding)
+        return F.pad(image, (0, right, 0, below))
