@@ -74,7 +74,7 @@ def centre_loss(logits: Tensor, centres: Tensor) -> Tensor:
 
 
 def garment_loss(part_logits: Tensor, parts: Tensor) -> Tensor:
-    """How far labelled garments are from one label, and that from the right one: mean over garments.
+    """How far labelled garments are from one label, and that from the right one; mean over them.
 
     The Jensen-Shannon divergence among a garment's pixels, and minus the log of what all of them
     together give to its class, garments' classes alone being asked. part_logits float
@@ -85,10 +85,11 @@ def garment_loss(part_logits: Tensor, parts: Tensor) -> Tensor:
     own = torch.stack([parts.flatten(1) == garment for garment in GARMENTS], 1).to(chance)
     pixels = own.sum(2)
     own = own / pixels.clamp(min=1)[..., None]
-    together = (own @ chance.transpose(1, 2)).clamp(min=SMALLEST_CHANCE)  # [N, garment, class]
-    entropy = -(together * together.log()).sum(2)
+    together = own @ chance.transpose(1, 2)  # [N, garment, class]
+    log_together = together.clamp(min=SMALLEST_CHANCE).log()
+    entropy = -(together * log_together).sum(2)
     entropy_of_pixels = (own @ -(chance * log_chance).sum(1)[..., None])[..., 0]
-    missed = -together.diagonal(dim1=1, dim2=2).log()
+    missed = -log_together.diagonal(dim1=1, dim2=2)
     judged = pixels >= SMALLEST_GARMENT
     if not judged.any():
         return part_logits.sum() * 0

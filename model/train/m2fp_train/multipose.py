@@ -18,6 +18,8 @@ from m2fp_train.onnx_weights import convolutions
 
 MULTIPOSE_STRIDE = 4
 """Photo pixels per cell of the heads, in each direction."""
+MULTIPOSE_DIVISOR = 32
+"""Sides of an image are multiples of it."""
 STEM_CHANNELS = 48
 EXPANSION = 6
 BLOCKS = (
@@ -213,5 +215,12 @@ def _same_conv(channels: int, out_channels: int, stride: int, groups: int = 1) -
 
 def _as_padded(kernel: np.ndarray, conv: nn.Conv2d) -> np.ndarray:
     """A published kernel as `_same_conv` has it."""
-    missing = [(0, 0), (0, 0), *((ours - theirs, 0) for ours, theirs in zip(conv.kernel_size, kernel.shape[2:], strict=True))]
+    missing = [
+        (0, 0),
+        (0, 0),
+        *(
+            (ours - theirs, 0)
+            for ours, theirs in zip(conv.kernel_size, kernel.shape[2:], strict=True)
+        ),
+    ]
     return np.pad(kernel, missing)

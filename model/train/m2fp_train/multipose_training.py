@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from m2fp_train.classes import IGNORE, NUM_PARTS
 from m2fp_train.losses import garment_loss, mask_loss, parsing_loss
 from m2fp_train.multipose import MULTIPOSE_STRIDE, load_multipose
-from m2fp_train.multipose_parser import MultiposeParser, climbed, overlap
+from m2fp_train.multipose_parser import MultiposeParser, PersonBoxes, overlaps
 from m2fp_train.network import load_parts
 from m2fp_train.partial import SOMEBODY, partial_loss, without_partial
 from m2fp_train.persons import agreed_masks, somebody_logit
@@ -25,6 +25,7 @@ LOSSES = ("parts", "partial", "garments", "masks")
 GARMENT_WEIGHT = 0.5
 MIDDLE = MULTIPOSE_STRIDE // 2
 """Of the pixels of a cell: the losses of parts are taken there, for what is finer, nano knows."""
+PARTIAL_WEIGHT = 2.0
 LEAST_OVERLAP = 0.4
 """Of the box that multipose finds and a person's, from which on it finds this person."""
 
@@ -61,9 +62,8 @@ class MultiposeRun(Run):
         parts: Tensor,
         numbers: Tensor,
         allowed: Tensor,
-        cells: Tensor,
-        drawn: Tensor,
         boxes: Tensor,
+        people: Tensor,
     ) -> Tensor:
         """[4], as `LOSSES` names them, of a batch of `AllScenes`."""
         answer = self.network(normalise(image))
@@ -74,17 +74,23 @@ class MultiposeRun(Run):
         # Whose part is unknown is somebody all the same, though nobody numbered it.
         person = person.masked_fill(parts == SOMEBODY, 1)
 
-        most = max(1, int((drawn > 0).sum(1).max()))
-        cells, drawn, boxes = cells[:, :most], drawn[:, :most], boxes[:, :most]
-        masks, found = self.network.masks(answer, climbed(answer.heads.centres, cells))
-        # Whom multipose does not find will not be drawn.
-        drawn = drawn * (overlap(found, boxes) > LEAST_OVERLAP)
+        drawn = whom(answer.found.boxes, PersonBoxes(*boxes.split(2, 2)), people)
+        masks = self.network.masks(answer)
         masks = agreed_masks(masks, somebody_logit(answer.logits[:, :NUM_PARTS]))
         return torch.stack(
             [
                 parsing_loss(logits, without_partial(parts), person),
-                partial_loss(logits[:, :NUM_PARTS], parts, allowed),
+                PARTIAL_WEIGHT * partial_loss(logits[:, :NUM_PARTS], parts, allowed),
                 GARMENT_WEIGHT * garment_loss(logits[:, :NUM_PARTS], parts),
                 mask_loss(masks, numbers, drawn, MULTIPOSE_STRIDE),
             ]
         )
+
+
+def whom(found: PersonBoxes, boxes: PersonBoxes, people: Tensor) -> Tensor:
+    """int64 [N, M]: whom the people found are, 0 for nobody who is there.
+
+    boxes: of K people; people: int64 [N, K], their numbers, 0 where there is none.
+    """
+    share, best = (overlaps(found, boxes) * (people > 0)[:, None]).max(2)
+    return people.gather(1, best) * (share > LEAST_OVERLAP)

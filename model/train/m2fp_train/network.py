@@ -141,7 +141,7 @@ def double(x: Tensor) -> Tensor:
 
 
 def load_parts(network: PartNetwork, path: Path) -> None:
-    """Copy the weights of an exported graph with such a network into `network`.
+    """Copy the weights of an exported graph of `nano`, or one that it is a part of, into `network`.
 
     The graph's convolutions have taken their normalisations in, which become idle here: `network`
     is to be used in evaluation mode. Raises ValueError where the graph lacks a convolution.
@@ -155,10 +155,12 @@ def load_parts(network: PartNetwork, path: Path) -> None:
             for step, inner in zip(steps, [*steps[1:], ""], strict=False)
             if not inner.startswith(f"{step}.")
         ]
-        found[".".join(whole).removeprefix("nano.")] = tensors
+        found[".".join(whole)] = tensors
+    inner = {name.removeprefix("nano."): found[name] for name in found if name.startswith("nano.")}
+    found = inner or found
     modules = dict(network.named_modules())
     with torch.no_grad():
-        for name, module in modules.items():
+        for module in modules.values():
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.ones_(module.weight)
                 nn.init.zeros_(module.bias)

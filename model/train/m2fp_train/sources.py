@@ -168,9 +168,8 @@ class AllScenes(TrainingScenes):
             scene.parts.astype(np.int64),
             scene.numbers.astype(np.int64),
             photo.allowed,
-            targets.cells,
-            targets.drawn,
             targets.boxes,
+            targets.people,
         )
         return tuple(torch.from_numpy(array) for array in arrays)
 
