@@ -20,7 +20,7 @@ from m2fp_train.taught import Taught, teach
 from m2fp_train.teachers import Teachers
 from m2fp_train.training import Budget, Recipe, Run
 
-ABOUT_NANO = Path(__file__).parents[1] / "about" / "nano.json"
+ABOUT = Path(__file__).parents[1] / "about" / "multipose.json"
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         print(_measured(arguments, arguments.model).tables())
         return
     with tempfile.TemporaryDirectory() as folder:
-        export(arguments.model, Path(folder), _ccp(arguments), manifest.About.read(ABOUT_NANO))
+        export(arguments.model, Path(folder), _ccp(arguments), manifest.About.read(ABOUT))
         print(_measured(arguments, Path(folder)).tables())
 
 
@@ -148,7 +148,7 @@ def _arguments() -> argparse.ArgumentParser:
     out.set_defaults(run=_export)
     out.add_argument("--checkpoint", type=Path, required=True, help="a run's")
     out.add_argument("--out", type=Path, required=True, help="model folder")
-    out.add_argument("--about", type=Path, default=ABOUT_NANO, help="name, version, provenance")
+    out.add_argument("--about", type=Path, default=ABOUT, help="name, version, provenance")
     return parser
 
 

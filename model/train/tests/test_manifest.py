@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from m2fp_train import manifest
-from m2fp_train.__main__ import ABOUT_NANO
+from m2fp_train.__main__ import ABOUT
 from m2fp_train.classes import voc_color
 from m2fp_train.onnx_graph import open_session
 
@@ -22,7 +22,7 @@ KEYS = [
 def test_what_is_built_is_what_is_written(tmp_path: Path) -> None:
     graph = tmp_path / "model.onnx"
     graph.write_bytes(b"graph")
-    built = manifest.build(graph, manifest.About.read(ABOUT_NANO))
+    built = manifest.build(graph, manifest.About.read(ABOUT))
     manifest.write(built, tmp_path)
     text = (tmp_path / "model.json").read_text()
     assert json.loads(text) == built
