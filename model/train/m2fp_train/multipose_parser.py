@@ -120,12 +120,14 @@ class MultiposeAnswer(NamedTuple):
 
     logits: [N, 21, H/4, W/4]. 0..19 are the parts, to be read by a softmax; 20 is anybody, by a
         sigmoid: it teaches the features, and is not exported.
+    before: [N, 20, H/4, W/4], the logits of the parts as nano has them, not corrected.
     found: the people that multipose finds.
     people: [N, WIDTH, H/8, W/8], what a person's kernel is made of.
     features: [N, FEATURES, H/4, W/4], what masks are drawn from.
     """
 
     logits: Tensor
+    before: Tensor
     found: FoundPeople
     people: Tensor
     features: Tensor
@@ -214,7 +216,8 @@ class MultiposeParser(nn.Module):
             View(Heads(*_floats(far_heads)), far.pyramid.float(), 2 * MULTIPOSE_STRIDE),
         )
         logits = logits.float()
-        parts16 = F.avg_pool2d(logits[:, :NUM_PARTS], 4)
+        before = logits[:, :NUM_PARTS]
+        parts16 = F.avg_pool2d(before, 4)
         x = self.reduce16(torch.cat([seen.stride16, known.stride16], 1))
         x = x + double(self.reduce32(seen.stride32))
         scene = self.scene(x.mean((2, 3), keepdim=True)).expand_as(x)
@@ -228,7 +231,7 @@ class MultiposeParser(nn.Module):
         near = self.lateral4(torch.cat([seen.stride4, seen.pyramid, known.stride4], 1))
         x = self.refine4(double(x) + near)
         logits = logits + self.correction(x)
-        return MultiposeAnswer(logits, found, people, self.features(x))
+        return MultiposeAnswer(logits, before, found, people, self.features(x))
 
     def masks(self, answer: MultiposeAnswer) -> Tensor:
         """Mask logits [N, 24, H/4, W/4] of the people found."""

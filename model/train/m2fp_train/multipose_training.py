@@ -25,7 +25,6 @@ LOSSES = ("parts", "partial", "garments", "masks")
 GARMENT_WEIGHT = 0.5
 MIDDLE = MULTIPOSE_STRIDE // 2
 """Of the pixels of a cell: the losses of parts are taken there, for what is finer, nano knows."""
-PARTIAL_WEIGHT = 2.0
 LEAST_OVERLAP = 0.4
 """Of the box that multipose finds and a person's, from which on it finds this person."""
 
@@ -80,7 +79,7 @@ class MultiposeRun(Run):
         return torch.stack(
             [
                 parsing_loss(logits, without_partial(parts), person),
-                PARTIAL_WEIGHT * partial_loss(logits[:, :NUM_PARTS], parts, allowed),
+                partial_loss(logits[:, :NUM_PARTS], answer.before, parts, allowed),
                 GARMENT_WEIGHT * garment_loss(logits[:, :NUM_PARTS], parts),
                 mask_loss(masks, numbers, drawn, MULTIPOSE_STRIDE),
             ]
