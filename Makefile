@@ -238,7 +238,7 @@ teach: $(MODEL_VENV)/teachers ## what the teachers say of photos without labels,
 
 # Large tensors stay with the process, which else gives them back and fetches them anew at every step; and threads
 # that wait for each other busily take the cores from the process that makes the crops.
-train: build $(if $(filter nano,$(NETWORK)),$(MODEL_VENV)/packages,teach) ## a packaged model from the data in DATA, in runs/ (MINUTES=120; or NETWORK=nano; stopped, it goes on)
+train: build $(MODEL_VENV)/packages ## a packaged model from the data in DATA, in runs/ (MINUTES=120; or NETWORK=nano; stopped, it goes on)
 	$(say) "training for $(MINUTES) minutes in $(RUN)"
 	@MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456 OMP_WAIT_POLICY=passive \
 		$(MODEL_VENV)/bin/python -m m2fp_train train --network $(NETWORK) --nano '$(NANO)' --data '$(DATA)' --taught '$(TAUGHT)' \

@@ -63,9 +63,12 @@ class QueryParser(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         answer = self.network(pad_to(normalise(image), self.divisor))
-        parts = self._softmax_logits(answer.logits[:, :NUM_PARTS])
+        parts = self._softmax_logits(self._part_logits(answer))
         person_classes, masks = self._persons(answer, -parts[:, BACKGROUND_ID])
         return torch.cat([self.part_classes, person_classes], 1), torch.cat([parts, masks], 1)
+
+    def _part_logits(self, answer: Answer) -> Tensor:
+        return answer.logits[:, :NUM_PARTS]
 
     def _persons(self, answer: Answer, somebody: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits and masks of the best peaks among the centres.

@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 import torch
 
+from m2fp_train.classes import BACKGROUND_ID, NUM_PARTS
 from m2fp_train.multipose import PYRAMID, Multipose, load_multipose
 from m2fp_train.multipose_parser import (
     FoundPeople,
@@ -141,6 +142,22 @@ def test_at_first_the_parts_are_those_of_nano(graph: Path, tmp_path: Path) -> No
 def test_a_graph_without_the_parts_is_refused(graph: Path) -> None:
     with pytest.raises(ValueError, match="no convolution"):
         load_parts(PartNetwork(), graph)
+
+
+def test_the_graph_takes_of_a_correction_whether_somebody_is_there() -> None:
+    torch.manual_seed(0)
+    network = MultiposeParser().eval()
+    parser = MultiposeQueryParser(network, 32).eval()
+    with torch.no_grad():
+        answer = network(torch.zeros(1, 3, 64, 64))
+        before = torch.randn(1, NUM_PARTS, 16, 16)
+        before[:, BACKGROUND_ID, :8] += 30  # surely nobody
+        corrected = before + torch.randn_like(before)
+        corrected[:, BACKGROUND_ID] -= 3
+        parts = parser._part_logits(answer._replace(before=before, logits=corrected))
+    torch.testing.assert_close(parts[:, 1:], before[:, 1:])
+    torch.testing.assert_close(parts[:, :, :8], before[:, :, :8], atol=1e-3, rtol=0)
+    assert (parts[:, BACKGROUND_ID, 8:] < before[:, BACKGROUND_ID, 8:]).float().mean() > 0.9
 
 
 def test_what_is_there_already_does_not_train() -> None:
