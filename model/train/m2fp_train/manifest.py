@@ -21,8 +21,8 @@ THRESHOLDS = {
     "nms_iou": 0.7,
 }
 """ModelScope's values for `image-human-parsing`, and the IoU from which two persons are one. A
-person's score is another thing here, a chance (`confidence`), on composed scenes: in ordinary photos
-people are fainter, and from 0.45 on about as many are seen where nobody is as before."""
+person's score is another thing here, a chance (`confidence`), on composed scenes; in ordinary
+photos people are fainter."""
 MEMORY = {"load_mb": 64, "base_mb": 8, "bytes_per_pixel": 200}
 TIME = {
     "load_ms": 60,
