@@ -219,7 +219,7 @@ DATA ?= ../shared/data
 # `multipose`, which the packaged model is: multipose's people joined with the garments of the graph NANO. `nano` trains
 # those garments anew.
 NETWORK ?= multipose
-NANO ?= model/nano/model.onnx
+NANO ?= model/pico/model.onnx
 MINUTES ?= $(if $(filter nano,$(NETWORK)),216,120)
 RUN ?= runs/$(NETWORK)
 TAUGHT ?= runs/taught

@@ -117,7 +117,7 @@ def _arguments() -> argparse.ArgumentParser:
     train.add_argument(
         "--nano",
         type=Path,
-        default=Path("model/nano/model.onnx"),
+        default=Path("model/pico/model.onnx"),
         help="graph with the garments that multipose is joined with",
     )
     train.add_argument("--steps", type=int, help="end after so many steps")
