@@ -45,7 +45,8 @@ def test_packaged_keys(packaged: dict) -> None:
         "time": ["base_ms", "load_ms", "ns_per_pixel", "post_ns_per_pixel", "threads"],
         "accuracy": [
             *("false_area", "measured_on", "miou"),
-            *("part_ap50", "person_ap", "person_ap50", "person_iou"),
+            *("ordinary_ap", "ordinary_ap50", "ordinary_people_iou"),
+            *("part_ap50", "patchwork", "person_ap", "person_ap50", "person_iou"),
         ],
         "provenance": ["code", "notes", "trained_on"],
     }
