@@ -219,13 +219,15 @@ $(MODEL_VENV)/packages: model/train/pyproject.toml model/export/pyproject.toml m
 	@touch $@
 
 DATA ?= ../shared/data
-# `nano`, which the packaged model is, or `multipose`, a parser on MoveNet multipose, of which no model is trained yet.
-NETWORK ?= nano
-MINUTES ?= $(if $(filter nano,$(NETWORK)),216,300)
+# `multipose`, which the packaged model is: multipose's people joined with the garments of the graph NANO. `nano` trains
+# those garments anew.
+NETWORK ?= multipose
+NANO ?= model/pico/model.onnx
+MINUTES ?= $(if $(filter nano,$(NETWORK)),216,120)
 RUN ?= runs/$(NETWORK)
 TAUGHT ?= runs/taught
-# Another network's model replaces the packaged one when a person has seen that it is better: TRAINED=model/nano.
-TRAINED ?= $(if $(filter nano,$(NETWORK)),model/nano,$(RUN)/model)
+# It replaces the packaged model when a person has seen that it is better: TRAINED=model/nano.
+TRAINED ?= $(RUN)/model
 
 $(MODEL_VENV)/teachers: $(MODEL_VENV)/packages
 	$(say) "installing TensorFlow Lite for the teachers"
@@ -239,10 +241,10 @@ teach: $(MODEL_VENV)/teachers ## what the teachers say of photos without labels,
 
 # Large tensors stay with the process, which else gives them back and fetches them anew at every step; and threads
 # that wait for each other busily take the cores from the process that makes the crops.
-train: build $(if $(filter nano,$(NETWORK)),$(MODEL_VENV)/packages,teach) ## the packaged model from the data in DATA (MINUTES=216; or NETWORK=multipose; stopped, it goes on)
+train: build $(MODEL_VENV)/packages ## a packaged model from the data in DATA, in runs/ (MINUTES=120; or NETWORK=nano; stopped, it goes on)
 	$(say) "training for $(MINUTES) minutes in $(RUN)"
 	@MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456 OMP_WAIT_POLICY=passive \
-		$(MODEL_VENV)/bin/python -m m2fp_train train --network $(NETWORK) --data '$(DATA)' --taught '$(TAUGHT)' \
+		$(MODEL_VENV)/bin/python -m m2fp_train train --network $(NETWORK) --nano '$(NANO)' --data '$(DATA)' --taught '$(TAUGHT)' \
 		--out '$(RUN)' --minutes $(MINUTES) $(ARGS)
 	$(say) "exporting to $(TRAINED), and measuring what it can and what it takes"
 	@$(MODEL_VENV)/bin/python -m m2fp_train export --data '$(DATA)' --m2fp $(M2FP) \

@@ -142,21 +142,25 @@ class Topology:
         return known
 
 
-def widen_halves(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` with its weights in float32 that were stored as float16 and cast in the graph: an
-    operator whose weight is a cast's result is no candidate."""
-    halves = {
-        tensor.name: tensor
-        for tensor in model.graph.initializer
-        if tensor.data_type == onnx.TensorProto.FLOAT16
-    }
+def widen_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` with its weights in float32 that were stored as float16, or as bytes with scales, and
+    turned back in the graph: an operator whose weight is computed is no candidate."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    small = (onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8)
+    widened: dict[str, Array] = {}
     kept = []
     for node in model.graph.node:
-        if node.op_type == "Cast" and node.input[0] in halves:
-            values = numpy_helper.to_array(halves[node.input[0]]).astype(np.float32)
-            model.graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
+        first = node.input[0] if node.input else ""
+        if node.op_type == "Cast" and first in stored and stored[first].data_type in small:
+            widened[node.output[0]] = numpy_helper.to_array(stored[first]).astype(np.float32)
+        elif node.op_type == "Mul" and first in widened and node.input[1] in stored:
+            scale = numpy_helper.to_array(stored[node.input[1]])
+            widened[node.output[0]] = widened.pop(first) * scale
         else:
             kept.append(node)
+    model.graph.initializer.extend(
+        numpy_helper.from_array(values, name) for name, values in widened.items()
+    )
     del model.graph.node[:]
     model.graph.node.extend(kept)
     return model

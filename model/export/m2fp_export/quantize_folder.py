@@ -21,7 +21,7 @@ from m2fp_export.calibrate import Calibration, calibrate
 from m2fp_export.compare import RUINOUS, Group, Judge, one_grey_level, shares, split
 from m2fp_export.errors import InputError
 from m2fp_export.onnx_graph import GRAPH_NAME
-from m2fp_export.quantize import Topology, quantize, widen_halves
+from m2fp_export.quantize import Topology, quantize, widen_weights
 from m2fp_export.verify import is_fused, open_session
 
 logger = logging.getLogger("m2fp_export")
@@ -122,7 +122,7 @@ def quantize_folder(model: Path, calibration: Path, out: Path) -> dict[str, Any]
         made = Path(partial) / "made"
         made.mkdir()
         shutil.copytree(model, work)  # instrumented copies lie beside the graph
-        onnx.save(widen_halves(onnx.load(str(graph))), str(work / graph.name))
+        onnx.save(widen_weights(onnx.load(str(graph))), str(work / graph.name))
         quantized = quantize_graph(work / graph.name, work / graph.name, manifest, paths, made)
         description = made / manifests.MANIFEST_NAME
         changed = manifests.quantized(manifest, quantized.files, quantized.quantization)

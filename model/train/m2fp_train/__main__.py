@@ -12,7 +12,7 @@ from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.evaluate import Evaluation, evaluate
 from m2fp_train.export import export
 from m2fp_train.multipose import multipose_graph
-from m2fp_train.multipose_training import MultiposeRecipe, MultiposeRun
+from m2fp_train.multipose_training import MultiposeRecipe, MultiposeRun, Published
 from m2fp_train.ordinary import read_ordinary
 from m2fp_train.program import Program
 from m2fp_train.sources import AllScenes, read_sources, unlabelled_photos
@@ -20,7 +20,7 @@ from m2fp_train.taught import Taught, teach
 from m2fp_train.teachers import Teachers
 from m2fp_train.training import Budget, Recipe, Run
 
-ABOUT_NANO = Path(__file__).parents[1] / "about" / "nano.json"
+ABOUT = Path(__file__).parents[1] / "about" / "multipose.json"
 
 
 def main() -> None:
@@ -41,7 +41,8 @@ def _train(arguments: argparse.Namespace) -> None:
         run.train(_ccp(arguments), budget, arguments.save_every, arguments.workers)
         return
     recipe = MultiposeRecipe(**settings)
-    run = MultiposeRun(arguments.out, recipe, multipose_graph(arguments.data), device)
+    published = Published(multipose_graph(arguments.data), arguments.nano)
+    run = MultiposeRun(arguments.out, recipe, published, device)
     sources = read_sources(arguments.data, Taught(arguments.taught))
     run.train_on(AllScenes(sources, recipe), budget, arguments.save_every, arguments.workers)
 
@@ -58,7 +59,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         print(_measured(arguments, arguments.model).tables())
         return
     with tempfile.TemporaryDirectory() as folder:
-        export(arguments.model, Path(folder), _ccp(arguments), manifest.About.read(ABOUT_NANO))
+        export(arguments.model, Path(folder), _ccp(arguments), manifest.About.read(ABOUT))
         print(_measured(arguments, Path(folder)).tables())
 
 
@@ -113,6 +114,12 @@ def _arguments() -> argparse.ArgumentParser:
     train.add_argument(
         "--network", choices=("multipose", "nano"), default="multipose", help="which to train"
     )
+    train.add_argument(
+        "--nano",
+        type=Path,
+        default=Path("model/pico/model.onnx"),
+        help="graph with the garments that multipose is joined with",
+    )
     train.add_argument("--steps", type=int, help="end after so many steps")
     train.add_argument("--minutes", type=float, help="end after so many minutes of training")
     train.add_argument("--seed", type=int, default=Recipe.seed, help="seed of every choice")
@@ -141,7 +148,7 @@ def _arguments() -> argparse.ArgumentParser:
     out.set_defaults(run=_export)
     out.add_argument("--checkpoint", type=Path, required=True, help="a run's")
     out.add_argument("--out", type=Path, required=True, help="model folder")
-    out.add_argument("--about", type=Path, default=ABOUT_NANO, help="name, version, provenance")
+    out.add_argument("--about", type=Path, default=ABOUT, help="name, version, provenance")
     return parser
 
 

@@ -39,6 +39,18 @@ IGNORE = 255
 
 MIRRORED_PAIRS = ((14, 15), (16, 17), (18, 19))
 """Class ids of left and right parts, which change places when a photo is mirrored."""
+GARMENT_NAMES = (
+    "Hat",
+    "Gloves",
+    "UpperClothes",
+    "Dress",
+    "Coat",
+    "Socks",
+    "Pants",
+    "Scarf",
+    "Skirt",
+)
+GARMENTS = tuple(CLASS_NAMES.index(name) for name in GARMENT_NAMES)
 
 
 def _mirror_table() -> np.ndarray:

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from m2fp_train.ccp import ClothingCoParsing
-from m2fp_train.classes import BACKGROUND_ID, CLASS_NAMES, IGNORE, NUM_CLASSES, NUM_PARTS, PERSON_ID
+from m2fp_train.classes import (
+    BACKGROUND_ID,
+    CLASS_NAMES,
+    GARMENTS,
+    IGNORE,
+    NUM_CLASSES,
+    NUM_PARTS,
+    PERSON_ID,
+)
 from m2fp_train.crowd import crowd_scenes
 from m2fp_train.instances import LEAST_SCORE, FoundPerson, InstanceScores
 from m2fp_train.ordinary import OrdinaryPhoto, PeoplePixels, PersonPrecision, person_precision
@@ -22,18 +30,6 @@ from m2fp_train.scene import Scene
 GROUPS = ((2, 3, 4), (5, 6))
 """People in a scene, in the two kinds of scenes that are judged apart."""
 CROWD_SEED, NOBODY_SEED = 0, 1
-GARMENT_NAMES = (
-    "Hat",
-    "Gloves",
-    "UpperClothes",
-    "Dress",
-    "Coat",
-    "Socks",
-    "Pants",
-    "Scarf",
-    "Skirt",
-)
-GARMENTS = tuple(CLASS_NAMES.index(name) for name in GARMENT_NAMES)
 SMALLEST_GARMENT = 2000
 """Pixels above which a labelled garment is judged as one piece."""
 

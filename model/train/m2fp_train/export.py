@@ -9,7 +9,7 @@ from m2fp_train.confidence import fit_confidence
 from m2fp_train.geometry import NANO_SIZE
 from m2fp_train.multipose_parser import MultiposeParser
 from m2fp_train.multipose_queries import MultiposeQueryParser
-from m2fp_train.onnx_graph import store_halves, verify_graph, write_graph
+from m2fp_train.onnx_graph import store_small, verify_graph, write_graph
 from m2fp_train.queries import QueryParser
 
 GRAPH_NAME = "model.onnx"
@@ -31,5 +31,5 @@ def export(checkpoint: Path, out: Path, data: ClothingCoParsing, about: manifest
     parser.confidence.copy_(fit_confidence(parser, people, CONFIDENCE_SCENES))
     write_graph(parser, graph)
     print(f"verified: largest difference of a logit {verify_graph(parser, graph):.1e}", flush=True)
-    store_halves(graph)
+    store_small(graph)
     manifest.write(manifest.build(graph, about), out)

@@ -19,6 +19,7 @@ COCO_THRESHOLDS = tuple(threshold / 100 for threshold in range(50, 100, 5))
 LEAST_SCORE = 0.02
 """Persons of a score above this count in average precision: a curve needs those on its tail."""
 
+SMALLEST_STEP = 1e-6
 NEWTON_STEPS = 20
 RIDGE = 1.0
 """Pull of the scores towards what they were, in people found: few cannot turn them over."""
@@ -113,17 +114,26 @@ class InstanceScores:
     def confidence(self) -> tuple[float, float]:
         """Scale and shift of a score's logit that make it the chance of a hit at IoU 0.5.
 
-        Platt's scaling, by Newton's method.
+        Platt's scaling, by Newton's method, whose steps are halved where they would go too far.
         """
         scores = np.clip(np.array(self.scores)[self._order()], 1e-6, 1 - 1e-6)
         inputs = np.stack([np.log(scores / (1 - scores)), np.ones_like(scores)], 1)
         hits = self.hits(COCO_THRESHOLDS[0])
         fitted = np.array([1.0, 0.0])
+
+        def cost(values: np.ndarray) -> float:
+            logits = inputs @ values
+            missed = np.logaddexp(0, logits) - hits * logits
+            return float(missed.sum() + RIDGE * ((values - (1, 0)) ** 2).sum() / 2)
+
         for _ in range(NEWTON_STEPS):
             chance = 1 / (1 + np.exp(-inputs @ fitted))
             slope = inputs.T @ (chance - hits) + RIDGE * (fitted - (1, 0))
             curve = (inputs * (chance * (1 - chance))[:, None]).T @ inputs + RIDGE * np.eye(2)
-            fitted = fitted - np.linalg.solve(curve, slope)
+            step = np.linalg.solve(curve, slope)
+            while cost(fitted - step) > cost(fitted) and np.abs(step).max() > SMALLEST_STEP:
+                step /= 2
+            fitted = fitted - step
         return float(fitted[0]), float(fitted[1])
 
     def _order(self) -> np.ndarray:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from m2fp_train.classes import IGNORE, NUM_PARTS, PERSON_ID
+from m2fp_train.classes import GARMENTS, IGNORE, NUM_PARTS, PERSON_ID
 
 CLASS_WEIGHTS = (
     0.8,  # Background
@@ -28,6 +28,10 @@ CLASS_WEIGHTS = (
     *(1.4,) * 6,  # arms, legs, shoes
 )
 """Weight of a pixel in the cross-entropy by its class: small and rare parts count more."""
+
+SMALLEST_GARMENT = 40
+"""Pixels of the labels from which a garment is judged as one piece."""
+SMALLEST_CHANCE = 1e-4
 
 
 def parsing_loss(logits: Tensor, parts: Tensor, person: Tensor) -> Tensor:
@@ -67,6 +71,29 @@ def centre_loss(logits: Tensor, centres: Tensor) -> Tensor:
     rejected = F.logsigmoid(-logits) * probability**2 * (1 - near) ** 4
     loss = torch.where(positive, found, rejected) * (centres >= 0)
     return -loss.sum() / positive.sum().clamp(min=1)
+
+
+def garment_loss(part_logits: Tensor, parts: Tensor) -> Tensor:
+    """How far labelled garments are from one label, and that from the right one; mean over them.
+
+    The Jensen-Shannon divergence among a garment's pixels, and minus the log of what all of them
+    together give to its class, garments' classes alone being asked. part_logits float
+    [N, 20, h, w]; parts int64 [N, h, w].
+    """
+    log_chance = part_logits[:, list(GARMENTS)].log_softmax(1).flatten(2)
+    chance = log_chance.exp()
+    own = torch.stack([parts.flatten(1) == garment for garment in GARMENTS], 1).to(chance)
+    pixels = own.sum(2)
+    own = own / pixels.clamp(min=1)[..., None]
+    together = own @ chance.transpose(1, 2)  # [N, garment, class]
+    log_together = together.clamp(min=SMALLEST_CHANCE).log()
+    entropy = -(together * log_together).sum(2)
+    entropy_of_pixels = (own @ -(chance * log_chance).sum(1)[..., None])[..., 0]
+    missed = -log_together.diagonal(dim1=1, dim2=2)
+    judged = pixels >= SMALLEST_GARMENT
+    if not judged.any():
+        return part_logits.sum() * 0
+    return (entropy - entropy_of_pixels + missed)[judged].mean()
 
 
 def mask_loss(logits: Tensor, numbers: Tensor, drawn: Tensor, stride: int) -> Tensor:

@@ -16,13 +16,13 @@ MANIFEST_NAME = "model.json"
 THRESHOLDS = {
     "top_k": 100,
     "part_score": 0.1,
-    "person_score": 0.35,
+    "person_score": 0.45,
     "paste_score": 0.5,
     "nms_iou": 0.7,
 }
 """ModelScope's values for `image-human-parsing`, and the IoU from which two persons are one. A
-person's score is another thing here, a chance (`confidence`): from 0.3 to 0.6 it hardly matters on
-composed scenes, and the low end keeps the faint people of other photos."""
+person's score is another thing here, a chance (`confidence`), on composed scenes; in ordinary
+photos people are fainter."""
 MEMORY = {"load_mb": 64, "base_mb": 8, "bytes_per_pixel": 200}
 TIME = {
     "load_ms": 60,

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from m2fp_train.onnx_weights import convolutions
+
 MULTIPOSE_STRIDE = 4
 """Photo pixels per cell of the heads, in each direction."""
+MULTIPOSE_DIVISOR = 32
+"""Sides of an image are multiples of it."""
 STEM_CHANNELS = 48
 EXPANSION = 6
 BLOCKS = (
@@ -48,8 +51,6 @@ PYRAMID = ((64, 32), (32, 24), (24, 24))
 """Channels in and out of the pyramid's convolutions at strides 16, 8 and 4."""
 HEAD_WIDTH = 96
 KEYPOINTS = 17
-FROZEN_BLOCKS = 3
-"""Leading blocks that training leaves as published: general edges and colours, and costly."""
 
 
 class Heads(NamedTuple):
@@ -84,14 +85,13 @@ class InvertedResidual(nn.Module):
         super().__init__()
         wide = channels * expansion
         self.expand = nn.Conv2d(channels, wide, 1) if expansion > 1 else None
-        self.depthwise = _same_conv(wide, wide, 3, stride, groups=wide)
+        self.depthwise = _same_conv(wide, wide, stride, groups=wide)
         self.project = nn.Conv2d(wide, out_channels, 1)
-        self.stride = stride
         self.adds = stride == 1 and channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
         y = x if self.expand is None else F.relu6(self.expand(x))
-        y = self.project(F.relu6(self.depthwise(_padded(y, self.stride))))
+        y = self.project(F.relu6(self.depthwise(y)))
         return x + y if self.adds else y
 
 
@@ -113,7 +113,7 @@ class Multipose(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = _same_conv(3, STEM_CHANNELS, 3, 2)
+        self.stem = _same_conv(3, STEM_CHANNELS, 2)
         self.blocks = nn.ModuleList()
         channels = STEM_CHANNELS
         for index, (out_channels, stride) in enumerate(BLOCKS):
@@ -143,7 +143,7 @@ class Multipose(nn.Module):
         return features, self.heads(features.pyramid)
 
     def features(self, image: Tensor) -> Features:
-        x = F.relu6(self.stem(_padded(image, 2)))
+        x = F.relu6(self.stem(image))
         maps = []
         for block in self.blocks:
             x = block(x)
@@ -165,11 +165,6 @@ class Multipose(nn.Module):
             self.keypoints(pyramid),
             self.ways(pyramid),
         )
-
-    def freeze_first_blocks(self) -> None:
-        """Exclude the stem and the first `FROZEN_BLOCKS` blocks from training."""
-        for module in (self.stem, *self.blocks[:FROZEN_BLOCKS]):
-            module.requires_grad_(False)
 
     def convolutions(self) -> list[nn.Conv2d]:
         """All convolutions in the order of the published graph."""
@@ -195,36 +190,37 @@ def load_multipose(network: Multipose, path: Path) -> None:
 
     Raises ValueError where the graph's convolutions are not those of `network`.
     """
-    graph = onnx.load(str(path)).graph
-    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    # The graph stores halves and casts them.
-    values |= {
-        node.output[0]: values[node.input[0]]
-        for node in graph.node
-        if node.op_type == "Cast" and node.input[0] in values
-    }
-    theirs = [node for node in graph.node if node.op_type == "Conv"]
+    theirs = convolutions(path)
     ours = network.convolutions()
     if len(theirs) != len(ours):
         raise ValueError(f"{path} has {len(theirs)} convolutions, not {len(ours)}")
     with torch.no_grad():
-        for node, conv in zip(theirs, ours, strict=True):
+        for (name, tensors), conv in zip(theirs.items(), ours, strict=True):
+            tensors[0] = _as_padded(tensors[0], conv)
             parameters = [conv.weight] if conv.bias is None else [conv.weight, conv.bias]
-            tensors = [values[name] for name in node.input[1:]]
             if [tensor.shape for tensor in tensors] != [tuple(p.shape) for p in parameters]:
-                raise ValueError(f"{path}: {node.name or node.output[0]} has another shape")
+                raise ValueError(f"{path}: {name} has another shape")
             for parameter, tensor in zip(parameters, tensors, strict=True):
-                parameter.copy_(torch.from_numpy(tensor.astype(np.float32)))
+                parameter.copy_(torch.from_numpy(tensor))
 
 
-def _same_conv(
-    channels: int, out_channels: int, kernel: int, stride: int, groups: int = 1
-) -> nn.Conv2d:
-    """A convolution that TensorFlow pads as SAME; with stride 2, `_padded` pads before it."""
-    padding = kernel // 2 if stride == 1 else 0
-    return nn.Conv2d(channels, out_channels, kernel, stride, padding, groups=groups)
+def _same_conv(channels: int, out_channels: int, stride: int, groups: int = 1) -> nn.Conv2d:
+    """A convolution of 3 x 3 that TensorFlow pads as SAME.
+
+    With stride 2 it pads even sides on the right and below only. A convolution of 4 x 4 whose first
+    row and column are 0 does the same padded alike on all sides, and needs no padded copy of a map.
+    """
+    return nn.Conv2d(channels, out_channels, 3 if stride == 1 else 4, stride, 1, groups=groups)
 
 
-def _padded(x: Tensor, stride: int) -> Tensor:
-    """TensorFlow pads even sides for stride 2 on the right and below only."""
-    return F.pad(x, (0, 1, 0, 1)) if stride == 2 else x
+def _as_padded(kernel: np.ndarray, conv: nn.Conv2d) -> np.ndarray:
+    """A published kernel as `_same_conv` has it."""
+    missing = [
+        (0, 0),
+        (0, 0),
+        *(
+            (ours - theirs, 0)
+            for ours, theirs in zip(conv.kernel_size, kernel.shape[2:], strict=True)
+        ),
+    ]
+    return np.pad(kernel, missing)

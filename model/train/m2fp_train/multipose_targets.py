@@ -1,4 +1,4 @@
-"""What multipose's heads and the masks drawn at its cells should say of a scene's people."""
+"""Where the people of a scene are: who of them multipose finds is told by their boxes."""
 
 from dataclasses import dataclass
 
@@ -6,53 +6,29 @@ import numpy as np
 
 from m2fp_train.augment import Rng
 from m2fp_train.classes import IGNORE
-from m2fp_train.multipose import MULTIPOSE_STRIDE
-from m2fp_train.targets import CELLS_PER_PERSON, MOST_PEOPLE, NEAR, SPREAD, SPREAD_CELLS
+from m2fp_train.targets import MOST_PEOPLE
 
 
 @dataclass(frozen=True)
 class BoxTargets:
-    """As `PersonTargets`, at stride 4, of the boxes around what can be seen of people.
+    """The boxes around what can be seen of people.
 
-    centres: float32 [H/4, W/4]; 1 at a box's centre, falling like a bell, 0 away from people, -1
-        where nobody knows.
-    cells, drawn: int64 [16]; cells that draw a person, and the person's number, 0 where there is
-        none.
-    boxes: float32 [16, 4]; of the person that each cell draws: centre x and y, width and height in
-        pixels.
+    boxes: float32 [8, 4]; centre x and y, width and height in pixels. people: int64 [8], the number
+    of each box's person, 0 where there is none.
     """
 
-    centres: np.ndarray
-    cells: np.ndarray
-    drawn: np.ndarray
     boxes: np.ndarray
+    people: np.ndarray
 
     @classmethod
     def of(cls, rng: Rng, numbers: np.ndarray) -> "BoxTargets":
-        """From the people's numbers uint8 [H, W], multiples of 4. `rng` picks cells near centres
-        and, where there are more people than cells, whom they draw."""
-        stride = MULTIPOSE_STRIDE
-        height, width = (length // stride for length in numbers.shape)
-        blocks = numbers.reshape(height, stride, width, stride)
-        centres = np.where((blocks == IGNORE).mean((1, 3)) > 0.5, -1.0, 0.0).astype(np.float32)
-        cells = np.zeros(MOST_PEOPLE * CELLS_PER_PERSON, np.int64)
-        drawn = np.zeros_like(cells)
-        boxes = np.ones((len(cells), 4), np.float32)
-        people = rng.permutation(np.setdiff1d(np.unique(numbers), (0, IGNORE)))
-        rows, columns = np.mgrid[:height, :width]
-        for place, number in enumerate(people):
+        """From the people's numbers uint8 [H, W]. `rng` picks whom, where there are too many."""
+        boxes = np.ones((MOST_PEOPLE, 4), np.float32)
+        people = np.zeros(MOST_PEOPLE, np.int64)
+        present = rng.permutation(np.setdiff1d(np.unique(numbers), (0, IGNORE)))
+        for place, number in enumerate(present[:MOST_PEOPLE]):
             visible = np.nonzero(numbers == number)
             (top, bottom), (left, right) = ((axis.min(), axis.max() + 1) for axis in visible)
-            x, y = (left + right) / 2, (top + bottom) / 2
-            row, column = int(y) // stride, int(x) // stride
-            side = np.sqrt((bottom - top) * (right - left)) / stride
-            spread = np.clip(SPREAD * side, *SPREAD_CELLS)
-            bell = np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / (2 * spread**2))
-            centres = np.maximum(centres, bell, out=centres, where=(centres >= 0) | (bell > NEAR))
-            if place < MOST_PEOPLE:
-                own = slice(place * CELLS_PER_PERSON, (place + 1) * CELLS_PER_PERSON)
-                near = np.flatnonzero(bell >= NEAR)
-                cells[own] = row * width + column, near[rng.integers(len(near))]
-                drawn[own] = number
-                boxes[own] = x, y, right - left, bottom - top
-        return cls(centres, cells, drawn, boxes)
+            boxes[place] = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+            people[place] = number
+        return cls(boxes, people)

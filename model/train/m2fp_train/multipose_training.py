@@ -1,70 +1,59 @@
-"""Training of the parser on multipose: parts and masks are learned, and what it knew is kept.
+"""Training of the parser of two parts: it learns to draw people and to correct garments.
 
-A frozen multipose looks at every crop, pasted people and all, and the one in training must say the
-same of centres, boxes and keypoints wherever no label says otherwise.
+Multipose and nano stay as they are, so that what they know is kept.
 """
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from m2fp_train.classes import IGNORE, NUM_PARTS
-from m2fp_train.losses import centre_loss, mask_loss, parsing_loss
-from m2fp_train.multipose import MULTIPOSE_STRIDE, Heads, load_multipose
-from m2fp_train.multipose_parser import MultiposeParser, PersonBoxes
+from m2fp_train.losses import garment_loss, mask_loss, parsing_loss
+from m2fp_train.multipose import MULTIPOSE_STRIDE, load_multipose
+from m2fp_train.multipose_parser import MultiposeParser, PersonBoxes, overlaps
+from m2fp_train.network import load_parts
 from m2fp_train.partial import SOMEBODY, partial_loss, without_partial
 from m2fp_train.persons import agreed_masks, somebody_logit
 from m2fp_train.queries import normalise
-from m2fp_train.training import LOSS_STRIDE, Recipe, Run
+from m2fp_train.training import Recipe, Run
 
-LOSSES = ("parts", "partial", "centres", "boxes", "masks", "kept")
-CENTRE_WEIGHT = 0.2
-"""Of the labels' word on centres: pasted people are not as people stand in a photo."""
-BOX_WEIGHT = 0.2
-KEPT_WEIGHT = 2.0
+LOSSES = ("parts", "partial", "garments", "masks")
+GARMENT_WEIGHT = 0.5
+MIDDLE = MULTIPOSE_STRIDE // 2
+"""Of the pixels of a cell: the losses of parts are taken there, for what is finer, nano knows."""
+LEAST_OVERLAP = 0.4
+"""Of the box that multipose finds and a person's, from which on it finds this person."""
+
+
+class Published(NamedTuple):
+    """Graphs with the weights of the two networks that are built upon."""
+
+    multipose: Path
+    nano: Path
 
 
 @dataclass(frozen=True)
 class MultiposeRecipe(Recipe):
-    """As `Recipe`, with a backbone that moves slowly. crop: a multiple of 384."""
+    """As `Recipe`. crop: a multiple of 384."""
 
-    backbone_rate: float = 2e-5
     network: str = "multipose"
 
 
 class MultiposeRun(Run):
-    """As `Run`; `published` is the ONNX graph of multipose's weights."""
+    """As `Run`, from `Published`."""
 
     loss_names = LOSSES
 
-    def __init__(
-        self,
-        folder: Path,
-        recipe: MultiposeRecipe,
-        published: Path,
-        device: torch.device | None = None,
-    ) -> None:
-        super().__init__(folder, recipe, published, device or torch.device("cpu"))
-        # A resumed run's own multipose has moved: the teacher is read anew.
-        teacher = copy.deepcopy(self.network.multipose).to("cpu")
-        load_multipose(teacher, published)
-        self.teacher = teacher.to(self.device).eval().requires_grad_(False)
-
     def _new_network(self) -> nn.Module:
-        network = MultiposeParser()
-        network.multipose.freeze_first_blocks()
-        return network
+        return MultiposeParser()
 
-    def _load_published(self, published: Path) -> None:
-        load_multipose(self.network.multipose, published)
-
-    def _new_optimizer(self) -> torch.optim.Optimizer:
-        return self._optimizer_of("multipose.")
+    def _load_published(self, published: Published) -> None:
+        load_multipose(self.network.multipose, published.multipose)
+        load_parts(self.network.nano, published.nano)
 
     def _losses(
         self,
@@ -72,70 +61,35 @@ class MultiposeRun(Run):
         parts: Tensor,
         numbers: Tensor,
         allowed: Tensor,
-        centres: Tensor,
-        cells: Tensor,
-        drawn: Tensor,
         boxes: Tensor,
+        people: Tensor,
     ) -> Tensor:
-        """[6], as `LOSSES` names them, of a batch of `AllScenes`."""
-        image = normalise(image)
-        answer = self.network(image)
-        with torch.no_grad():
-            _, said = self.teacher(image)
-        logits = F.interpolate(
-            answer.logits,
-            scale_factor=MULTIPOSE_STRIDE / LOSS_STRIDE,
-            mode="bilinear",
-            align_corners=False,
-        )
-        every = np.s_[:, ::LOSS_STRIDE, ::LOSS_STRIDE]
+        """[4], as `LOSSES` names them, of a batch of `AllScenes`."""
+        answer = self.network(normalise(image))
+        logits = answer.logits
+        every = np.s_[:, MIDDLE::MULTIPOSE_STRIDE, MIDDLE::MULTIPOSE_STRIDE]
         parts = parts[every]
         person = numbers.where(numbers == IGNORE, numbers.clamp(max=1))[every]
         # Whose part is unknown is somebody all the same, though nobody numbered it.
         person = person.masked_fill(parts == SOMEBODY, 1)
 
-        most = max(1, int((drawn > 0).sum(1).max()))
-        cells, drawn, boxes = cells[:, :most], drawn[:, :most], boxes[:, :most]
-        masks, found = self.network.masks(answer, cells)
+        drawn = whom(answer.found.boxes, PersonBoxes(*boxes.split(2, 2)), people)
+        masks = self.network.masks(answer)
         masks = agreed_masks(masks, somebody_logit(answer.logits[:, :NUM_PARTS]))
         return torch.stack(
             [
                 parsing_loss(logits, without_partial(parts), person),
-                partial_loss(logits[:, :NUM_PARTS], parts, allowed),
-                CENTRE_WEIGHT * centre_loss(answer.heads.centres[:, 0], centres),
-                BOX_WEIGHT * box_loss(found, boxes, drawn > 0),
+                partial_loss(logits[:, :NUM_PARTS], answer.before, parts, allowed),
+                GARMENT_WEIGHT * garment_loss(logits[:, :NUM_PARTS], parts),
                 mask_loss(masks, numbers, drawn, MULTIPOSE_STRIDE),
-                KEPT_WEIGHT * kept_loss(answer.heads, said),
             ]
         )
 
 
-def box_loss(found: PersonBoxes, boxes: Tensor, used: Tensor) -> Tensor:
-    """Mean difference of the sides of people's boxes, and of their centres, in sides.
+def whom(found: PersonBoxes, boxes: PersonBoxes, people: Tensor) -> Tensor:
+    """int64 [N, M]: whom the people found are, 0 for nobody who is there.
 
-    boxes: [N, M, 4], centre x and y, width and height in pixels; used: bool [N, M].
+    boxes: of K people; people: int64 [N, K], their numbers, 0 where there is none.
     """
-    centres, sizes = boxes.split(2, 2)
-    way = (found.centres - centres).abs() / sizes
-    side = (found.sizes.log() - sizes.clamp(min=1).log()).abs()
-    loss = (way + side).mean(2).clamp(max=2) * used
-    return loss.sum() / used.sum().clamp(min=1)
-
-
-def kept_loss(heads: Heads, said: Heads) -> Tensor:
-    """How far the heads are from what the teacher says; boxes and ways where it sees a centre.
-
-    Centres and keypoints: cross-entropy less the teacher's own entropy, over the mass it gives.
-    """
-    total = heads.centres.sum() * 0
-    for ours, theirs in ((heads.centres, said.centres), (heads.keypoints, said.keypoints)):
-        target = theirs.sigmoid()
-        cross = F.binary_cross_entropy_with_logits(ours, target, reduction="none")
-        own = F.binary_cross_entropy_with_logits(theirs, target, reduction="none")
-        total = total + (cross - own).sum() / target.sum().clamp(min=1)
-    centre = said.centres.sigmoid()
-    centre = centre * (centre > 0.1)
-    for ours, theirs in ((heads.boxes, said.boxes), (heads.ways, said.ways)):
-        way = (ours - theirs).abs() / (1 + theirs.abs())
-        total = total + (way.mean(1, keepdim=True) * centre).sum() / centre.sum().clamp(min=1)
-    return total
+    share, best = (overlaps(found, boxes) * (people > 0)[:, None]).max(2)
+    return people.gather(1, best) * (share > LEAST_OVERLAP)

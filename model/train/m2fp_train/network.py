@@ -1,6 +1,7 @@
 """The network: a MobileNetV1 backbone, a small feature-pyramid head, and a branch for people."""
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -9,9 +10,12 @@ from torch.nn import functional as F
 
 from m2fp_train.backbone import BLOCK_CHANNELS, TAPS, MobileNetV1
 from m2fp_train.classes import NUM_CLASSES
+from m2fp_train.onnx_weights import convolutions
 from m2fp_train.persons import FEATURES, KERNEL
 
 WIDTH = 128
+WIDTH4 = 96
+"""Channels at stride 4."""
 CONTEXT_DILATIONS = (1, 2, 4, 8)
 FIRST_CENTRE_SCORE = 0.01
 """Probability of a centre before anything is learned: nearly every place has none."""
@@ -65,8 +69,16 @@ class Answer(NamedTuple):
     features: Tensor
 
 
-class NanoParser(nn.Module):
-    """Normalised RGB [N, 3, H, W], H and W multiples of 16 -> `Answer`."""
+class Maps(NamedTuple):
+    """Feature maps by stride; the parts are read off the last."""
+
+    stride16: Tensor
+    stride8: Tensor
+    stride4: Tensor
+
+
+class PartNetwork(nn.Module):
+    """Normalised RGB [N, 3, H, W], H and W multiples of 16 -> `Maps`, and the parts' logits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,29 +96,91 @@ class NanoParser(nn.Module):
         )
         self.lateral4 = projection(stride4, 48)
         self.refine4 = nn.Sequential(
-            SeparableConv(WIDTH + 48, 96, kernel=5), SeparableConv(96, 96, kernel=5)
+            SeparableConv(WIDTH + 48, WIDTH4, kernel=5), SeparableConv(WIDTH4, WIDTH4, kernel=5)
         )
-        self.classifier = nn.Conv2d(96, NUM_CLASSES, 1)
+        self.classifier = nn.Conv2d(WIDTH4, NUM_CLASSES, 1)
+
+    def maps(self, image: Tensor) -> Maps:
+        features4, features8, features16 = self.backbone(image)
+        x = self.reduce(features16)
+        scene = self.scene(x.mean((2, 3), keepdim=True)).expand_as(x)
+        x16 = self.fuse(torch.cat([x, scene, *(branch(x) for branch in self.context)], 1))
+        x8 = self.refine8(torch.cat([double(x16), self.lateral8(features8)], 1))
+        x4 = self.refine4(torch.cat([double(x8), self.lateral4(features4)], 1))
+        return Maps(x16, x8, x4)
+
+
+class NanoParser(PartNetwork):
+    """Normalised RGB [N, 3, H, W], H and W multiples of 16 -> `Answer`."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.people = nn.Sequential(
             SeparableConv(WIDTH, WIDTH, kernel=5), SeparableConv(WIDTH, WIDTH, kernel=5)
         )
         self.centres = nn.Conv2d(WIDTH, 1, 1)
         nn.init.constant_(self.centres.bias, math.log(FIRST_CENTRE_SCORE))
         self.kernels = nn.Conv2d(WIDTH, KERNEL, 1)
-        self.features = nn.Sequential(SeparableConv(96, 48, kernel=5), nn.Conv2d(48, FEATURES, 1))
+        self.features = nn.Sequential(
+            SeparableConv(WIDTH4, 48, kernel=5), nn.Conv2d(48, FEATURES, 1)
+        )
 
     def forward(self, image: Tensor) -> Answer:
-        features4, features8, features16 = self.backbone(image)
-        x = self.reduce(features16)
-        scene = self.scene(x.mean((2, 3), keepdim=True)).expand_as(x)
-        x = self.fuse(torch.cat([x, scene, *(branch(x) for branch in self.context)], 1))
-        x = self.refine8(torch.cat([_double(x), self.lateral8(features8)], 1))
-        people = self.people(x)
-        x = self.refine4(torch.cat([_double(x), self.lateral4(features4)], 1))
+        maps = self.maps(image)
+        people = self.people(maps.stride8)
         return Answer(
-            self.classifier(x), self.centres(people), self.kernels(people), self.features(x)
+            self.classifier(maps.stride4),
+            self.centres(people),
+            self.kernels(people),
+            self.features(maps.stride4),
         )
 
 
-def _double(x: Tensor) -> Tensor:
+def double(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def load_parts(network: PartNetwork, path: Path) -> None:
+    """Copy the weights of an exported graph of `nano`, or one that it is a part of, into `network`.
+
+    The graph's convolutions have taken their normalisations in, which become idle here: `network`
+    is to be used in evaluation mode. Raises ValueError where the graph lacks a convolution.
+    """
+    found = {}
+    for name, tensors in convolutions(path).items():
+        # PyTorch names a node `/network/refine8/refine8.0/depthwise/Conv`.
+        steps = name.split("/")[2:-1]
+        whole = [
+            step
+            for step, inner in zip(steps, [*steps[1:], ""], strict=False)
+            if not inner.startswith(f"{step}.")
+        ]
+        found[".".join(whole)] = tensors
+    inner = {name.removeprefix("nano."): found[name] for name in found if name.startswith("nano.")}
+    found = inner or found
+    modules = dict(network.named_modules())
+    with torch.no_grad():
+        for module in modules.values():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.ones_(module.weight)
+                nn.init.zeros_(module.bias)
+                module.running_mean.zero_()
+                module.running_var.fill_(1 - module.eps)
+        for name, module in modules.items():
+            if not isinstance(module, nn.Conv2d):
+                continue
+            if name not in found or found[name][0].shape != tuple(module.weight.shape):
+                raise ValueError(f"{path} has no convolution {name} of its shape")
+            weight, bias = (torch.from_numpy(tensor) for tensor in found[name])
+            module.weight.copy_(weight)
+            if module.bias is None:
+                _norm_after(modules, name).bias.copy_(bias)
+            else:
+                module.bias.copy_(bias)
+
+
+def _norm_after(modules: dict[str, nn.Module], name: str) -> nn.BatchNorm2d:
+    """The normalisation of what a convolution without biases gives."""
+    parent, _, last = name.rpartition(".")
+    follower = str(int(last) + 1) if last.isdigit() else f"{last}_norm"
+    return modules[f"{parent}.{follower}"]

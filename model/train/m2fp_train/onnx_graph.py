@@ -26,6 +26,10 @@ VERIFIED_SIZES = (
 """(width, height) in pixels: ordinary, exact multiples of the divisor, tiny, odd and elongated."""
 SMALLEST_HALVED = 256
 """Numbers of a tensor from which it is stored as float16; biases are too few to matter."""
+SMALLEST_IN_BYTES = 200_000
+"""Numbers of a convolution's weights from which they are stored as bytes: those of the deepest
+layers."""
+TINY = np.float32(1e-12)
 ABSOLUTE_TOLERANCE = 1e-3
 RELATIVE_TOLERANCE = 1e-4
 """On logits: both sides compute in float32 and differ only in the order of sums."""
@@ -55,22 +59,37 @@ def write_graph(parser: QueryParser, path: Path) -> None:
     onnx.checker.check_model(str(path), full_check=True)
 
 
-def store_halves(path: Path) -> None:
-    """Store the large weights of a graph as float16, which a session turns back when it loads them.
+def store_small(path: Path) -> None:
+    """Store the large weights of a graph as float16, the largest as bytes with a scale for each
+    channel that they make. A session turns them back when it loads them.
 
-    Halves the file; what is computed in stays float32.
+    What is computed in stays float32.
     """
     model = onnx.load(str(path))
     graph = model.graph
-    casts = []
+    turned_back, scales = [], []
     for weights in graph.initializer:
         values = onnx.numpy_helper.to_array(weights)
         if values.dtype != np.float32 or values.size < SMALLEST_HALVED:
             continue
-        name, stored = weights.name, f"{weights.name}.half"
-        weights.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), stored))
-        casts.append(onnx.helper.make_node("Cast", [stored], [name], to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
+        name, stored = weights.name, f"{weights.name}.small"
+        if values.ndim == 4 and values.size >= SMALLEST_IN_BYTES:
+            scale = np.abs(values).max((1, 2, 3), keepdims=True) / 127
+            small = np.rint(values / np.maximum(scale, TINY)).astype(np.int8)
+            scales.append(onnx.numpy_helper.from_array(scale, f"{name}.scale"))
+            whole = f"{name}.whole"
+            turned_back += [
+                onnx.helper.make_node("Cast", [stored], [whole], to=onnx.TensorProto.FLOAT),
+                onnx.helper.make_node("Mul", [whole, f"{name}.scale"], [name]),
+            ]
+        else:
+            small = values.astype(np.float16)
+            turned_back.append(
+                onnx.helper.make_node("Cast", [stored], [name], to=onnx.TensorProto.FLOAT)
+            )
+        weights.CopyFrom(onnx.numpy_helper.from_array(small, stored))
+    graph.initializer.extend(scales)
+    nodes = [*turned_back, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
     onnx.checker.check_model(model, full_check=True)

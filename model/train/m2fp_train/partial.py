@@ -86,19 +86,22 @@ def allowed_by_garment(folder: str) -> np.ndarray:
     return allowed
 
 
-def partial_loss(part_logits: Tensor, parts: Tensor, allowed: Tensor) -> Tensor:
-    """Minus the log of what the network gives to all that a label leaves open, mean over pixels.
+def partial_loss(part_logits: Tensor, before: Tensor, parts: Tensor, allowed: Tensor) -> Tensor:
+    """How far the network is from what was known `before`, less what a label rules out.
 
-    part_logits float [N, 20, H, W]; parts int64 [N, H, W], of which `SOMEBODY` and `ANYTHING`
-    count; allowed bool [N, 20], by photo.
+    What is left of it is shared as before: where only the sum of what is left was asked for, the
+    class that no photo rules out grew at the cost of all others. The Kullback-Leibler divergence,
+    mean over pixels. part_logits and before float [N, 20, H, W]; parts int64 [N, H, W], of which
+    `SOMEBODY` and `ANYTHING` count; allowed bool [N, 20], by photo.
     """
     somebody, anything = parts == SOMEBODY, parts == ANYTHING
     known = somebody | anything
     open_to = allowed[:, :, None, None].expand_as(part_logits).clone()
     open_to[:, BACKGROUND_ID] = anything
     never = torch.finfo(part_logits.dtype).min / 2
-    kept = part_logits.masked_fill(~open_to, never).logsumexp(1)
-    loss = (part_logits.logsumexp(1) - kept) * known
+    wanted = before.masked_fill(~open_to, never).log_softmax(1)
+    chance = wanted.exp()
+    loss = (chance * (wanted - part_logits.log_softmax(1))).sum(1) * known
     return loss.sum() / known.sum().clamp(min=1)
 
 

@@ -49,9 +49,6 @@ class QueryParser(nn.Module):
     `confidence`.
     """
 
-    padding = 0.0
-    """What the normalised image is padded with."""
-
     def __init__(self, network: NanoParser, divisor: int) -> None:
         super().__init__()
         self.network = network
@@ -59,41 +56,31 @@ class QueryParser(nn.Module):
         own_class = torch.eye(NUM_PARTS, NUM_CLASSES + 1)
         self.register_buffer("part_classes", (2 * own_class - 1)[None] * OWN_CLASS_LOGIT)
         self.register_buffer("no_part", torch.full((1, PERSON_QUERIES, NUM_PARTS), -NEVER))
-        self.register_buffer("stand_ins", torch.full((1, PERSON_QUERIES), -NEVER))
         self.register_buffer("no_object", torch.zeros(1, PERSON_QUERIES, 1))
         self.register_buffer("confidence", torch.tensor([1.0, 0.0]))
         others = 1 - torch.eye(NUM_PARTS)
         self.register_buffer("sum_of_others", others[:, :, None, None])
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        answer = self.network(self._pad(normalise(image)))
-        parts = self._softmax_logits(answer.logits[:, :NUM_PARTS])
+        answer = self.network(pad_to(normalise(image), self.divisor))
+        parts = self._softmax_logits(self._part_logits(answer))
         person_classes, masks = self._persons(answer, -parts[:, BACKGROUND_ID])
         return torch.cat([self.part_classes, person_classes], 1), torch.cat([parts, masks], 1)
+
+    def _part_logits(self, answer: Answer) -> Tensor:
+        return answer.logits[:, :NUM_PARTS]
 
     def _persons(self, answer: Answer, somebody: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits and masks of the best peaks among the centres.
 
         somebody: logit [1, h, w] that a pixel is no background.
         """
-        scores, cells = self._peaks(answer.centres, 3, FAINTEST)
+        scores, cells = peaks(answer.centres, 3, FAINTEST, PERSON_QUERIES)
         positions = pixel_positions(answer.centres, CENTRE_STRIDE)
         kernels, places = at_cells(answer.kernels, cells), at_cells(positions, cells)
         masks = person_masks(answer.features, kernels, places, STRIDE)
         masks = agreed_masks(agreed_masks(masks, somebody), somebody, MOST_FURTHER_AGREEMENT)
         return self._person_classes(scores.sigmoid(), masks, somebody), masks
-
-    def _peaks(self, centres: Tensor, window: int, faintest: float) -> tuple[Tensor, Tensor]:
-        """Logits and cells [1, 24] of the best of the peaks of logits [1, 1, h, w] above
-        `faintest`. A peak is the greatest of a square of `window` cells."""
-        is_peak = centres == F.max_pool2d(centres, window, stride=1, padding=window // 2)
-        is_person = is_peak & (centres > faintest)
-        # The last place stands in where there are fewer people than queries: in what order faint
-        # peaks come, and what is one on a plain, is nothing that two runtimes need agree on.
-        peaks = centres.masked_fill(~is_person, -NEVER).flatten(1)
-        scores, cells = torch.cat([peaks, self.stand_ins], 1).topk(PERSON_QUERIES)
-        last = centres.shape[2] * centres.shape[3] - 1
-        return scores, cells.clamp(max=last).masked_fill(scores <= -NEVER, last)
 
     def _person_classes(self, chance: Tensor, masks: Tensor, somebody: Tensor) -> Tensor:
         """Class logits [1, 24, 22] of people who are there by a chance of [1, 24]."""
@@ -110,9 +97,27 @@ class QueryParser(nn.Module):
         others = F.conv2d(parts.exp(), self.sum_of_others)
         return parts - others.clamp(min=SMALLEST_ODDS_AGAINST).log()
 
-    def _pad(self, image: Tensor) -> Tensor:
-        # Written without negative remainders, on whose sign PyTorch and ONNX need not agree.
-        last = self.divisor - 1
-        below = last - (image.shape[2] + last) % self.divisor
-        right = last - (image.shape[3] + last) % self.divisor
-        return F.pad(image, (0, right, 0, below), value=self.padding)
+
+def pad_to(image: Tensor, divisor: int) -> Tensor:
+    """[N, C, H, W] with zeros below and on the right, until its sides are multiples."""
+    # Written without negative remainders, on whose sign PyTorch and ONNX need not agree.
+    last = divisor - 1
+    below = last - (image.shape[2] + last) % divisor
+    right = last - (image.shape[3] + last) % divisor
+    return F.pad(image, (0, right, 0, below))
+
+
+def peaks(centres: Tensor, window: int, faintest: float, count: int) -> tuple[Tensor, Tensor]:
+    """Logits and cells [N, count] of the best of the peaks of logits [N, 1, h, w] above `faintest`.
+
+    A peak is the greatest of a square of `window` cells.
+    """
+    is_peak = centres == F.max_pool2d(centres, window, stride=1, padding=window // 2)
+    is_person = is_peak & (centres > faintest)
+    # The last place stands in where there are fewer people than asked for: in what order faint
+    # peaks come, and what is one on a plain, is nothing that two runtimes need agree on.
+    scores = centres.masked_fill(~is_person, -NEVER).flatten(1)
+    stand_ins = torch.full_like(scores[:, :1], -NEVER).expand(-1, count)
+    scores, cells = torch.cat([scores, stand_ins], 1).topk(count)
+    last = centres.shape[2] * centres.shape[3] - 1
+    return scores, cells.clamp(max=last).masked_fill(scores <= -NEVER, last)

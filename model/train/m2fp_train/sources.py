@@ -35,7 +35,7 @@ from m2fp_train.scene import Scene
 from m2fp_train.taught import Taught
 from m2fp_train.training import Recipe, TrainingScenes
 
-SHARES = {"street": 0.45, "tagged": 0.2, "ordinary": 0.2, "garments": 0.15}
+SHARES = {"street": 0.6, "tagged": 0.05, "ordinary": 0.3, "garments": 0.05}
 """How often a sample starts from a photo of each source."""
 ZOOM = (0.5, 1.6)
 """Least and greatest scale of an ordinary or tagged photo."""
@@ -168,10 +168,8 @@ class AllScenes(TrainingScenes):
             scene.parts.astype(np.int64),
             scene.numbers.astype(np.int64),
             photo.allowed,
-            targets.centres,
-            targets.cells,
-            targets.drawn,
             targets.boxes,
+            targets.people,
         )
         return tuple(torch.from_numpy(array) for array in arrays)
 

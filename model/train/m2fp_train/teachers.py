@@ -18,8 +18,12 @@ from torch.nn import functional as F
 
 from m2fp_train.backbone import BLOCK_CHANNELS, MobileNetV1, assign, load_bodypix, read_tfjs_weights
 from m2fp_train.multipose import Multipose, load_multipose, multipose_graph
-from m2fp_train.multipose_parser import person_boxes
-from m2fp_train.multipose_queries import FAINTEST_CENTRE, PEAK_WINDOW, keypoint_factor
+from m2fp_train.multipose_parser import (
+    FAINTEST_CENTRE,
+    PEAK_WINDOW,
+    keypoint_factor,
+    person_boxes,
+)
 from m2fp_train.taught import Lesson, TaughtPerson
 
 SMALL_VIEW, LARGE_VIEW = 256, 512

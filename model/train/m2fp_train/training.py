@@ -125,7 +125,11 @@ class Run:
     loss_names = LOSSES
 
     def __init__(
-        self, folder: Path, recipe: Recipe, published: Path, device: torch.device = CPU
+        self,
+        folder: Path,
+        recipe: Recipe,
+        published: Path | tuple[Path, ...],
+        device: torch.device = CPU,
     ) -> None:
         torch.manual_seed(recipe.seed)
         # Subnormal activations make convolutions many times slower.
@@ -248,13 +252,9 @@ class Run:
                 self.average[name].copy_(value)
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
-        return self._optimizer_of("backbone.")
-
-    def _optimizer_of(self, slow: str) -> torch.optim.Optimizer:
-        """Weights whose names start with `slow` move at the backbone's rate."""
         named = [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
-        backbone = [p for name, p in named if name.startswith(slow)]
-        head = [p for name, p in named if not name.startswith(slow)]
+        backbone = [p for name, p in named if name.startswith("backbone.")]
+        head = [p for name, p in named if not name.startswith("backbone.")]
         rates = ((backbone, self.recipe.backbone_rate), (head, self.recipe.head_rate))
         return torch.optim.AdamW(
             [{"params": params, "lr": rate, "initial_lr": rate} for params, rate in rates],

@@ -13,7 +13,9 @@ from m2fp_train.backbone import BLOCK_CHANNELS, STEM_CHANNELS
 from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.classes import CLASS_NAMES, IGNORE
 from m2fp_train.multipose import KEYPOINTS, Heads, Multipose
-from m2fp_train.onnx_graph import OPSET, store_halves
+from m2fp_train.network import NanoParser
+from m2fp_train.onnx_graph import OPSET, store_small, write_graph
+from m2fp_train.queries import QueryParser
 from m2fp_train.scene import Scene
 
 TAGS = ("null", "bag", "hair", "jeans", "purse", "shirt", "skin", "tie", "wallet")
@@ -148,12 +150,23 @@ class _Published(torch.nn.Module):
         return heads.centres.sigmoid(), *heads[1:3], heads.keypoints.sigmoid(), heads.ways
 
 
+def _padded_as_published(conv: torch.nn.Conv2d) -> torch.nn.Sequential:
+    """A convolution of 3 x 3 with stride 2, and what TensorFlow's SAME pads before it."""
+    inner = torch.nn.Conv2d(conv.in_channels, conv.out_channels, 3, 2, groups=conv.groups)
+    torch.nn.init.kaiming_normal_(inner.weight)
+    return torch.nn.Sequential(torch.nn.ZeroPad2d((0, 1, 0, 1)), inner)
+
+
 def write_multipose(path: Path) -> None:
     """A graph with multipose's heads, filled with noise, its weights stored as halves."""
     torch.manual_seed(1)
     published = _Published().eval()
     for conv in published.network.convolutions():
         torch.nn.init.kaiming_normal_(conv.weight)
+    for parent in list(published.network.modules()):
+        for name, conv in list(parent.named_children()):
+            if isinstance(conv, torch.nn.Conv2d) and conv.kernel_size == (4, 4):
+                setattr(parent, name, _padded_as_published(conv))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as `write_graph` does
         torch.onnx.export(
@@ -165,7 +178,19 @@ def write_multipose(path: Path) -> None:
             output_names=["centre", "box_hw", "box_offset_yx", "keypoint_heat", "keypoint_regress"],
             dynamic_axes={"image": {0: "batch", 2: "height", 3: "width"}},
         )
-    store_halves(path)
+    store_small(path)
+
+
+def write_nano(path: Path) -> NanoParser:
+    """The graph of a parser whose weights and normalisation are noise, and the parser."""
+    torch.manual_seed(2)
+    network = NanoParser().eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+    write_graph(QueryParser(network, 32).eval(), path)
+    return network
 
 
 def people_at(row: int, column: int, height: float, width: float) -> Heads:

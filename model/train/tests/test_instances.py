@@ -64,3 +64,14 @@ def test_confidence_is_how_often_such_a_score_is_right() -> None:
     scale, shift = scores.confidence()
     chances = [1 / (1 + np.exp(-(np.log(s / (1 - s)) * scale + shift))) for s in (0.2, 0.8)]
     assert chances == pytest.approx([0.5, 0.95], abs=0.02)
+
+
+def test_confidence_of_scores_that_are_all_too_low() -> None:
+    scores = InstanceScores()
+    for index in range(400):
+        right = index % 4 > 0 if index < 200 else index % 20 > 0
+        found = person(0.01 if index < 200 else 0.03, *((0, 1, 2, 3) if right else (4,)))
+        scores.add([found], NUMBERS)
+    scale, shift = scores.confidence()
+    chances = [1 / (1 + np.exp(-(np.log(s / (1 - s)) * scale + shift))) for s in (0.01, 0.03)]
+    assert chances == pytest.approx([0.75, 0.95], abs=0.1)

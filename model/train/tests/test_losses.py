@@ -1,8 +1,16 @@
+import pytest
 import torch
 from torch.nn import functional as F
 
-from m2fp_train.classes import IGNORE, NUM_CLASSES, NUM_PARTS, PERSON_ID
-from m2fp_train.losses import centre_loss, dice_loss, human_loss, mask_loss, parsing_loss
+from m2fp_train.classes import CLASS_NAMES, IGNORE, NUM_CLASSES, NUM_PARTS, PERSON_ID
+from m2fp_train.losses import (
+    centre_loss,
+    dice_loss,
+    garment_loss,
+    human_loss,
+    mask_loss,
+    parsing_loss,
+)
 
 PARTS = torch.tensor([[[0, 5], [9, IGNORE]]])
 PERSON = torch.tensor([[[0, 1], [1, IGNORE]]])
@@ -20,6 +28,28 @@ def test_a_perfect_answer_costs_nothing_and_a_wrong_one_does() -> None:
     logits = _perfect_logits()
     assert parsing_loss(logits, PARTS, PERSON) < 1e-6
     assert parsing_loss(-logits, PARTS, PERSON) > 10
+
+
+def test_a_garment_costs_what_is_in_patches_and_what_is_wrong() -> None:
+    coat, dress = CLASS_NAMES.index("Coat"), CLASS_NAMES.index("Dress")
+    parts = torch.full((1, 10, 10), coat)
+    answers = {}
+    for name, wrong in (("right", 0), ("patches", 5), ("wrong", 10)):
+        labels = parts.clone()
+        labels[:, :wrong] = dress
+        logits = F.one_hot(labels, NUM_PARTS).permute(0, 3, 1, 2) * 40.0
+        answers[name] = garment_loss(logits, parts).item()
+    assert answers["right"] < 1e-6
+    half = torch.tensor(2.0).log().item()
+    assert answers["patches"] == pytest.approx(2 * half, abs=1e-4), "divergence, and what is missed"
+    assert answers["wrong"] > answers["patches"], "in one piece, and of the wrong class"
+
+
+def test_garments_of_a_few_pixels_are_not_judged() -> None:
+    logits = torch.randn(1, NUM_PARTS, 2, 2, requires_grad=True)
+    loss = garment_loss(logits, PARTS)
+    loss.backward()
+    assert loss.item() == 0 and (logits.grad == 0).all()
 
 
 def test_ignored_pixels_have_no_gradient() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from m2fp_train import manifest
-from m2fp_train.__main__ import ABOUT_NANO
+from m2fp_train.__main__ import ABOUT
 from m2fp_train.classes import voc_color
 from m2fp_train.onnx_graph import open_session
 
@@ -22,7 +22,7 @@ KEYS = [
 def test_what_is_built_is_what_is_written(tmp_path: Path) -> None:
     graph = tmp_path / "model.onnx"
     graph.write_bytes(b"graph")
-    built = manifest.build(graph, manifest.About.read(ABOUT_NANO))
+    built = manifest.build(graph, manifest.About.read(ABOUT))
     manifest.write(built, tmp_path)
     text = (tmp_path / "model.json").read_text()
     assert json.loads(text) == built
@@ -45,7 +45,8 @@ def test_packaged_keys(packaged: dict) -> None:
         "time": ["base_ms", "load_ms", "ns_per_pixel", "post_ns_per_pixel", "threads"],
         "accuracy": [
             *("false_area", "measured_on", "miou"),
-            *("part_ap50", "person_ap", "person_ap50", "person_iou"),
+            *("ordinary_ap", "ordinary_ap50", "ordinary_people_iou"),
+            *("part_ap50", "patchwork", "person_ap", "person_ap50", "person_iou"),
         ],
         "provenance": ["code", "notes", "trained_on"],
     }

@@ -6,12 +6,24 @@ import onnxruntime
 import pytest
 import torch
 
-from m2fp_train.multipose import Multipose, load_multipose
-from m2fp_train.multipose_parser import MultiposeParser, person_boxes
-from m2fp_train.multipose_queries import MultiposeQueryParser, keypoint_factor
-from m2fp_train.onnx_graph import verify_graph, write_graph
-from m2fp_train.queries import NUM_QUERIES
-from synthetic import people_at, write_multipose
+from m2fp_train.classes import BACKGROUND_ID, NUM_PARTS
+from m2fp_train.multipose import PYRAMID, Multipose, load_multipose
+from m2fp_train.multipose_parser import (
+    FoundPeople,
+    MultiposeParser,
+    PersonBoxes,
+    View,
+    box_maps,
+    find_people,
+    keypoint_factor,
+    overlaps,
+    person_boxes,
+)
+from m2fp_train.multipose_queries import MultiposeQueryParser
+from m2fp_train.network import PartNetwork, load_parts
+from m2fp_train.onnx_graph import store_small, verify_graph, write_graph
+from m2fp_train.queries import NUM_QUERIES, PERSON_QUERIES
+from synthetic import people_at, write_multipose, write_nano
 
 
 @pytest.fixture(scope="module")
@@ -59,19 +71,118 @@ def test_keypoints_count_where_the_centre_thinks_they_are() -> None:
     assert keypoint_factor(heads, cell).item() == 0
 
 
+def test_boxes_overlap_by_what_they_share() -> None:
+    some = PersonBoxes(torch.tensor([[[10.0, 10.0]]]), torch.tensor([[[4.0, 8.0]]]))
+    others = PersonBoxes(
+        torch.tensor([[[12.0, 10.0], [50.0, 50.0]]]), torch.tensor([[[4.0, 8.0]] * 2])
+    )
+    assert overlaps(some, others)[0, 0].tolist() == pytest.approx([16 / 48, 0])
+
+
+def test_each_view_is_asked_for_its_own_sizes() -> None:
+    chances = {}
+    for cells in (10, 30, 50):  # a person of 40, 120 and 200 pixels, seen in either view
+        near = people_at(row=3, column=5, height=cells, width=cells)
+        far = people_at(row=3, column=5, height=cells / 2, width=cells / 2)
+        pyramid = torch.zeros(1, 1, 16, 16)
+        found = find_people((View(near, pyramid, 4), View(far, pyramid, 8)))
+        chances[cells] = found.chances[0, [0, PERSON_QUERIES]] / found.chances.max()
+        assert found.boxes.sizes[0, [0, PERSON_QUERIES], 0].tolist() == [4 * cells] * 2
+    assert chances[10][0] == 1 and chances[10][1] < 1e-5
+    assert chances[30].tolist() == pytest.approx([1, 0.999])
+    assert chances[50][0] < 1e-5 and chances[50][1] == 1
+
+
+def test_a_person_seen_twice_comes_last() -> None:
+    found = FoundPeople(
+        torch.tensor([[0.5, 0.9, 0.3]]),
+        torch.zeros(1, 3, 2),
+        torch.tensor([[[0.0], [1.0], [2.0]]]),
+        PersonBoxes(
+            torch.tensor([[[20.0, 20.0], [21.0, 20.0], [60.0, 20.0]]]), torch.full((1, 3, 2), 16.0)
+        ),
+    )
+    best = found.best(3)
+    assert best.looks.flatten().tolist() == [1, 2, 0]
+    assert best.chances[0].tolist() == pytest.approx([0.9, 0.3, 0.5e-6])
+
+
+def test_a_map_says_where_in_a_box_a_pixel_is() -> None:
+    boxes = PersonBoxes(torch.tensor([[[28.0, 36.0]]]), torch.tensor([[[32.0, 64.0]]]))
+    found = FoundPeople(torch.tensor([[0.8]]), torch.zeros(1, 1, 2), torch.zeros(1, 1, 1), boxes)
+    likely, x, y = box_maps(torch.zeros(1, 1, 12, 12), found)[0]
+    assert likely[4, 3].item() == pytest.approx(0.8, abs=0.01), "in the middle"
+    assert x[4, 3] == y[4, 3] == 0
+    assert x[4, 4].item() == pytest.approx(0.8 * 0.5, abs=0.02)
+    assert y[2, 3].item() == pytest.approx(-0.8 * 0.5, abs=0.02)
+    assert likely[4, 9] < 1e-3, "outside"
+
+
+def test_at_first_the_parts_are_those_of_nano(graph: Path, tmp_path: Path) -> None:
+    nano = write_nano(tmp_path / "nano.onnx")
+    network = MultiposeParser().eval()
+    load_multipose(network.multipose, graph)
+    load_parts(network.nano, tmp_path / "nano.onnx")
+    image = torch.rand(1, 3, 64, 96) * 2 - 1
+    with torch.no_grad():
+        expected, answer = nano(image).logits, network(image)
+    assert expected.abs().max() > 0.1
+    torch.testing.assert_close(answer.logits, expected, rtol=1e-4, atol=1e-4)
+
+    # What was exported, the parts can be read out of again.
+    write_graph(MultiposeQueryParser(network, 32).eval(), tmp_path / "both.onnx")
+    store_small(tmp_path / "both.onnx")
+    parts = PartNetwork().eval()
+    load_parts(parts, tmp_path / "both.onnx")
+    with torch.no_grad():
+        again = parts.classifier(parts.maps(image).stride4)
+    torch.testing.assert_close(again, expected, rtol=1e-2, atol=1e-2)
+
+
+def test_a_graph_without_the_parts_is_refused(graph: Path) -> None:
+    with pytest.raises(ValueError, match="no convolution"):
+        load_parts(PartNetwork(), graph)
+
+
+def test_the_graph_takes_of_a_correction_whether_somebody_is_there() -> None:
+    torch.manual_seed(0)
+    network = MultiposeParser().eval()
+    parser = MultiposeQueryParser(network, 32).eval()
+    with torch.no_grad():
+        answer = network(torch.zeros(1, 3, 64, 64))
+        before = torch.randn(1, NUM_PARTS, 16, 16)
+        before[:, BACKGROUND_ID, :8] += 30  # surely nobody
+        corrected = before + torch.randn_like(before)
+        corrected[:, BACKGROUND_ID] -= 3
+        parts = parser._part_logits(answer._replace(before=before, logits=corrected))
+    torch.testing.assert_close(parts[:, 1:], before[:, 1:])
+    torch.testing.assert_close(parts[:, :, :8], before[:, :, :8], atol=1e-3, rtol=0)
+    assert (parts[:, BACKGROUND_ID, 8:] < before[:, BACKGROUND_ID, 8:]).float().mean() > 0.9
+
+
+def test_what_is_there_already_does_not_train() -> None:
+    network = MultiposeParser().train()
+    trained = {name.split(".")[0] for name, p in network.named_parameters() if p.requires_grad}
+    assert {"correction", "features", "kernel"} <= trained
+    assert not trained & {"multipose", "nano"}
+    assert network.regions.training and not network.nano.fuse.training
+
+
 def test_masks_stay_near_their_boxes() -> None:
     torch.manual_seed(0)
     network = MultiposeParser().eval()
+    pyramid = torch.zeros(1, PYRAMID[-1][1], 16, 16)
+    view = View(people_at(row=3, column=3, height=4, width=4), pyramid, 4)
     with torch.no_grad():
         answer = network(torch.zeros(1, 3, 64, 64))
-        answer = answer._replace(heads=people_at(row=3, column=3, height=4, width=4))
-        masks, _ = network.masks(answer, torch.tensor([[3 * 16 + 3]]))
+        masks = network.masks(answer._replace(found=find_people((view, view)).best(1)))
     assert masks[0, 0, 12:, 12:].max() < masks[0, 0, 2:5, 2:5].min() - 5
 
 
-def test_the_exported_graph_is_the_network(tmp_path: Path) -> None:
+def test_the_exported_graph_is_the_network(graph: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = MultiposeParser().eval()
+    load_multipose(network.multipose, graph)
     # Otherwise noise has a peak nowhere, or everywhere.
     torch.nn.init.constant_(network.multipose.centres.last.bias, -2.0)
     # Keypoints beyond the lower and right edges of any of these sizes.

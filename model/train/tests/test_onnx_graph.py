@@ -15,7 +15,7 @@ from m2fp_train.onnx_graph import (
     OPSET,
     OUTPUT_NAMES,
     open_session,
-    store_halves,
+    store_small,
     verify_graph,
     write_graph,
 )
@@ -51,7 +51,7 @@ def test_onnx_runtime_computes_what_pytorch_does(parser: QueryParser, graph: Pat
 def test_halves_take_half_the_room_and_compute_nearly_the_same(graph: Path, tmp_path: Path) -> None:
     halved = tmp_path / "model.onnx"
     shutil.copy(graph, halved)
-    store_halves(halved)
+    store_small(halved)
     assert halved.stat().st_size < 0.55 * graph.stat().st_size
     image = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64), dtype=np.uint8)
     masks, expected = (
@@ -60,6 +60,22 @@ def test_halves_take_half_the_room_and_compute_nearly_the_same(graph: Path, tmp_
     )
     difference = np.abs(masks - expected)[:, :NUM_PARTS].max()
     assert 0 < difference < 0.02
+
+
+def test_the_deepest_weights_are_stored_as_bytes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(512, 512, 1, bias=False)
+    conv.weight.data[0] = 0
+    conv.weight.data[1] *= 100  # each channel has its own scale
+    image, path = torch.randn(1, 512, 3, 3), tmp_path / "model.onnx"
+    torch.onnx.export(conv, (image,), str(path), opset_version=OPSET, input_names=["image"])
+    store_small(path)
+    assert path.stat().st_size < 1.1 * conv.weight.numel()
+    (actual,) = open_session(path).run(None, {"image": image.numpy()})
+    expected = conv(image).detach().numpy()
+    spread = np.abs(expected).max((0, 2, 3)) + 1e-9
+    difference = np.abs(actual - expected).max((0, 2, 3))
+    assert (difference < 0.02 * spread).all() and difference[2:].max() > 0
 
 
 def test_verification_notices_other_weights(parser: QueryParser, graph: Path) -> None:
