@@ -88,7 +88,7 @@ fn turned_and_mirrored() {
     ] {
         let mut item = picture("444.heic");
         item.properties.extend(transforms.clone());
-        let photo = decoded(&heif::write(b"heic", &[item], 1)).unwrap();
+        let photo = decoded(&heif::write(*b"heic", &[item], 1)).unwrap();
         assert_eq!((photo.header.stored, photo.header.orientation.exif()), (SIZE, exif), "{transforms:?}");
     }
 }
@@ -107,18 +107,21 @@ fn tiles_lie_in_their_places() {
     let names = ["420.heic", "422.heic", "444.heic", "grey.heic", "limited.heic", "profile.heic"];
     let mut items: Vec<_> = names.map(heif::tile).to_vec();
     // Colours are described once, as on phones.
-    items.iter_mut().for_each(|item| item.properties.retain(|property| property.0 != *b"colr"));
-    let alone: Vec<_> = items.iter().map(|item| decoded(&heif::write(b"heic", &[item.clone()], 1)).unwrap()).collect();
+    for item in &mut items {
+        item.properties.retain(|property| property.0 != *b"colr");
+    }
+    let alone: Vec<_> =
+        items.iter().map(|item| decoded(&heif::write(*b"heic", std::slice::from_ref(item), 1)).unwrap()).collect();
     assert!(alone.iter().all(|photo| photo.header.stored == CODED));
     let [a, b, c, d, e, f] = &alone[..] else { panic!("six") };
     let (width, height) = (CODED.width as u16, CODED.height as u16);
     items.push(grid(3, 2, width * 3, height * 2, vec![1, 2, 3, 4, 5, 6]));
     items.push(grid(3, 2, width * 3 - 30, height * 2 - 14, vec![6, 5, 4, 3, 2, 1]));
-    let whole = decoded(&heif::write(b"heic", &items, 7)).unwrap();
+    let whole = decoded(&heif::write(*b"heic", &items, 7)).unwrap();
     assert_eq!(whole.header.stored, Size::new(CODED.width * 3, CODED.height * 2));
     assert!(whole.rgb == [beside(&[a, b, c]), beside(&[d, e, f])].concat());
     // What sticks out is cut off.
-    let cut = decoded(&heif::write(b"mif1", &items, 8)).unwrap();
+    let cut = decoded(&heif::write(*b"mif1", &items, 8)).unwrap();
     assert_eq!(cut.header.stored, Size::new(CODED.width * 3 - 30, CODED.height * 2 - 14));
     let expected = [beside(&[f, e, d]), beside(&[c, b, a])].concat();
     let kept = (CODED.width as usize * 3 - 30) * 3;
@@ -144,10 +147,10 @@ fn premultiplied_colours_are_divided_by_alpha() {
         alpha
     };
     let color = heif::tile("420.heic");
-    let straight = decoded(&heif::write(b"heic", &[color.clone(), opacity()], 1)).unwrap();
+    let straight = decoded(&heif::write(*b"heic", &[color.clone(), opacity()], 1)).unwrap();
     let premultiplied = Item { references: vec![(*b"prem", vec![2])], ..color };
-    let divided = decoded(&heif::write(b"heic", &[premultiplied, opacity()], 1)).unwrap();
-    let grey = decoded(&heif::write(b"heic", &[heif::tile("grey.heic")], 1)).unwrap();
+    let divided = decoded(&heif::write(*b"heic", &[premultiplied, opacity()], 1)).unwrap();
+    let grey = decoded(&heif::write(*b"heic", &[heif::tile("grey.heic")], 1)).unwrap();
     assert!(straight.header.alpha && divided.header.alpha);
     assert_eq!(straight.alpha, divided.alpha);
     assert_eq!(straight.alpha, grey.rgb.iter().step_by(3).copied().collect::<Vec<_>>());
@@ -166,7 +169,7 @@ fn wide_colours_by_number_are_converted() {
         let mut item = picture("420.heic");
         item.properties.retain(|property| property.0 != *b"colr");
         item.properties.extend(described.into_iter().map(|body| (*b"colr", body, false)));
-        decoded(&heif::write(b"heic", &[item], 1)).unwrap()
+        decoded(&heif::write(*b"heic", &[item], 1)).unwrap()
     };
     // Transfer of sRGB, matrix of BT.601, full range.
     let number = |primaries: u8| [&b"nclx"[..], &[0, primaries, 0, 13, 0, 6, 0x80]].concat();
@@ -190,7 +193,7 @@ fn refusal(bytes: &[u8]) -> (&'static str, String) {
 fn what_is_damaged_or_not_served_is_named() {
     let (width, height) = (CODED.width as u16, CODED.height as u16);
     let tiles = || vec![heif::tile("420.heic"), heif::tile("420.heic")];
-    let with = |item: Item| heif::write(b"heic", &[tiles(), vec![item]].concat(), 3);
+    let with = |item: Item| heif::write(*b"heic", &[tiles(), vec![item]].concat(), 3);
     let whole = grid(2, 1, width * 2, height, vec![1, 2]);
     assert!(decoded(&with(whole.clone())).is_ok());
 
@@ -215,27 +218,27 @@ fn what_is_damaged_or_not_served_is_named() {
     });
     let many = vec![heif::tile("420.heic"); 9000];
     let sequence = [&b"\0\0\0\x14ftyphevc\0\0\0\0msf1\0\0\0\x10moov\0\0\0\x08trak"[..]].concat();
-    let cut = heif::write(b"heic", &tiles(), 1);
+    let cut = heif::write(*b"heic", &tiles(), 1);
     for (name, bytes, code, said) in [
         ("a tile less", with(grid(2, 1, width * 2, height, vec![1])), "undecodable", "missing"),
         ("a tile that is none", with(grid(2, 1, width * 2, height, vec![1, 77])), "undecodable", "missing"),
         ("too few tiles", with(grid(2, 1, width * 3, height, vec![1, 2])), "undecodable", "do not cover"),
         ("too many tiles", with(grid(2, 1, width, height, vec![1, 2])), "undecodable", "do not cover"),
-        ("unlike tiles", heif::write(b"heic", &unlike, 3), "undecodable", "different sizes"),
+        ("unlike tiles", heif::write(*b"heic", &unlike, 3), "undecodable", "different sizes"),
         ("a grid of itself", with(grid(1, 1, width, height, vec![3])), "unsupported", "of the kind grid"),
         ("AV1", with(other(b"av01")), "unsupported", "AVIF"),
         ("an overlay", with(other(b"iovl")), "unsupported", "iovl"),
         ("a property", with(unknown), "unsupported", "zzzz"),
-        ("cropped last", heif::write(b"heic", &[late_crop], 1), "unsupported", "cropped after"),
-        ("alpha of another size", heif::write(b"heic", &odd_alpha, 1), "unsupported", "another size"),
-        ("another size", heif::write(b"heic", &[liar], 1), "undecodable", "contradict"),
-        ("another chroma", heif::write(b"heic", &[chroma], 1), "undecodable", "contradict"),
-        ("more items than photos have", heif::write(b"heic", &many, 1), "undecodable", "more parts"),
+        ("cropped last", heif::write(*b"heic", &[late_crop], 1), "unsupported", "cropped after"),
+        ("alpha of another size", heif::write(*b"heic", &odd_alpha, 1), "unsupported", "another size"),
+        ("another size", heif::write(*b"heic", &[liar], 1), "undecodable", "contradict"),
+        ("another chroma", heif::write(*b"heic", &[chroma], 1), "undecodable", "contradict"),
+        ("more items than photos have", heif::write(*b"heic", &many, 1), "undecodable", "more parts"),
         ("a sequence", sequence, "unsupported", "sequence"),
-        ("no picture", heif::write(b"heic", &tiles(), 9), "undecodable", "missing"),
-        ("too large", heif::write(b"heic", &[vast], 1), "unsupported", "134 megapixels"),
+        ("no picture", heif::write(*b"heic", &tiles(), 9), "undecodable", "missing"),
+        ("too large", heif::write(*b"heic", &[vast], 1), "unsupported", "134 megapixels"),
         ("cut short", cut[..cut.len() / 3].to_vec(), "undecodable", "ends before"),
-        ("AVIF by its brands", heif::write(b"avif", &tiles(), 1), "unsupported", "AVIF is not served"),
+        ("AVIF by its brands", heif::write(*b"avif", &tiles(), 1), "unsupported", "AVIF is not served"),
     ] {
         let (is, sentence) = refusal(&bytes);
         assert_eq!(is, code, "{name}: {sentence}");
@@ -249,12 +252,12 @@ fn no_block_is_decoded_twice() {
     let mut item = heif::tile("420.heic");
     item.data = item.data.repeat(3);
     // The same picture again is another one, and the first counts.
-    let again = decoded(&heif::write(b"heic", &[item.clone()], 1)).unwrap();
-    assert!(again.rgb == decoded(&heif::write(b"heic", &[heif::tile("420.heic")], 1)).unwrap().rgb);
+    let again = decoded(&heif::write(*b"heic", std::slice::from_ref(&item), 1)).unwrap();
+    assert!(again.rgb == decoded(&heif::write(*b"heic", &[heif::tile("420.heic")], 1)).unwrap().rgb);
     // Many tiles of the same bytes.
     let mut items = vec![item; 1];
     let (width, height) = (CODED.width as u16 * 40, CODED.height as u16 * 40);
     items.push(grid(40, 40, width, height, vec![1; 1600]));
-    let (code, sentence) = refusal(&heif::write(b"heic", &items, 2));
+    let (code, sentence) = refusal(&heif::write(*b"heic", &items, 2));
     assert!(code == "undecodable" && sentence.contains("overlap"), "{sentence}");
 }

@@ -97,7 +97,7 @@ fn write_heics(out: &Path) {
     for (name, bytes) in [
         ("heic-one", heif::file("large.heic")),
         ("heic-tiles", heif::photo(across, down)),
-        ("heic-alpha", heif::write(b"heic", &items, count * 2 + 1)),
+        ("heic-alpha", heif::write(*b"heic", &items, count * 2 + 1)),
     ] {
         std::fs::write(out.join(name), bytes).expect("the file");
     }
