@@ -11,7 +11,7 @@ use crate::image::header::Header;
 use crate::image::header::heif::{Photo, Picture};
 
 /// RGB and alpha of a row; the decoder's tables and buffers of a block.
-pub(crate) const WORKING_BYTES: (u64, u64) = (RGB as u64 + 1, 512 << 10);
+pub(crate) const WORKING_BYTES: (u64, u64) = (RGB as u64 + 1, 1 << 20);
 
 pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
     let photo = Photo::read(bytes)?;

@@ -71,6 +71,7 @@ fn known(bytes: &[u8]) -> Option<&'static str> {
             Some(b"avif" | b"avis") => "AVIF",
             Some(b"mif1" | b"msf1") if bytes[..bytes.len().min(64)].windows(4).any(|brand| brand == b"avif") => "AVIF",
             Some(b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" | b"mif1" | b"msf1") => HEIC,
+            Some(b"mif3") => "HEIF in its short form",
             Some(b"crx ") => "a camera's raw file (CR3)",
             _ => "video (MP4)",
         });
