@@ -23,6 +23,9 @@ M2FP := $(TARGET_DIR)/release/m2fp
 HOST_ARCH := $(subst aarch64,arm64,$(shell uname -m))
 ARCH ?= $(if $(filter build-%,$(MAKECMDGOALS)),x86_64,$(HOST_ARCH))
 MODEL ?= model/nano
+# Cargo features of the programs, beside the defaults: FEATURES=heic, whoever calls make (`FEATURES=heic sam build`).
+FEATURES ?=
+FEATURE_FLAGS = $(if $(FEATURES),--features '$(FEATURES)')
 PACKAGE := dist/m2fp-lambda-$(ARCH)
 
 # The programs are for Linux; on another system only what runs them in Docker is of use.
@@ -89,9 +92,9 @@ tools-pin: ## pin again what tools/requirements.in asks for
 
 .PHONY: build demo
 # Cargo decides what is out of date, so it is always asked.
-build: runtime ## the command line and the Lambda bootstrap, optimised
+build: runtime ## the command line and the Lambda bootstrap, optimised (FEATURES=heic)
 	$(say) "building (release, $(JPEG); about five minutes the first time)"
-	@$(CARGO) build --release --locked --bins
+	@$(CARGO) build --release --locked --bins $(FEATURE_FLAGS)
 	@# Beside the executable it is found without ORT_DYLIB_PATH.
 	@ln -sf "$(abspath .runtime/libonnxruntime.so)" $(TARGET_DIR)/release/libonnxruntime.so
 
@@ -128,7 +131,7 @@ LICENCES := .runtime/licences
 RUNTIME_LIBRARY := $(if $(filter $(HOST_ARCH),$(ARCH)),.runtime/libonnxruntime.so,.runtime/$(ARCH)/libonnxruntime.so)
 
 .PHONY: lambda lambda-cargo lambda-zig lambda-zip build-HttpFunction build-S3Function
-lambda: $(if $(ZIP),lambda-zip,lambda-$(BUILDER)) ## the Lambda package in dist/ (MODEL=model/nano ARCH=x86_64 or arm64; ZIP=FILE: a release's, without Rust)
+lambda: $(if $(ZIP),lambda-zip,lambda-$(BUILDER)) ## the Lambda package in dist/ (MODEL=model/nano ARCH=x86_64 or arm64 FEATURES=heic; ZIP=FILE: a release's, without Rust)
 
 lambda-zip:
 	$(say) "unpacking $(ZIP)"
@@ -142,7 +145,7 @@ package = $(PYTHON) scripts/package.py --bootstrap $(1) --runtime $(RUNTIME_LIBR
 
 lambda-cargo: runtime $(LICENCES)/crates.txt
 	$(say) "building the Lambda package for $(ARCH) with $(MODEL) (release; about five minutes the first time)"
-	@$(CARGO) build --release --locked --bin bootstrap
+	@$(CARGO) build --release --locked --bin bootstrap $(FEATURE_FLAGS)
 	@if $(PYTHON) scripts/al2023.py $(TARGET_DIR)/release/bootstrap; then \
 		$(call package,$(TARGET_DIR)/release/bootstrap); \
 	else \
@@ -154,7 +157,8 @@ lambda-zig: runtime $(RUNTIME_LIBRARY) $(LICENCES)/crates.txt $(VENV)/cross
 	$(say) "building the Lambda package for $(ARCH) with $(MODEL) and zig (release; about five minutes the first time)"
 	@[ -d "$$(rustc --print target-libdir --target $(RUST_TARGET))" ] || rustup target add $(RUST_TARGET) || { \
 		echo "Rust's standard library for $(RUST_TARGET) is missing and rustup cannot fetch it." >&2; exit 1; }
-	@PATH="$(abspath $(VENV)/bin):$$PATH" $(CARGO) lambda build --release --locked --bin bootstrap --target $(RUST_TARGET)
+	@PATH="$(abspath $(VENV)/bin):$$PATH" $(CARGO) lambda build --release --locked --bin bootstrap --target $(RUST_TARGET) \
+		$(FEATURE_FLAGS)
 	@$(call package,$(TARGET_DIR)/lambda/bootstrap/bootstrap)
 
 .runtime/%/libonnxruntime.so: .runtime/onnxruntime-$(ORT_VERSION)
@@ -162,9 +166,11 @@ lambda-zig: runtime $(RUNTIME_LIBRARY) $(LICENCES)/crates.txt $(VENV)/cross
 	@$(PYTHON) scripts/fetch_wheel_file.py onnxruntime==$(ORT_VERSION) --arch $* \
 		'onnxruntime/capi/libonnxruntime.so.*=$@'
 
-$(LICENCES)/crates.txt: Cargo.lock scripts/crate_licences.py
+# Asked anew each time, since it depends on FEATURES, too; that takes a moment.
+.PHONY: $(LICENCES)/crates.txt
+$(LICENCES)/crates.txt:
 	$(say) "collecting the licences of the crates"
-	@$(PYTHON) scripts/crate_licences.py $(RUST_TARGET) $@
+	@$(PYTHON) scripts/crate_licences.py $(RUST_TARGET) $@ $(FEATURES)
 
 # What `sam build` calls (BuildMethod: makefile). Both functions are the same package.
 build-HttpFunction build-S3Function: architectures-agree lambda
@@ -288,6 +294,8 @@ test: test-rust test-python ## all tests, end-to-end ones included
 test-rust: runtime tools ## tests of the crate, those under the Lambda emulator included
 	$(say) "running the crate's tests"
 	@$(CARGO) test --locked --lib --tests
+	$(say) "running the tests of what is no default"
+	@$(CARGO) test --locked --features heic --lib --test it -- heic image_memory image_hostile
 
 test-python: runtime tools ## tests of the template, the scripts and the packaging
 	$(say) "running the Python tests"
@@ -332,6 +340,7 @@ lint-rust: runtime
 	$(say) "checking formatting, lints and docs of the crate"
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --locked --all-targets -- -D warnings
+	@$(CARGO) clippy --locked --all-targets --features heic -- -D warnings
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --locked --no-deps --document-private-items
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked --log-level error check bans licenses sources; \
 		else echo 'cargo-deny is not installed (cargo install --locked cargo-deny): dependencies not checked'; fi

@@ -1,4 +1,4 @@
-"""Write the licence texts of every crate that is linked into the binary: `crate_licences.py TARGET FILE`.
+"""Write the licence texts of every crate that is linked into the binary: `crate_licences.py TARGET FILE [FEATURE…]`.
 
 The package carries copies of these crates, and most licences ask that their text comes along.
 """
@@ -13,9 +13,10 @@ from typing import Any
 TEXTS = re.compile(r"(licen[cs]e|copying|notice|unlicense)[^/]*", re.IGNORECASE)
 
 
-def linked_packages(target: str) -> list[dict[str, Any]]:
+def linked_packages(target: str, features: list[str]) -> list[dict[str, Any]]:
     """The packages of the graph of normal dependencies for `target`, this one left out."""
     command = ["cargo", "metadata", "--locked", "--format-version=1", f"--filter-platform={target}"]
+    command += [f"--features={','.join(features)}"] if features else []
     metadata = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     edges = {node["id"]: node["deps"] for node in metadata["resolve"]["nodes"]}
     root = metadata["resolve"]["root"]
@@ -39,7 +40,7 @@ def texts(package: dict[str, Any]) -> list[str]:
 
 def main() -> int:
     target, destination = sys.argv[1], Path(sys.argv[2])
-    packages = linked_packages(target)
+    packages = linked_packages(target, sys.argv[3:])
     # The same text serves many crates; it is written once, under the names of all of them.
     users: dict[str, list[str]] = {}
     for package in packages:

@@ -19,14 +19,33 @@ use crate::options::OutputKind;
 const STDIN: &str = "-";
 
 /// Endings of file names for which a folder is searched. The format of a file is found by its content.
-const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "jfif"];
+const EXTENSIONS: &[&str] = &[
+    "jpg",
+    "jpeg",
+    "png",
+    "webp",
+    "bmp",
+    "gif",
+    "tif",
+    "tiff",
+    "jfif",
+    #[cfg(feature = "heic")]
+    "heic",
+    #[cfg(feature = "heic")]
+    "heif",
+    #[cfg(feature = "heic")]
+    "hif",
+];
+
+/// What phones write, and how to have it served.
+const HEIC: &str = "HEIC (served by builds with the cargo feature `heic`)";
 
 /// Endings of images that are not served, and how they are called in the count of what was passed over. An ending that
 /// is among [`EXTENSIONS`] as well is served.
 const NOT_SERVED: [(&str, &str); 23] = [
-    ("heic", "HEIC"),
-    ("heif", "HEIC"),
-    ("hif", "HEIC"),
+    ("heic", HEIC),
+    ("heif", HEIC),
+    ("hif", HEIC),
     ("avif", "AVIF"),
     ("jxl", "JPEG XL"),
     ("jp2", "JPEG 2000"),
@@ -383,6 +402,21 @@ mod tests {
         // A hidden file or folder that is named is meant.
         assert_eq!(masks(folder.path(), &[".hidden.png"]).1, ["out/.hidden.png.mask.png"]);
         assert_eq!(masks(folder.path(), &[".thumbnails"]).1, ["out/a.jpg.mask.png"]);
+    }
+
+    /// A build that serves HEIC finds it; one that does not says how to get it.
+    #[test]
+    fn heic_is_a_photo_or_passed_over() {
+        let folder = folder(&["a.jpg", "IMG_1.HEIC", "IMG_2.heif"]);
+        let (found, names) = masks(folder.path(), &[""]);
+        if cfg!(feature = "heic") {
+            assert_eq!(names, ["out/IMG_1.HEIC.mask.png", "out/IMG_2.heif.mask.png", "out/a.jpg.mask.png"]);
+            assert!(found.passed_over().is_none());
+        } else {
+            assert_eq!(names, ["out/a.jpg.mask.png"]);
+            let line = found.passed_over().unwrap();
+            assert_eq!(line, "2 passed over: HEIC (served by builds with the cargo feature `heic`)");
+        }
     }
 
     #[test]

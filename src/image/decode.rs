@@ -9,6 +9,8 @@ mod color;
 mod frame;
 mod gif;
 mod guard;
+#[cfg(feature = "heic")]
+mod heif;
 mod jpeg;
 mod png;
 mod row;
@@ -38,6 +40,8 @@ pub fn ns_per_pixel(header: &Header) -> f64 {
         Format::Jpeg if header.held_bytes == 0 => 9.0,
         Format::Jpeg => 17.0,
         Format::Png | Format::WebP | Format::Bmp | Format::Gif | Format::Tiff => 21.0,
+        #[cfg(feature = "heic")]
+        Format::Heic => 50.0,
     }
 }
 
@@ -148,6 +152,8 @@ fn stored_rows(source: &Blob, header: &Header, sink: RowSink<'_>) -> Result<()> 
         Format::Tiff => tiff::rows(bytes, header, sink),
         Format::WebP => frame::webp_rows(bytes, header, sink),
         Format::Bmp => frame::bmp_rows(bytes, header, sink),
+        #[cfg(feature = "heic")]
+        Format::Heic => heif::rows(bytes, header, sink),
     });
     source.release();
     decoded
@@ -161,6 +167,8 @@ fn decoder_bytes(header: &Header) -> u64 {
         Format::Gif => gif::WORKING_BYTES,
         Format::Tiff => tiff::WORKING_BYTES,
         Format::WebP | Format::Bmp => frame::WORKING_BYTES,
+        #[cfg(feature = "heic")]
+        Format::Heic => heif::WORKING_BYTES,
     };
     // The row as sRGB, or as it was before it was mirrored, and its alpha.
     let width = u64::from(header.stored.width);

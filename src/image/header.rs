@@ -7,6 +7,8 @@ pub(super) mod bytes;
 mod exif;
 pub(super) mod format;
 pub(super) mod gif;
+#[cfg(feature = "heic")]
+pub(super) mod heif;
 pub(super) mod jpeg;
 pub(super) mod png;
 mod sniff;
@@ -34,6 +36,8 @@ pub fn read(bytes: &[u8], max_pixels: u64) -> Result<Header> {
         Format::Bmp => bmp::read(bytes),
         Format::Gif => gif::read(bytes),
         Format::Tiff => tiff::read(bytes),
+        #[cfg(feature = "heic")]
+        Format::Heic => heif::read(bytes),
     }?;
     if header.stored.width == 0 || header.stored.height == 0 {
         return Err(undecodable("it says that a side is 0 pixels long"));
@@ -57,6 +61,8 @@ pub(super) fn profile<'a>(bytes: &'a [u8], header: &Header) -> Option<Cow<'a, [u
         Format::Png => png::profile(bytes),
         Format::WebP => webp::profile(bytes),
         Format::Tiff => tiff::profile(bytes),
+        #[cfg(feature = "heic")]
+        Format::Heic => heif::profile(bytes),
         Format::Bmp | Format::Gif => None,
     }
 }
@@ -90,13 +96,18 @@ mod tests {
 
     #[test]
     fn what_is_not_served_has_a_name() {
-        assert!(refusal(b"\0\0\0\x18ftypheic\0\0").starts_with("HEIC is not served; send a JPEG"));
+        #[cfg(not(feature = "heic"))]
+        for brand in [b"heic", b"heix", b"mif1", b"msf1"] {
+            let file = [&b"\0\0\0\x14ftyp"[..], brand, b"\0\0\0\0miaf"].concat();
+            assert!(refusal(&file).starts_with("HEIC is served by builds with the cargo feature `heic` only"));
+        }
+        assert!(refusal(b"\0\0\0\x18ftypmif1\0\0\0\0avifmiaf").starts_with("AVIF is not served; send a JPEG"));
         assert!(refusal(b"\0\0\0\x18ftypavif\0\0").starts_with("AVIF"));
         assert!(refusal(b"%PDF-1.7").starts_with("PDF"));
         assert!(refusal(b"<?xml version='1.0'?>\n<svg xmlns=''/>").starts_with("SVG"));
         assert!(refusal(b"  <html>").starts_with("HTML"));
         assert!(refusal(b"BMW is a make of car").starts_with("this is not an image of a known type"));
-        assert!(refusal(&[7; 100]).contains("JPEG, PNG, WebP, BMP, GIF or TIFF"));
+        assert!(refusal(&[7; 100]).contains("JPEG, PNG, WebP, BMP, GIF"));
     }
 
     #[test]

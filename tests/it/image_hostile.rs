@@ -82,6 +82,10 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("GIF", gif(false)),
         ("interlaced GIF", gif(true)),
         ("TIFF", tiff()),
+        #[cfg(feature = "heic")]
+        ("HEIC", crate::support::heif::file("420.heic")),
+        #[cfg(feature = "heic")]
+        ("HEIC with alpha", crate::support::heif::file("alpha.heic")),
     ]
 }
 

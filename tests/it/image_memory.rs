@@ -63,6 +63,8 @@ fn measured(file: &Path) -> (u64, u64) {
 fn predictions_hold() {
     let out = tempfile::tempdir().expect("a temporary folder");
     reference::write(out.path(), &["large"]);
+    #[cfg(feature = "heic")]
+    write_heics(out.path());
     let mut names: Vec<_> =
         std::fs::read_dir(out.path()).expect("the folder").map(|entry| entry.expect("an entry").file_name()).collect();
     names.sort();
@@ -77,4 +79,27 @@ fn predictions_hold() {
         }
     }
     assert!(faults.is_empty(), "held more than predicted:\n{}", faults.join("\n"));
+}
+
+/// In one piece, in a phone's tiles, and with alpha.
+#[cfg(feature = "heic")]
+fn write_heics(out: &Path) {
+    use crate::support::heif::{self, grid, tile};
+
+    let (across, down) = (6, 4);
+    let count = u16::from(across) * u16::from(down);
+    let mut items = vec![tile("tile.heic"); usize::from(count) * 2];
+    let size = (u16::from(across) * 512, u16::from(down) * 512);
+    items.push(grid(across, down, size.0, size.1, (1..=count).collect()));
+    let mut alpha = grid(across, down, size.0, size.1, (count + 1..=count * 2).collect());
+    alpha.properties.push((*b"auxC", b"\0\0\0\0urn:mpeg:hevc:2015:auxid:1\0".to_vec(), false));
+    alpha.references.push((*b"auxl", vec![count * 2 + 1]));
+    items.push(alpha);
+    for (name, bytes) in [
+        ("heic-one", heif::file("large.heic")),
+        ("heic-tiles", heif::photo(across, down)),
+        ("heic-alpha", heif::write(*b"heic", &items, count * 2 + 1)),
+    ] {
+        std::fs::write(out.join(name), bytes).expect("the file");
+    }
 }

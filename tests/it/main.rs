@@ -15,6 +15,8 @@ mod http_parse;
 mod http_routes;
 mod http_serve;
 mod image_cases;
+#[cfg(feature = "heic")]
+mod image_heic;
 mod image_hostile;
 mod image_memory;
 mod image_pillow;

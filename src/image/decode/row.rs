@@ -34,6 +34,18 @@ pub(super) fn apart<const N: usize>(pixels: &[u8], colors: &mut [u8], alpha: &mu
     }
 }
 
+/// Divides colours by the alpha that they were multiplied with, as Pillow does (`src/libImaging/Unpack.c`).
+pub(super) fn dissociate(colors: &mut [u8], alpha: &[u8], samples: usize) {
+    for (color, &alpha) in colors.chunks_exact_mut(samples).zip(alpha) {
+        for sample in color {
+            *sample = match alpha {
+                0 => 0,
+                _ => (u32::from(*sample) * 255 / u32::from(alpha)).min(255) as u8,
+            };
+        }
+    }
+}
+
 /// Pillow's `cmyk2rgb` (`src/libImaging/Convert.c`) for 0 = no ink.
 pub(super) fn rgb_of_cmyk(pixels: &[u8], out: &mut [u8]) {
     for (pixel, out) in pixels.chunks_exact(4).zip(out.chunks_exact_mut(RGB)) {

@@ -7,7 +7,7 @@ mod codec;
 
 use self::chunk::Chunk;
 use super::color::{Kind, ToRgb};
-use super::row::{RGB, Row, RowSink, undecodable};
+use super::row::{RGB, Row, RowSink, dissociate, undecodable};
 use crate::error::Result;
 use crate::image::header::Header;
 use crate::image::header::tiff::{Coding, Compression, Directory, MAX_SAMPLES, Photometric};
@@ -212,18 +212,6 @@ impl Painter {
         }
         let alpha = self.coding.alpha.map(|_| &self.alpha[..]);
         sink(Row { rgb: self.to_rgb.row(row)?, alpha })
-    }
-}
-
-/// Divides colours by the alpha that they were multiplied with, as Pillow does (`src/libImaging/Unpack.c`).
-fn dissociate(colors: &mut [u8], alpha: &[u8], samples: usize) {
-    for (color, &alpha) in colors.chunks_exact_mut(samples).zip(alpha) {
-        for sample in color {
-            *sample = match alpha {
-                0 => 0,
-                _ => (u32::from(*sample) * 255 / u32::from(alpha)).min(255) as u8,
-            };
-        }
     }
 }
 

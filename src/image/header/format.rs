@@ -12,11 +12,23 @@ pub enum Format {
     Bmp,
     Gif,
     Tiff,
+    /// Only of builds with the cargo feature `heic`.
+    #[cfg(feature = "heic")]
+    Heic,
 }
 
 impl Format {
     /// Every format that is served.
-    pub const ALL: [Self; 6] = [Self::Jpeg, Self::Png, Self::WebP, Self::Bmp, Self::Gif, Self::Tiff];
+    pub const ALL: [Self; 6 + cfg!(feature = "heic") as usize] = [
+        Self::Jpeg,
+        Self::Png,
+        Self::WebP,
+        Self::Bmp,
+        Self::Gif,
+        Self::Tiff,
+        #[cfg(feature = "heic")]
+        Self::Heic,
+    ];
 
     /// The format's name as people write it.
     #[must_use]
@@ -28,6 +40,8 @@ impl Format {
             Self::Bmp => "BMP",
             Self::Gif => "GIF",
             Self::Tiff => "TIFF",
+            #[cfg(feature = "heic")]
+            Self::Heic => "HEIC",
         }
     }
 
@@ -41,6 +55,8 @@ impl Format {
             Self::Bmp => "image/bmp",
             Self::Gif => "image/gif",
             Self::Tiff => "image/tiff",
+            #[cfg(feature = "heic")]
+            Self::Heic => "image/heic",
         }
     }
 }
@@ -58,7 +74,7 @@ pub struct Header {
     pub profile_bytes: u64,
     /// Bytes the decoder holds at once besides single rows: 0 for baseline JPEG and non-interlaced PNG and GIF;
     /// coefficients of a progressive JPEG; the whole decoded frame, with the decoder's own copies, of an interlaced
-    /// PNG or GIF, a WebP or a BMP; one row of tiles of a TIFF.
+    /// PNG or GIF, a WebP or a BMP; one row of tiles of a TIFF or a HEIC.
     pub held_bytes: u64,
 }
 

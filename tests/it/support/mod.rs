@@ -5,6 +5,8 @@ pub mod drawn;
 pub mod events;
 pub mod fake_engine;
 pub mod faults;
+#[cfg(feature = "heic")]
+pub mod heif;
 pub mod http;
 pub mod judge;
 pub mod memory_store;

@@ -1,0 +1,202 @@
+//! Samples of luma and chroma as RGB (ITU-T H.273, 8.3).
+
+use crate::error::Result;
+use crate::image::decode::row::RGB;
+use crate::image::header::format::unsupported;
+use crate::image::header::heif::Coding;
+
+/// Matrix coefficients that mean what H.273 says.
+const IDENTITY: u16 = 0;
+const UNSPECIFIED: u16 = 2;
+
+/// A decoded picture.
+pub struct Frame {
+    /// Luma, then chroma, if there is any; row by row.
+    pub planes: [Vec<u16>; 3],
+    /// Samples of a row in each plane.
+    pub strides: [usize; 3],
+    /// Where the picture begins in the luma plane.
+    pub left: usize,
+    pub top: usize,
+    /// Luma samples for each sample of chroma, across and down; `None` is grey.
+    pub chroma: Option<(usize, usize)>,
+    /// Bits of luma and chroma samples.
+    pub depths: [u8; 2],
+    pub full_range: bool,
+    pub matrix: u16,
+}
+
+impl Frame {
+    /// Luma samples of a row, from the picture's first column on.
+    fn luma(&self, y: usize) -> &[u16] {
+        &self.row(0, y + self.top)[self.left..]
+    }
+
+    fn row(&self, plane: usize, y: usize) -> &[u16] {
+        &self.planes[plane][y * self.strides[plane]..][..self.strides[plane]]
+    }
+}
+
+/// Row `y` of the frame as RGB, as many pixels as `rgb` takes. What the file says of colours counts more than what the
+/// picture says.
+///
+/// Pixels that share samples of chroma have them unchanged, as in libheif, and so in Pillow.
+pub fn rgb(frame: &Frame, coding: Option<Coding>, y: usize, rgb: &mut [u8]) -> Result<()> {
+    let (matrix, full_range) = coding.map_or((frame.matrix, frame.full_range), |said| (said.matrix, said.full_range));
+    let luma = Scale::luma(frame.depths[0], full_range);
+    let pixels = rgb.as_chunks_mut::<RGB>().0.iter_mut().zip(frame.luma(y));
+    let Some((across, down)) = frame.chroma else {
+        pixels.for_each(|(rgb, &grey)| rgb.fill(byte(luma.of(grey))));
+        return Ok(());
+    };
+    let row = (y + frame.top) / down;
+    let (first, second) = (frame.row(1, row), frame.row(2, row));
+    // One column or two.
+    let shift = across - 1;
+    let pixels = pixels.zip(frame.left..).map(|((rgb, &y), x)| (rgb, y, first[x >> shift], second[x >> shift]));
+    if matrix == IDENTITY {
+        // Green, blue, red.
+        let other = Scale::luma(frame.depths[1], full_range);
+        pixels.for_each(|(rgb, y, cb, cr)| *rgb = [other.of(cr), luma.of(y), other.of(cb)].map(byte));
+        return Ok(());
+    }
+    let chroma = Scale::chroma(frame.depths[1], full_range);
+    let (red, blue) = weights(matrix)?;
+    let green = 1.0 - red - blue;
+    let (r_cr, b_cb) = (2.0 * (1.0 - red), 2.0 * (1.0 - blue));
+    let (g_cr, g_cb) = (red * r_cr / green, blue * b_cb / green);
+    pixels.for_each(|(rgb, y, cb, cr)| {
+        let (y, cb, cr) = (luma.of(y), chroma.of(cb), chroma.of(cr));
+        *rgb = [y + r_cr * cr, y - g_cb * cb - g_cr * cr, y + b_cb * cb].map(byte);
+    });
+    Ok(())
+}
+
+/// Row `y` of the frame as alpha, which is always of full range.
+pub fn alpha(frame: &Frame, y: usize, alpha: &mut [u8]) {
+    let scale = Scale::luma(frame.depths[0], true);
+    alpha.iter_mut().zip(frame.luma(y)).for_each(|(alpha, &sample)| *alpha = byte(scale.of(sample)));
+}
+
+/// From samples to 0–1, chroma to ±½.
+#[derive(Debug, Clone, Copy)]
+struct Scale {
+    zero: f32,
+    factor: f32,
+}
+
+impl Scale {
+    fn luma(depth: u8, full_range: bool) -> Self {
+        let (zero, span) = if full_range { (0.0, most(depth)) } else { (16.0 * step(depth), 219.0 * step(depth)) };
+        Self { zero, factor: 1.0 / span }
+    }
+
+    fn chroma(depth: u8, full_range: bool) -> Self {
+        let span = if full_range { most(depth) } else { 224.0 * step(depth) };
+        Self { zero: 128.0 * step(depth), factor: 1.0 / span }
+    }
+
+    fn of(self, sample: u16) -> f32 {
+        (f32::from(sample) - self.zero) * self.factor
+    }
+}
+
+/// The largest sample.
+fn most(depth: u8) -> f32 {
+    256.0 * step(depth) - 1.0
+}
+
+/// Levels for each level of 8 bits, of which there are at least as many.
+fn step(depth: u8) -> f32 {
+    f32::from(1u16 << (depth - 8))
+}
+
+fn byte(value: f32) -> u8 {
+    (value * 255.0 + 0.5) as u8
+}
+
+/// Shares of red and blue in luma.
+fn weights(matrix: u16) -> Result<(f32, f32)> {
+    match matrix {
+        1 => Ok((0.2126, 0.0722)),
+        4 => Ok((0.30, 0.11)),
+        // Without a word it is BT.601, as libheif has it.
+        UNSPECIFIED | 5 | 6 => Ok((0.299, 0.114)),
+        7 => Ok((0.212, 0.087)),
+        9 => Ok((0.2627, 0.0593)),
+        _ => Err(unsupported("HEIC with colours of an unusual matrix is not served; send a JPEG")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One pixel of 8 bits.
+    fn pixel(samples: [u16; 3], matrix: u16, full_range: bool) -> [u8; RGB] {
+        let frame = Frame {
+            planes: samples.map(|sample| vec![sample]),
+            strides: [1; 3],
+            left: 0,
+            top: 0,
+            chroma: Some((1, 1)),
+            depths: [8; 2],
+            full_range,
+            matrix,
+        };
+        let mut pixel = [0; RGB];
+        rgb(&frame, None, 0, &mut pixel).unwrap();
+        pixel
+    }
+
+    /// Values by the formulas of H.273 in exact arithmetic.
+    #[test]
+    fn matrices_and_ranges() {
+        assert_eq!(pixel([100, 120, 200], 6, true), [201, 51, 86]);
+        assert_eq!(pixel([100, 120, 200], 2, true), [201, 51, 86]);
+        assert_eq!(pixel([100, 120, 200], 1, true), [213, 68, 85]);
+        assert_eq!(pixel([100, 120, 200], 9, true), [206, 60, 85]);
+        assert_eq!(pixel([100, 120, 200], 6, false), [213, 42, 82]);
+        assert_eq!(pixel([100, 120, 200], 1, false), [227, 61, 81]);
+        assert_eq!(pixel([100, 120, 200], 0, true), [200, 100, 120]);
+        assert_eq!(pixel([235, 128, 128], 1, false), [255; 3]);
+        assert_eq!(pixel([16, 128, 128], 1, false), [0; 3]);
+        assert_eq!(pixel([255, 255, 255], 1, true), [255, 172, 255]);
+    }
+
+    #[test]
+    fn deeper_samples_are_rounded() {
+        let mut frame = Frame {
+            planes: [vec![0, 2, 512, 1023], vec![], vec![]],
+            strides: [4, 0, 0],
+            left: 0,
+            top: 0,
+            chroma: None,
+            depths: [10; 2],
+            full_range: true,
+            matrix: 2,
+        };
+        let mut grey = [0; 12];
+        rgb(&frame, None, 0, &mut grey).unwrap();
+        assert_eq!(grey, [0, 0, 0, 0, 0, 0, 128, 128, 128, 255, 255, 255]);
+        frame.depths = [12; 2];
+        let mut opacity = [0; 4];
+        alpha(&frame, 0, &mut opacity);
+        assert_eq!(opacity, [0, 0, 32, 64]);
+    }
+
+    #[test]
+    fn an_unknown_matrix_is_unsupported() {
+        let frame = Frame {
+            planes: [vec![0], vec![0], vec![0]],
+            strides: [1; 3],
+            left: 0,
+            top: 0,
+            chroma: Some((1, 1)),
+            depths: [8; 2],
+            full_range: true,
+            matrix: 8,
+        };
+        assert!(matches!(rgb(&frame, None, 0, &mut [0; 3]), Err(crate::error::Error::Unsupported { .. })));
+    }
+}
