@@ -295,7 +295,7 @@ test-rust: runtime tools ## tests of the crate, those under the Lambda emulator 
 	$(say) "running the crate's tests"
 	@$(CARGO) test --locked --lib --tests
 	$(say) "running the tests of what is no default"
-	@$(CARGO) test --locked --features heic --lib --test it -- heic image_memory image_hostile
+	@$(CARGO) test --locked --features heic --lib --test it -- heic heif image_memory image_hostile
 
 test-python: runtime tools ## tests of the template, the scripts and the packaging
 	$(say) "running the Python tests"
