@@ -184,9 +184,10 @@ class Evaluation:
             "ordinary_ap50": round(self.ordinary.precision.ap50, 3),
             "ordinary_ap": round(self.ordinary.precision.ap, 3),
             "ordinary_people_iou": round(self.ordinary.pixels.iou, 3),
-            "measured_on": f"{self.photos} Clothing Co-Parsing photos not trained on (numbers ending in "
-            f"3); AP: {self.scenes} scenes of {_several(GROUPS[0])} of their people; false_area: "
-            f"{self.nobody.pictures} of nobody; ordinary: {self.ordinary.photos} photos of COCO's kind",
+            "measured_on": f"{self.photos} Clothing Co-Parsing photos not trained on (numbers "
+            f"ending in 3); AP: {self.scenes} scenes of {_several(GROUPS[0])} of their people; "
+            f"false_area: {self.nobody.pictures} of nobody; ordinary: {self.ordinary.photos} "
+            "photos of COCO's kind",
         }
 
     def tables(self) -> str:
