@@ -100,7 +100,7 @@ def test_who_sees_somebody_everywhere_sees_them_where_nobody_is(
     stub = Stub(class_id("Dress"), 1)
     seen = evaluate(stub, ccp, 3, ordinary)
     assert seen.nobody.persons == 3 and seen.nobody.false_area == 1
-    assert seen.accuracy()["false_area"] == 1 and "2–4 people" in seen.accuracy()["measured_on"]
+    assert seen.accuracy()["false_area"] == 1 and "scenes of 2–4" in seen.accuracy()["measured_on"]
     assert "| Human |" in seen.tables() and "3 persons seen, 100.00%" in seen.tables()
     assert (seen.ordinary.people, seen.ordinary.nobody, seen.ordinary.false_persons) == (2, 1, 1)
     assert "1 persons seen in 1 photos of nobody" in seen.tables()
