@@ -15,50 +15,50 @@ use crate::manifest::{LabelMap, Manifest};
 /// Some whole rows of the painted photo.
 #[derive(Debug, Clone, Copy)]
 pub struct Band<'a> {
-    /// First row.
+    /// The photo row that the band begins with.
     pub y: u32,
     pub rows: u32,
     /// The photo's width.
     pub width: u32,
-    /// `[rows, width]`, class ids.
+    /// Class ids, `[rows, width]`.
     pub labels: &'a [u8],
-    /// `[rows, width]`, number of the person a pixel belongs to, 0 for nobody.
+    /// The number of the person that each pixel belongs to, or 0 for nobody, `[rows, width]`.
     pub instances: &'a [u8],
     /// How many persons there are.
     pub persons: usize,
-    /// `[persons, rows, words]`: the persons' own masks, which may overlap. Pixel x is bit x % 64 of word x / 64; bits
+    /// The persons' own masks, which may overlap, `[persons, rows, words]`. Pixel x is bit x % 64 of word x / 64; bits
     /// past the width are 0.
     pub masks: &'a [u64],
 }
 
 impl<'a> Band<'a> {
-    /// 64-bit words of one row of a mask.
+    /// How many 64-bit words one row of a mask takes.
     #[must_use]
     pub fn words(&self) -> usize {
         (self.width as usize).div_ceil(64)
     }
 
-    /// Class ids of the band's row `row`.
+    /// The class ids of the band's row `row`.
     #[must_use]
     pub(crate) fn label_row(&self, row: usize) -> &'a [u8] {
         &self.labels[row * self.width as usize..][..self.width as usize]
     }
 
-    /// Person numbers of the band's row `row`.
+    /// The person numbers of the band's row `row`.
     #[must_use]
     pub(crate) fn instance_row(&self, row: usize) -> &'a [u8] {
         &self.instances[row * self.width as usize..][..self.width as usize]
     }
 
-    /// The band's row `row` of the own mask of the person with this index (number − 1).
+    /// Row `row` of the band in a person's own mask. `person` is an index, which is the person's number − 1.
     #[must_use]
     pub fn mask_row(&self, person: usize, row: usize) -> &'a [u64] {
         &self.masks[(person * self.rows as usize + row) * self.words()..][..self.words()]
     }
 }
 
-/// Paints the photo: pass 2. `sink` gets every band, top to bottom; all but the last have `band_rows` rows.
-/// What is painted does not depend on `band_rows`.
+/// Paints the photo, which is pass 2. `sink` gets every band, top to bottom. All but the last have `band_rows` rows;
+/// what is painted does not depend on that.
 ///
 /// # Errors
 /// What `sink` returns.
@@ -80,7 +80,8 @@ pub fn bands(
     paint(view, manifest, found, source, band_rows, sink)
 }
 
-/// As [`bands()`], but labels come from `tiles`, which look at the same photo larger; persons come from `view`.
+/// Like [`bands()`], but labels come from `tiles`, which see the same photo at a larger size. Persons still come from
+/// `view`.
 ///
 /// # Errors
 /// What `sink` or the tiles' network returns.
@@ -113,16 +114,16 @@ fn paint(
     Ok(())
 }
 
-/// The source of the labels.
+/// Where labels come from.
 enum LabelSource<'a> {
-    /// Pasted at the photo's size.
+    /// Pairs pasted at the photo's size.
     Pasted(Vec<ClassPairs>),
     Whole(ClassPainter, ClassValues<&'a Queries>),
     Tiled(ClassPainter, Tiles<'a>),
 }
 
 impl LabelSource<'_> {
-    /// What is pasted at the photo's size, where labels come of that.
+    /// What is pasted at the photo's size, if that is where labels come from.
     fn pasted(&self) -> Option<&[ClassPairs]> {
         match self {
             Self::Pasted(pasted) => Some(pasted),
@@ -143,11 +144,11 @@ struct BandPainter<'a> {
     masks: Vec<u64>,
 }
 
-/// One tile's share of a band, side by side with the others' so that threads can write them at once.
+/// One tile's share of a band. Each tile has buffers of its own, so that threads can write them at once.
 struct PaintedTile {
-    /// `[rows, TILE_WIDTH]`; empty when the label map is not pasted.
+    /// `[rows, TILE_WIDTH]`; empty when labels are not pasted at the photo's size.
     labels: Vec<u8>,
-    /// `[rows, TILE_WIDTH]`.
+    /// `[rows, TILE_WIDTH]`; empty when there are no persons.
     instances: Vec<u8>,
     /// `[persons, rows]`.
     masks: Vec<RowBits>,
@@ -239,7 +240,7 @@ impl<'a> BandPainter<'a> {
         });
     }
 
-    /// Puts the tiles' rows side by side.
+    /// Copies the tiles' rows into the band's, side by side.
     fn gather_tiles(&mut self, rows: usize) {
         let width = self.view.photo.width as usize;
         let words = width.div_ceil(64);
@@ -261,7 +262,7 @@ impl<'a> BandPainter<'a> {
     }
 }
 
-/// The band, its tiles, and every thread's scratch; not what labels come from.
+/// Bytes of the band, of its tiles and of every thread's scratch memory. What labels come from is not included.
 pub(super) fn bytes(sizes: &Sizes) -> u64 {
     let width = u64::from(sizes.photo.width);
     let tiled_width = width.next_multiple_of(TILE_WIDTH as u64);

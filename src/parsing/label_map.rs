@@ -1,4 +1,4 @@
-//! The label map `paste`: M2FP's parsing mode, `paste_instance_to_semseg_probs` of the reference.
+//! The label map `paste`. It is M2FP's parsing mode, `paste_instance_to_semseg_probs` in the reference.
 
 use multiversion::multiversion;
 
@@ -6,17 +6,17 @@ use super::sigmoid::sigmoid;
 use super::upsample::{Row, TILE_WIDTH, TileLogits, Window};
 use super::view::Pair;
 
-/// A pixel is pasted where its `sigmoid · score` is above this (>).
+/// A pixel is pasted where its `sigmoid · score` is greater than this (>).
 pub(super) const PASTED_ABOVE: f32 = 0.5;
 
-/// The pairs of one class, in the order they are added up: worst score first.
+/// The pairs of one class, in the order in which they are added up: worst score first.
 #[derive(Debug)]
 pub(super) struct ClassPairs {
     pub class: u8,
     pub pairs: Vec<Pair>,
 }
 
-/// Groups the pasted pairs by class, ascending.
+/// Groups the pasted pairs by class, in ascending order of class.
 pub(super) fn by_class(pasted: &[Pair]) -> Vec<ClassPairs> {
     let mut sorted = pasted.to_vec();
     sorted.sort_by(|a, b| a.class.cmp(&b.class).then_with(|| a.score.total_cmp(&b.score)));
@@ -24,13 +24,13 @@ pub(super) fn by_class(pasted: &[Pair]) -> Vec<ClassPairs> {
     groups.map(|pairs| ClassPairs { class: pairs[0].class, pairs: pairs.to_vec() }).collect()
 }
 
-/// Paints the label map over one tile. Each class's pixels are the mean over the pastes that reach them.
+/// Paints the label map over one tile. A class's value at a pixel is the mean of the pastes that reach the pixel.
 #[derive(Debug, Default)]
 pub(super) struct Paster {
-    /// `[rows]` each. Best mean so far and its class (as f32, so that both are chosen in one lane).
+    /// The best mean so far and its class, `[rows]` each. The class is an f32, so that both are chosen in one lane.
     best: Vec<Row>,
     label: Vec<Row>,
-    /// Of the class in progress: the sum of what was pasted, and how often.
+    /// For the class in progress, the sum of what was pasted at each pixel, and how often something was.
     sum: Vec<Row>,
     times: Vec<Row>,
     touched: Vec<bool>,
@@ -41,8 +41,8 @@ impl Paster {
         rows * (4 * size_of::<Row>() as u64 + 1)
     }
 
-    /// Fills `labels`, `[rows, TILE_WIDTH]`. Pixels that no class claims are `background`; equal classes go to the
-    /// lowest id.
+    /// Fills `labels`, `[rows, TILE_WIDTH]`. Pixels that no class claims become `background`. Where several classes are
+    /// equal, the one with the lowest id wins.
     pub(super) fn paint(
         &mut self,
         window: &Window<'_>,
@@ -59,7 +59,7 @@ impl Paster {
                     continue;
                 }
                 for row in 0..window.tile.rows {
-                    // Without a positive logit sigmoid · score is at most 0.5: nothing to paste.
+                    // In a row without a positive logit, sigmoid · score is at most 0.5, so there is nothing to paste.
                     if let Some(values) = logits.row(window, row) {
                         if !std::mem::replace(&mut self.touched[row], true) {
                             self.sum[row].0.fill(0.0);
@@ -92,7 +92,7 @@ impl Paster {
     }
 }
 
-/// Adds a mask's row to the running class's.
+/// Adds a mask's row to the running class's sums.
 #[multiversion(targets = "simd")]
 fn paste(sum: &mut Row, times: &mut Row, values: &Row, score: f32) {
     for ((sum, times), &v) in sum.0.iter_mut().zip(&mut times.0).zip(&values.0) {
@@ -103,7 +103,7 @@ fn paste(sum: &mut Row, times: &mut Row, values: &Row, score: f32) {
     }
 }
 
-/// Ends the running class in a row: pixels where its mean is the greatest yet become its.
+/// Ends the running class in a row: it takes the pixels where its mean is the greatest yet.
 #[multiversion(targets = "simd")]
 fn merge(best: &mut Row, label: &mut Row, sum: &Row, times: &Row, class: u8) {
     let pasted = sum.0.iter().zip(&times.0);

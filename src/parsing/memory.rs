@@ -7,7 +7,8 @@ use super::{bands, pairs, scores, semantic};
 use crate::geometry::Size;
 use crate::manifest::{Geometry, LabelMap, Manifest};
 
-/// An upper bound of the bytes that the two passes hold besides the logits, [`Found`](super::Found) and the running band included.
+/// An upper bound of the bytes that the two passes hold besides the logits. [`Found`](super::Found) and the running
+/// band are included.
 #[must_use]
 pub fn bytes(geometry: &Geometry, photo: Size, manifest: &Manifest, band_rows: u32, threads: usize) -> u64 {
     let sizes = Sizes::new(geometry, photo, manifest, band_rows, threads);
@@ -21,7 +22,8 @@ pub fn bytes(geometry: &Geometry, photo: Size, manifest: &Manifest, band_rows: u
     shared(&sizes) + scores::bytes(&sizes).max(bands::bytes(&sizes) + labels)
 }
 
-/// As [`bytes()`] with labels from the tiles of `grid`: what [`Tiles`](super::Tiles) holds is included, their logits too.
+/// Like [`bytes()`], but with labels from the tiles of `grid`. What [`Tiles`](super::Tiles) holds is included, the
+/// tiles' logits too.
 #[must_use]
 pub fn tiled_bytes(
     geometry: &Geometry,
@@ -32,7 +34,7 @@ pub fn tiled_bytes(
     threads: usize,
 ) -> u64 {
     let sizes = Sizes::new(geometry, photo, manifest, band_rows, threads);
-    // A tile's pairs are found at its own size.
+    // Where labels are pasted, each tile's pairs are found by a pass of their own, at the tile's size.
     let finding = match manifest.label_map {
         LabelMap::Semantic => 0,
         LabelMap::Paste => bytes(&manifest.geometry(grid.tile()), grid.tile(), manifest, BAND_ROWS, threads),
@@ -41,7 +43,7 @@ pub fn tiled_bytes(
     shared(&sizes) + scores::bytes(&sizes).max(bands::bytes(&sizes) + labels)
 }
 
-/// What both passes hold.
+/// Bytes that both passes hold.
 fn shared(sizes: &Sizes) -> u64 {
     Upsampler::bytes(sizes.photo) + pairs::bytes(sizes)
 }

@@ -1,8 +1,9 @@
-//! From queries to label map, persons and scores, at the photo's size, one band of rows at a time.
+//! Turns queries into the label map, persons and scores, at the photo's size, one band of rows at a time.
 //!
-//! Two passes over the logits. [`find`] scores the queries and says which parts and persons there are; [`bands()`] paints
-//! the photo with them. Each pass holds O(width × band), never `Q × H × W` of the photo nor `C × H × W`.
-//! The arithmetic is that of ModelScope's pipeline `image-human-parsing` (`models/cv/image_human_parsing/m2fp_net.py`).
+//! This takes two passes over the logits. [`find`] scores the queries and says which parts and persons there are;
+//! [`bands()`] paints the photo with them. Each pass holds O(width × band), and never `Q × H × W` or `C × H × W` at the
+//! photo's size. The arithmetic is that of ModelScope's pipeline `image-human-parsing`
+//! (`models/cv/image_human_parsing/m2fp_net.py`).
 
 mod bands;
 mod label_map;

@@ -24,7 +24,7 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// The manifest's thresholds; `min_score` takes the place of those of reported parts and persons. It does not
+    /// Takes the thresholds from the manifest. `min_score` replaces those for reported parts and persons; it does not
     /// change the label map.
     pub(super) fn new(manifest: &Manifest, min_score: Option<f32>) -> Self {
         let thresholds = &manifest.thresholds;
@@ -49,14 +49,15 @@ impl Rules {
         Some(class) != self.person && self.paste_score.is_some_and(|least| score >= least)
     }
 
-    /// A score is at most the probability, so a pair whose probability is good for nothing never will be.
+    /// Whether the pair may be of any use once it is scored. A score is at most the probability, so a pair whose
+    /// probability meets no threshold can be dropped before its mask is looked at.
     fn may_matter(&self, pair: &Candidate) -> bool {
         let (class, bound) = (pair.class, pair.probability);
         self.is_person(class, bound) || self.is_part(class, bound) || self.is_pasted(class, bound)
     }
 }
 
-/// `[Q, C]`: softmax over C+1 logits, the last column ("no object") dropped.
+/// The class probabilities, `[Q, C]`: the softmax over C+1 logits, of which the last column ("no object") is dropped.
 pub(super) fn probabilities(queries: &Queries) -> Vec<f32> {
     let columns = queries.classes + 1;
     let mut probabilities = Vec::with_capacity(queries.count * queries.classes);
@@ -68,8 +69,8 @@ pub(super) fn probabilities(queries: &Queries) -> Vec<f32> {
     probabilities
 }
 
-/// The `top_k` most probable pairs, best first, equal ones by their place in `[Q, C]`, without those that `rules` has
-/// no use for. Pairs whose probability is not a number are left out.
+/// The `top_k` most probable pairs, without those among them that `rules` has no use for. The best come first, and
+/// equal ones are ordered by their place in `[Q, C]`. Pairs whose probability is not a number are left out.
 pub(super) fn candidates(queries: &Queries, top_k: u32, rules: &Rules) -> Vec<Candidate> {
     let probabilities = probabilities(queries);
     let mut order: Vec<u32> =
@@ -90,7 +91,7 @@ pub(super) fn candidates(queries: &Queries, top_k: u32, rules: &Rules) -> Vec<Ca
     order.into_iter().map(pair).filter(|pair| rules.may_matter(pair)).collect()
 }
 
-/// Probabilities, their order and the pairs that come of them.
+/// Bytes of the probabilities, of their order, and of the pairs that come of them.
 pub(super) fn bytes(sizes: &Sizes) -> u64 {
     const FOUND_LISTS: u64 = 5 * 255 * size_of::<Pair>() as u64;
     sizes.queries * sizes.classes * 8 + FOUND_LISTS
@@ -105,12 +106,12 @@ mod tests {
     #[test]
     fn ties_go_to_the_lower_place_and_hopeless_pairs_are_dropped() {
         let manifest = manifest(LabelMap::Paste, 3, Some(2));
-        // Two queries, three classes and "no object": query 1 is query 0 again.
+        // There are two queries, three classes and "no object"; query 1 repeats query 0.
         let logits = vec![2.0, 5.0, 2.0, -9.0, 2.0, 5.0, 2.0, -9.0];
         let queries = queries(3, logits, Size::new(1, 1), vec![1.0, 1.0]);
         let rules = Rules::new(&manifest, None);
         let found = candidates(&queries, 3, &rules);
-        // Third would be (0, 0) of probability 0.04: background, under the paste threshold.
+        // The third pair would be (0, 0) with probability 0.04, which is background under the paste threshold.
         let places: Vec<_> = found.iter().map(|pair| (pair.query, pair.class)).collect();
         assert_eq!(places, [(0, 1), (1, 1)]);
         let all = candidates(&queries, 255, &Rules::new(&manifest, Some(0.0)));

@@ -6,16 +6,17 @@ use super::sigmoid::sigmoid;
 use super::upsample::{Row, TILE_WIDTH, TileLogits, Window};
 use super::view::Pair;
 
-/// 64-bit words of a tile's row of bits.
+/// How many 64-bit words one row of bits takes in a tile.
 pub(super) const TILE_WORDS: usize = TILE_WIDTH / 64;
 
-/// A tile's row of a mask: bit `x % 64` of word `x / 64`.
+/// A tile's row of a mask. Pixel x is bit `x % 64` of word `x / 64`.
 pub(super) type RowBits = [u64; TILE_WORDS];
 
 /// The pixels of a row that are inside the mask.
 #[multiversion(targets = "simd")]
 pub(super) fn inside(row: &Row) -> RowBits {
-    /// Gathers the lowest bits of eight bytes into one byte, the first byte's lowest.
+    /// A factor that gathers the lowest bits of eight bytes in the product's highest byte. The first byte's bit becomes
+    /// the lowest there.
     const GATHER: u64 = 0x0102_0408_1020_4080;
     let mut flags = [0_u8; TILE_WIDTH];
     for (flag, &v) in flags.iter_mut().zip(&row.0) {
@@ -30,11 +31,11 @@ pub(super) fn inside(row: &Row) -> RowBits {
     bits
 }
 
-/// Pixels that each two of `count` masks have in common.
+/// How many pixels each two of `count` masks have in common.
 #[derive(Debug, Clone)]
 pub(super) struct Overlaps {
     count: usize,
-    /// Row-major upper triangle without the diagonal. u32: photos have fewer than 2^32 pixels.
+    /// The upper triangle, row-major, without the diagonal. `u32` is enough: photos have fewer than 2^32 pixels.
     pixels: Vec<u32>,
 }
 
@@ -52,7 +53,7 @@ impl Overlaps {
         low * (2 * self.count - low - 1) / 2 + high - low - 1
     }
 
-    /// The pixels that two different masks have in common.
+    /// How many pixels two different masks have in common.
     pub(super) fn between(&self, a: usize, b: usize) -> u64 {
         u64::from(self.pixels[self.place(a, b)])
     }
@@ -70,7 +71,7 @@ pub(super) struct TileMasks {
     rows: usize,
     /// `[persons, rows]`.
     bits: Vec<RowBits>,
-    /// Persons with a pixel here.
+    /// The persons of whom rows were taken up; no other can have a pixel in this tile.
     present: Vec<usize>,
 }
 
@@ -82,7 +83,7 @@ impl TileMasks {
         self.present.clear();
     }
 
-    /// Takes up one row of a person; a person's rows come one after the other.
+    /// Takes up one row of a person. All rows of a person must come before those of the next.
     pub(super) fn set(&mut self, person: usize, row: usize, values: &Row) {
         self.bits[person * self.rows + row] = inside(values);
         if self.present.last() != Some(&person) {
@@ -90,7 +91,7 @@ impl TileMasks {
         }
     }
 
-    /// Adds what the tile's persons have in common.
+    /// Adds the pixels that the tile's persons have in common.
     pub(super) fn count(&self, overlaps: &mut Overlaps) {
         let bits = |person: usize| &self.bits[person * self.rows..][..self.rows];
         for (i, &a) in self.present.iter().enumerate() {
@@ -103,8 +104,8 @@ impl TileMasks {
     }
 }
 
-/// Greedy non-maximum suppression of masks. Persons are looked at from the best to the worst. One that overlaps a
-/// person already kept by more than `nms_iou` (intersection over union) is the same person.
+/// Greedy non-maximum suppression of masks. Persons are looked at from the best to the worst. One whose intersection
+/// over union with a person already kept is greater than `nms_iou` is taken for that person and dropped.
 pub(super) fn suppress(persons: &[Pair], nms_iou: f32, intersection: impl Fn(&Pair, &Pair) -> u64) -> Vec<Pair> {
     let mut kept: Vec<Pair> = Vec::new();
     for person in persons {
@@ -123,7 +124,8 @@ pub(super) fn suppress(persons: &[Pair], nms_iou: f32, intersection: impl Fn(&Pa
 /// Paints persons over one tile.
 #[derive(Debug, Default)]
 pub(super) struct PersonPainter {
-    /// Greatest p·score so far and whose it is, `[rows]` each. Numbers as f32, so that both are chosen in one lane.
+    /// The greatest p·score so far, where p is the sigmoid, and the number of the person that it belongs to, `[rows]`
+    /// each. Numbers are f32, so that both are chosen in one lane.
     best: Vec<Row>,
     number: Vec<Row>,
 }
@@ -134,7 +136,7 @@ impl PersonPainter {
     }
 
     /// Fills `instances` (`[rows, TILE_WIDTH]`, the person's number or 0) and `masks` (`[persons, rows]`). A pixel that
-    /// several masks hold is the person's whose p·score is greatest, the better person's where they are equal.
+    /// several masks hold goes to the person with the greatest p·score there, or to the better person if equal.
     pub(super) fn paint(
         &mut self,
         window: &Window<'_>,
@@ -167,7 +169,7 @@ impl PersonPainter {
     }
 }
 
-/// Gives a row's pixels to the person `number` where its mask claims them most.
+/// Gives a row's pixels to the person `number` where its mask claims them more than any before it.
 #[multiversion(targets = "simd")]
 fn claim(best: &mut Row, owner: &mut Row, values: &Row, score: f32, number: usize) {
     for ((best, owner), &v) in best.0.iter_mut().zip(&mut owner.0).zip(&values.0) {
@@ -198,7 +200,8 @@ mod tests {
     fn suppression_is_greedy_from_the_best() {
         let person = |query, score| Pair { query, class: 1, probability: 1.0, score, pixels: 100 };
         let persons = [person(0, 0.9), person(1, 0.8), person(2, 0.7)];
-        // 0 and 1 share 90 pixels, 1 and 2 share 90, 0 and 2 share 60: 1 is 0; 2 stays, for 1 is gone.
+        // 0 and 1 share 90 pixels, 1 and 2 share 90, 0 and 2 share 60. So 1 is dropped as the same person as 0, and 2
+        // stays, because it is compared with 0 alone.
         let common = |a: &Pair, b: &Pair| if a.query.abs_diff(b.query) == 1 { 90 } else { 60 };
         let kept: Vec<u32> = suppress(&persons, 0.7, common).iter().map(|p| p.query).collect();
         assert_eq!(kept, [0, 2]);

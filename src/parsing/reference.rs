@@ -1,5 +1,5 @@
-//! The post-processing written plainly: the whole photo at once, two explicit resize steps, f64 values. The streamed
-//! implementation must equal it at every band height.
+//! The post-processing written plainly: it takes the whole photo at once, in two explicit resize steps, with f64
+//! values. The streamed implementation must equal it at every band height.
 
 use proptest::prelude::*;
 
@@ -8,10 +8,10 @@ use crate::engine::Queries;
 use crate::geometry::{Region, Size};
 use crate::manifest::{LabelMap, Manifest};
 
-/// Where the reference is this close to deciding otherwise, its decision is not compared.
+/// Where the plain post-processing is this close to deciding otherwise, its decision is not compared.
 const CLOSE: f64 = 1e-5;
 
-/// A manifest of `classes` classes, background 0.
+/// A manifest of `classes` classes, with class 0 as the background.
 pub(super) fn manifest(label_map: LabelMap, classes: u8, person_id: Option<u8>) -> Manifest {
     let classes: Vec<_> =
         (0..classes).map(|id| serde_json::json!({"id": id, "name": format!("c{id}"), "color": [id, 0, 0]})).collect();
@@ -72,7 +72,8 @@ struct Label {
     sure: bool,
 }
 
-/// The greatest of `values` by the lowest id; `sure` unless the best two are close.
+/// The id of the greatest of `values`, the first of equal ones. It is `sure` unless the best two are close or `close`
+/// is set.
 fn greatest(values: &[(u8, f64)], close: bool) -> Label {
     let mut best = values[0];
     for &value in &values[1..] {
@@ -90,9 +91,9 @@ struct Whole {
     persons: Vec<Pair>,
     labels: Vec<Label>,
     instances: Vec<Label>,
-    /// Photo logits of each query.
+    /// The logits of each query at the photo's size.
     logits: Vec<Vec<f64>>,
-    /// Whether a score or a mask is too close to a threshold to be compared.
+    /// Whether a score or a mask is too close to a threshold, or a score to the next, to be compared.
     doubtful: bool,
 }
 
@@ -165,13 +166,13 @@ fn whole(view: &View<'_>, manifest: &Manifest, min_score: Option<f32>) -> Whole 
     Whole { parts, raw_persons, persons, labels, instances, logits, doubtful }
 }
 
-/// Padded logits of one query.
+/// The logits of one query at the padded size.
 fn padded(view: &View<'_>, query: usize) -> Vec<f64> {
     let plane: Vec<f64> = view.queries.mask(query).iter().map(|&x| f64::from(x)).collect();
     resize(&plane, view.queries.mask_size, view.padded)
 }
 
-/// `[Q][C]`, without "no object".
+/// The class probabilities, `[Q][C]`, without "no object".
 fn softmax(queries: &Queries) -> Vec<Vec<f64>> {
     let row = |row: &[f32]| {
         let total: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
@@ -180,12 +181,12 @@ fn softmax(queries: &Queries) -> Vec<Vec<f64>> {
     queries.class_logits.chunks(queries.classes + 1).map(row).collect()
 }
 
-/// Classes that the label map may show.
+/// The classes that the label map may show.
 fn competing(manifest: &Manifest) -> Vec<u8> {
     manifest.classes.iter().map(|c| c.id).filter(|&id| Some(id) != manifest.person_id).collect()
 }
 
-/// For each class the mean over its pastes; `pasted` is (query, class, score).
+/// The label map of the class with the greatest mean over its pastes. `pasted` holds (query, class, score).
 fn pasted_labels(view: &View<'_>, manifest: &Manifest, logits: &[Vec<f64>], pasted: &[(usize, u8, f64)]) -> Vec<Label> {
     let competing = competing(manifest);
     let label = |i: usize| {
@@ -208,7 +209,7 @@ fn pasted_labels(view: &View<'_>, manifest: &Manifest, logits: &[Vec<f64>], past
     (0..view.photo.area() as usize).map(label).collect()
 }
 
-/// Σ softmax · sigmoid at the padded size, cropped and resampled.
+/// The label map of the class with the greatest Σ softmax · sigmoid, taken at the padded size, cropped and resampled.
 fn semantic_labels(view: &View<'_>, manifest: &Manifest, softmax: &[Vec<f64>]) -> Vec<Label> {
     let competing = competing(manifest);
     let map = |&id: &u8| {
@@ -246,7 +247,7 @@ struct Streamed {
     persons: Vec<Pair>,
     labels: Vec<u8>,
     instances: Vec<u8>,
-    /// Own masks of the persons.
+    /// The persons' own masks.
     masks: Vec<Vec<bool>>,
 }
 
@@ -302,7 +303,7 @@ struct Case {
     mask: Size,
     mask_logits: Vec<f32>,
     stride: u32,
-    /// Padding left and above, and right and below.
+    /// The padding to the left and above, then to the right and below.
     before: (u32, u32),
     after: (u32, u32),
     photo: Size,
@@ -325,7 +326,7 @@ fn case() -> impl Strategy<Value = Case> {
         let person = has_person.then_some(classes - 1);
         let mask = Size::new(mask.0, mask.1);
         let class_logits = prop::collection::vec(-3.0f32..6.0, count * (usize::from(classes) + 1));
-        // Masks of one sign, mixed ones, and some that persons share.
+        // Masks have mixed signs, or are all negative and so empty, or all positive, so that persons share them.
         let plane = mask.area() as usize;
         let one = prop_oneof![
             prop::collection::vec(-6.0f32..6.0, plane),

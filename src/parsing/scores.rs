@@ -1,4 +1,4 @@
-//! Pass 1: scores of the pairs, and how much persons overlap.
+//! Pass 1: scores the pairs and measures how much persons overlap.
 
 use multiversion::multiversion;
 use rayon::prelude::*;
@@ -10,33 +10,33 @@ use super::upsample::{Row, TILE_WIDTH, TileLogits, Window, tile, tiles_across};
 use super::view::{Found, Pair, Sizes, View};
 use crate::manifest::Manifest;
 
-/// Fractions of one pixel's sigmoid in a [`Tally`]: integers add up to the same in any order, so scores depend neither
-/// on the band's height nor on the threads.
+/// What a sigmoid of 1 counts in a [`Tally`]. Integers add up to the same sum in any order, so scores depend neither on
+/// the band's height nor on the threads.
 const FRACTIONS: f32 = (1u32 << 20) as f32;
 
-/// Pieces that a pass is cut into for each thread, so that threads that end early find work.
+/// How many pieces a pass is cut into for each thread: several, so that threads that end early find more work.
 const PIECES_PER_THREAD: usize = 4;
 
 /// One query's mask, summed over the photo.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
-    /// Σ sigmoid over the mask's pixels, in `FRACTIONS`.
+    /// Σ sigmoid over the mask's pixels, times `FRACTIONS`.
     sigmoids: u64,
     pixels: u64,
 }
 
 impl Tally {
-    /// Mean sigmoid over the mask, as the reference writes it; 0 for an empty mask.
+    /// The mean sigmoid over the mask, with the reference's 1e-6 in the denominator; 0 for an empty mask.
     fn mean(self) -> f32 {
         let sum = self.sigmoids as f64 / f64::from(FRACTIONS);
         (sum / (self.pixels as f64 + 1e-6)) as f32
     }
 }
 
-/// Scores the queries: pass 1.
+/// Scores the queries, which is pass 1.
 ///
-/// `min_score` takes the place of the manifest's `part_score` and `person_score`. Classes of `view` and `manifest` must
-/// be the same (the engine checks it at load). The result does not depend on `band_rows`.
+/// `min_score` replaces the manifest's `part_score` and `person_score`. `view` and `manifest` must have the same
+/// classes, which the engine checks at load. The result does not depend on `band_rows`.
 #[must_use]
 pub fn find(view: &View<'_>, manifest: &Manifest, min_score: Option<f32>, band_rows: u32) -> Found {
     let rules = Rules::new(manifest, min_score);
@@ -67,11 +67,11 @@ pub fn find(view: &View<'_>, manifest: &Manifest, min_score: Option<f32>, band_r
     found
 }
 
-/// Queries to look at, each once, whatever number of pairs share it.
+/// The queries to look at. Each is listed once, however many pairs share it.
 struct Survivors {
     /// Ascending.
     queries: Vec<u32>,
-    /// For each of `queries`, its number among those that may be persons.
+    /// For each of `queries`, its number among those that may be persons, or `None`.
     persons: Vec<Option<usize>>,
 }
 
@@ -102,7 +102,7 @@ impl Survivors {
     }
 }
 
-/// Every surviving query over the whole photo, in tiles of `band_rows` rows.
+/// Measures every surviving query over the whole photo, in tiles of `band_rows` rows.
 fn measure(view: &View<'_>, survivors: &Survivors, band_rows: u32) -> (Vec<Tally>, Overlaps) {
     let operator = view.upsampler();
     let (height, band_rows) = (view.photo.height as usize, band_rows as usize);
@@ -175,13 +175,14 @@ struct Scratch {
     overlapping: persons::TileMasks,
 }
 
-/// Adds a row's mask pixels. Columns past the tile are 0 and therefore outside.
+/// Adds a row's pixels inside the mask. Columns past the tile's width are 0 and therefore outside.
 #[multiversion(targets = "simd")]
 fn add(tally: &mut Tally, row: &Row) {
     const LANES: usize = 8;
     let mut sums = [0.0_f32; LANES];
     let mut counts = [0_u32; LANES];
-    // Apart from the sums, whose order is fixed, so that these use the widest registers there are.
+    // The order of the sums is fixed, that of the sigmoids need not be. So these have a loop of their own, which uses
+    // the widest registers there are.
     let mut sigmoids = [0.0; TILE_WIDTH];
     for (sigmoid_of, &v) in sigmoids.iter_mut().zip(&row.0) {
         *sigmoid_of = if v > 0.0 { sigmoid(v) } else { 0.0 };
@@ -192,12 +193,12 @@ fn add(tally: &mut Tally, row: &Row) {
             *count += u32::from(v > 0.0);
         }
     }
-    // At most 128, so f32 keeps it to 2^-17 and FRACTIONS keep all of that.
+    // The sum is at most 128, which f32 holds to within 2^-17; FRACTIONS, 2^20, are finer than that.
     tally.sigmoids += (sums.iter().sum::<f32>() * FRACTIONS) as u64;
     tally.pixels += u64::from(counts.iter().sum::<u32>());
 }
 
-/// Sums of every piece that may be alive at once, and the scratch of every thread.
+/// Bytes of the sums of every piece that may be alive at once, and of every thread's scratch memory.
 pub(super) fn bytes(sizes: &Sizes) -> u64 {
     let sums = sizes.queries * size_of::<Tally>() as u64 + Overlaps::bytes(sizes.persons);
     let masks = sizes.persons * sizes.band_rows * (TILE_WIDTH as u64 / 8 + 8);

@@ -1,11 +1,12 @@
-//! The label map as the greatest of class values: `Mask2Former`'s semantic inference, `semantic_inference` of the
-//! reference, and what tiles are blended in.
+//! The label map as the greatest of class values. This is `Mask2Former`'s semantic inference, `semantic_inference` in
+//! the reference, and it is also what tiles are blended in.
 //!
-//! Class values are taken at working pixels, for `semantic` Σ over queries of softmax · sigmoid at the padded size, where
-//! the resized photo lies; the class maps are resampled to the photo's.
+//! Class values are taken at working pixels, and the class maps are resampled from there to the photo's size. For
+//! `semantic` a class value is Σ over queries of softmax · sigmoid, at the padded size, where the resized photo lies.
+//!
 //! Only the working rows under the running band are held. Where the four working pixels that a photo pixel lies between
-//! have the same greatest class, that class is greatest at the photo pixel too (both sides of every comparison are the
-//! same convex sum), so only pixels near a border are computed.
+//! have the same greatest class, that class is greatest at the photo pixel too, since both sides of every comparison
+//! are the same convex sum. So only pixels near a border are computed.
 
 use std::borrow::Borrow;
 
@@ -21,27 +22,28 @@ use crate::engine::Queries;
 use crate::geometry::{Region, Size};
 use crate::manifest::Manifest;
 
-/// Terms left out of a class's sum are, together, at most this: a trained network gives most classes of a query next
-/// to nothing, and below this no answer is promised (labels are exact where the best two differ by 1e-5).
+/// The most that the terms left out of a class's sum may come to, together. A trained network gives most classes of a
+/// query next to nothing, and such terms are left out. Differences this small decide no label that is promised: labels
+/// are exact where the best two classes differ by 1e-5.
 const NEGLIGIBLE: f32 = 4e-6;
 
-/// Marks two working pixels, one above the other, whose classes differ; it is no class. Manifests have at most 255
-/// classes, ids up to 254.
+/// Marks two working pixels, one above the other, whose classes differ. It is never a class itself, because manifests
+/// have at most 255 classes, with ids up to 254.
 const MIXED: u8 = u8::MAX;
 
 /// A source of class values for working rows.
 pub(super) trait ClassRows: Sync {
-    /// Adds row `row`'s to `sums`, `[classes, working width]`.
+    /// Adds the class values of working row `row` to `sums`, `[classes, working width]`.
     fn add_row(&self, row: u32, scratch: &mut RowScratch, sums: &mut [f32]);
 }
 
 /// Paints the label map, band after band from the top.
 pub(super) struct ClassPainter {
-    /// Ids of the classes that compete.
+    /// The ids of the classes that compete.
     classes: Vec<u8>,
     working: Size,
     photo: Size,
-    /// Photo row to working rows, photo column to working columns.
+    /// The working rows that each photo row lies between, and the working columns for each photo column.
     outer_rows: Vec<Step>,
     outer_columns: Vec<Step>,
     rows: WorkingRows,
@@ -51,7 +53,7 @@ pub(super) struct ClassPainter {
 pub(super) struct ClassValues<Q> {
     queries: Q,
     claims: Claims,
-    /// Working row to logits rows, working column to logits columns.
+    /// The logits rows that each working row lies between, and the logits columns for each working column.
     rows: Vec<Step>,
     columns: Vec<Step>,
 }
@@ -60,10 +62,10 @@ pub(super) struct ClassValues<Q> {
 enum Claims {
     /// Σ softmax · sigmoid.
     Semantic(Vec<QueryTerms>),
-    /// The mean of the pasted sigmoid · score; where nothing is pasted, [`PASTED_ABOVE`] for the background, which
-    /// everything pasted exceeds: a blend must not read "nothing" as no opinion.
+    /// The mean of the pasted sigmoid · score. Where nothing is pasted, the background's value is [`PASTED_ABOVE`],
+    /// which everything pasted exceeds, because a blend must not read "nothing" as no opinion.
     Paste {
-        /// (index in the competing classes, pairs).
+        /// (index among the competing classes, pairs).
         pasted: Vec<(usize, Vec<Pair>)>,
         background: usize,
     },
@@ -71,22 +73,22 @@ enum Claims {
 
 struct QueryTerms {
     query: usize,
-    /// (index in `classes`, softmax).
+    /// (index among the competing classes, softmax).
     shares: Vec<(usize, f32)>,
 }
 
-/// The working rows held, ascending.
+/// The working rows that are held, in ascending order.
 #[derive(Default)]
 struct WorkingRows {
     index: Vec<u32>,
     /// `[rows, classes, working width]`.
     sums: Vec<f32>,
-    /// `[rows, working width]`: index of the greatest class.
+    /// `[rows, working width]`: the index of the greatest class.
     greatest: Vec<u8>,
 }
 
 impl WorkingRows {
-    /// Room for `rows` rows, so that it never grows.
+    /// Reserves room for `rows` rows, so that the buffers never grow.
     fn with_capacity(rows: usize, plane: usize, width: usize) -> Self {
         Self { index: Vec::new(), sums: Vec::with_capacity(rows * plane), greatest: Vec::with_capacity(rows * width) }
     }
@@ -95,23 +97,24 @@ impl WorkingRows {
 /// The most working rows that lie under `band_rows` photo rows.
 fn most_rows(working: Size, photo: Size, band_rows: u32) -> u64 {
     let (working, photo, band_rows) = (u64::from(working.height), u64::from(photo.height), u64::from(band_rows));
-    // Those between the first and the last photo row's, or two for each photo row, whichever is less.
+    // They are those between the first and the last photo row's, or two for each photo row, whichever is less.
     (working * band_rows).div_ceil(photo).saturating_add(2).min(2 * band_rows).min(working)
 }
 
-/// Ids of the classes that compete, ascending: all but the person's, whose queries cover the parts.
+/// The ids of the classes that compete, in ascending order. The person's class is left out, since its queries cover the
+/// parts.
 pub(super) fn competing(manifest: &Manifest) -> Vec<u8> {
     manifest.classes.iter().map(|class| class.id).filter(|&id| Some(id) != manifest.person_id).collect()
 }
 
 impl<Q: Borrow<Queries> + Sync> ClassValues<Q> {
-    /// `padded` and `working` as [`super::View`]'s.
+    /// Class values of the label map `semantic`. `padded` and `working` are those of [`super::View`].
     pub(super) fn semantic(queries: Q, padded: Size, working: Region, classes: &[u8]) -> Self {
         let claims = Claims::Semantic(terms(queries.borrow(), classes));
         Self::new(queries, padded, working, claims)
     }
 
-    /// As [`Self::semantic`], of the label map `paste`.
+    /// Like [`Self::semantic`], but of the label map `paste`.
     pub(super) fn paste(
         queries: Q,
         padded: Size,
@@ -189,7 +192,7 @@ impl ClassPainter {
         }
     }
 
-    /// The working rows under `rows` photo rows from `y` on, ascending.
+    /// The working rows under `rows` photo rows from `y` on, in ascending order.
     pub(super) fn working_rows(&self, y: usize, rows: usize) -> Vec<u32> {
         let steps = &self.outer_rows[y..y + rows];
         let mut needed: Vec<u32> = steps.iter().flat_map(|step| [step.low, step.high]).collect();
@@ -209,12 +212,12 @@ impl ClassPainter {
         );
     }
 
-    /// Makes the rows held those of `needed`; rows held already are kept.
+    /// Holds the rows of `needed` and no others. Those that are held already are kept.
     fn advance(&mut self, source: &impl ClassRows, needed: Vec<u32>) {
         let width = self.working.width as usize;
         let plane = width * self.classes.len();
         let rows = &mut self.rows;
-        // Bands go down the photo: what is kept is the end of the old rows and the beginning of the new ones.
+        // Bands go down the photo, so what is kept is the end of the old rows and the beginning of the new ones.
         let first = needed.first().copied().unwrap_or(0);
         let dropped = rows.index.partition_point(|&row| row < first);
         let kept = rows.index.len() - dropped;
@@ -258,7 +261,8 @@ impl ClassPainter {
     }
 }
 
-/// Index of the greatest class at one photo pixel, the lowest of equal ones; `low` and `high` are `[classes, width]`.
+/// The index of the greatest class at one photo pixel, or the lowest index among equal ones. `low` and `high` are
+/// `[classes, width]`.
 fn greatest_between(low: &[f32], high: &[f32], width: usize, left: usize, right: usize, x: f32, y: f32) -> usize {
     let mut best = (0, f32::NEG_INFINITY);
     for (class, (low, high)) in low.chunks_exact(width).zip(high.chunks_exact(width)).enumerate() {
@@ -272,23 +276,23 @@ fn greatest_between(low: &[f32], high: &[f32], width: usize, left: usize, right:
     best.0
 }
 
-/// What a thread needs for one working row; every part grows to what it is used for.
+/// The scratch memory of a thread for one working row. Every buffer grows only when it is used.
 #[derive(Default)]
 pub(super) struct RowScratch {
-    /// One logits row, between two.
+    /// One row of logits, interpolated between two of the mask's.
     logits: Vec<f32>,
     sigmoids: Vec<f32>,
     best: Vec<f32>,
     label: Vec<f32>,
-    /// How often the running class was pasted, and how often any.
+    /// How often the running class was pasted at each pixel, and how often any class was.
     times: Vec<f32>,
     claimed: Vec<f32>,
-    /// `[classes, tile width]`: one tile's class values.
+    /// One tile's class values, `[classes, tile width]`.
     pub values: Vec<f32>,
 }
 
 impl RowScratch {
-    /// Sigmoids of one working row of a query's mask.
+    /// Computes the sigmoids of one working row of a query's mask.
     fn take_sigmoids(&mut self, queries: &Queries, query: usize, row: Step, columns: &[Step]) {
         let (mask, width) = (queries.mask(query), queries.mask_size.width as usize);
         self.logits.resize(width, 0.0);
@@ -304,7 +308,7 @@ impl RowScratch {
         sigmoids(&mut self.sigmoids);
     }
 
-    /// Index of the greatest class of each pixel; `sums` is `[classes, width]`.
+    /// Writes the index of each pixel's greatest class. `sums` is `[classes, width]`.
     fn take_greatest(&mut self, sums: &[f32], greatest: &mut [u8]) {
         let width = greatest.len();
         self.label.clear();
@@ -334,7 +338,7 @@ fn add_share(sums: &mut [f32], sigmoids: &[f32], share: f32) {
     }
 }
 
-/// Adds `values`, each by its own weight and all by `weight`.
+/// Adds `values`, each multiplied by its own weight and by `weight`.
 #[multiversion(targets = "simd")]
 pub(super) fn add_weighted(sums: &mut [f32], values: &[f32], weights: &[f32], weight: f32) {
     for ((sum, value), own) in sums.iter_mut().zip(values).zip(weights) {
@@ -342,7 +346,7 @@ pub(super) fn add_weighted(sums: &mut [f32], values: &[f32], weights: &[f32], we
     }
 }
 
-/// Pastes one pair's row: what exceeds [`PASTED_ABOVE`] is added and counted.
+/// Pastes one pair's row. Values that exceed [`PASTED_ABOVE`] are added and counted.
 #[multiversion(targets = "simd")]
 fn paste(sum: &mut [f32], times: &mut [f32], sigmoids: &[f32], score: f32) {
     for ((sum, times), sigmoid) in sum.iter_mut().zip(times).zip(sigmoids) {
@@ -353,7 +357,7 @@ fn paste(sum: &mut [f32], times: &mut [f32], sigmoids: &[f32], score: f32) {
     }
 }
 
-/// Makes means of sums, and adds the class's pastes to all classes'.
+/// Turns a class's sums into means, and adds its count of pastes to that of all classes.
 #[multiversion(targets = "simd")]
 fn take_mean(sum: &mut [f32], times: &[f32], claimed: &mut [f32]) {
     for ((sum, &times), claimed) in sum.iter_mut().zip(times).zip(claimed) {
@@ -371,7 +375,7 @@ fn keep_greatest(best: &mut [f32], label: &mut [f32], sums: &[f32], class: f32) 
     }
 }
 
-/// The terms that are not negligible, by query.
+/// The terms that are not negligible, grouped by query.
 fn terms(queries: &Queries, classes: &[u8]) -> Vec<QueryTerms> {
     let probabilities = pairs::probabilities(queries);
     let share = |query: usize, class: usize| probabilities[query * queries.classes + usize::from(classes[class])];
@@ -383,7 +387,7 @@ fn terms(queries: &Queries, classes: &[u8]) -> Vec<QueryTerms> {
         let mut left_out = 0.0;
         for query in order {
             left_out += share(query, class);
-            // A sigmoid is at most 1. NaN is a term, and sorts last.
+            // A sigmoid is at most 1, so a term is at most its share. A NaN is kept as a term, and sorts last.
             if left_out > NEGLIGIBLE || left_out.is_nan() {
                 terms[query].shares.push((class, share(query, class)));
             }
@@ -393,7 +397,7 @@ fn terms(queries: &Queries, classes: &[u8]) -> Vec<QueryTerms> {
     terms
 }
 
-/// What a [`ClassPainter`] holds, every thread's scratch included, for a photo of this working size.
+/// Bytes that a [`ClassPainter`] holds for a photo of this working size, every thread's scratch memory included.
 pub(super) fn painter_bytes(sizes: &Sizes, working: Size) -> u64 {
     let width = u64::from(working.width);
     let rows = most_rows(working, sizes.photo, sizes.band_rows as u32);
@@ -402,10 +406,10 @@ pub(super) fn painter_bytes(sizes: &Sizes, working: Size) -> u64 {
     held + steps + sizes.threads * width * 28
 }
 
-/// What an [`ClassValues`] holds beside its queries.
+/// Bytes that a [`ClassValues`] holds beside its queries.
 pub(super) fn answer_bytes(sizes: &Sizes, working: Size) -> u64 {
     let steps = (u64::from(working.width) + u64::from(working.height)) * size_of::<Step>() as u64;
     let terms = sizes.queries * (sizes.classes * 4 * size_of::<(usize, f32)>() as u64 + 64);
-    // Pairs are at most 255.
+    // There are at most 255 pairs.
     steps + terms + 255 * 2 * size_of::<Pair>() as u64
 }

@@ -1,9 +1,9 @@
 //! A logistic function that the compiler can vectorise.
 
-/// `1 / (1 + e^-x)` with an absolute error of at most 1e-6 (a test measures about 1e-7), in plain IEEE
-/// operations, so that every machine computes the same.
+/// `1 / (1 + e^-x)` with an absolute error of at most 1e-6 (a test measures about 1e-7 and allows 2e-7). It uses
+/// only plain IEEE operations, so that every machine computes the same.
 ///
-/// NaN gives NaN or a saturated value; masks compare with `>`, so NaN logits are never inside a mask.
+/// NaN gives a value next to 0. Masks compare logits with `>`, so NaN logits are never inside a mask.
 #[inline]
 pub(super) fn sigmoid(x: f32) -> f32 {
     let e = exp_of_negative(-x.abs());
@@ -11,12 +11,13 @@ pub(super) fn sigmoid(x: f32) -> f32 {
     numerator / (1.0 + e)
 }
 
-/// `e^x` for `x <= 0`: Cephes' `expf` (S. L. Moshier), its range reduction by an addition instead of a rounding call.
+/// `e^x` for `x <= 0`. This is Cephes' `expf` (S. L. Moshier), except that the range reduction rounds by an addition
+/// instead of a call.
 #[inline]
 fn exp_of_negative(x: f32) -> f32 {
-    /// Below it the result is no normal number.
+    /// Smaller arguments are raised to this one, because their results would soon not be normal numbers.
     const LEAST: f32 = -87.0;
-    /// 1.5 · 2^23: a sum with it holds the other addend, rounded, in its lowest bits.
+    /// 1.5 · 2^23. Added to a number, it leaves that number, rounded to an integer, in the lowest bits of the sum.
     const ROUNDER: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;

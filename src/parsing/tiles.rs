@@ -1,8 +1,9 @@
 //! Tiles: the network sees a photo in overlapping pieces, at a larger size than it could see the whole photo.
 //!
-//! Tile rows are run as the bands need them, top to bottom, and dropped behind them. Each tile gives class values at its
-//! own working pixels, from its own mask logits, so nothing is blurred; where tiles overlap, values are blended by
-//! weights that fall from 1 to 0 over the overlap, as half a cosine does. The greatest blended value is the label.
+//! Tile rows are run when the bands need them, top to bottom, and dropped when the bands have passed. Each tile gives
+//! class values at its own working pixels, from its own mask logits, so nothing is blurred. Where tiles overlap, values
+//! are blended by weights that fall from 1 to 0 over the overlap, as half a cosine does. The class with the greatest
+//! blended value is the label.
 
 use std::collections::VecDeque;
 use std::f32::consts::FRAC_PI_2;
@@ -18,23 +19,23 @@ use crate::error::Result;
 use crate::geometry::{Region, Size};
 use crate::manifest::{LabelMap, Manifest};
 
-/// Side of a tile, working pixels: what most photos are shown to a network at.
+/// The side of a tile, in working pixels. Most photos are shown to a network at this size.
 const SIDE: u32 = 512;
-/// Least overlap of neighbours, working pixels.
+/// The least overlap of neighbours, in working pixels.
 const OVERLAP: u32 = 64;
-/// From a tile to the next, at most.
+/// The most from the beginning of a tile to that of the next, in working pixels.
 const STEP: u32 = SIDE - OVERLAP;
 
-/// Where tiles lie on a photo resized to a working size: the same columns in every row.
+/// Where tiles lie on a photo resized to a working size. Every row has the same columns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Grid {
     columns: Vec<Range<u32>>,
     rows: Vec<Range<u32>>,
 }
 
-/// First and end pixel of each tile along a side: spread evenly, so that every overlap is as wide as it can be and every
-/// cut as far from the tiles' edges; none ends outside. All start at multiples of what `divisor` and the step have in
-/// common, so that the cells of their masks are those of the whole photo's.
+/// The pixels of each tile along a side. Tiles are spread evenly, so that every overlap is as wide as it can be and
+/// every cut as far from the tiles' edges as it can be; none ends outside. All begin at multiples of the greatest power
+/// of two that divides both `divisor` and [`STEP`], so that the cells of their masks are those of the whole photo's.
 fn stretches(length: u32, divisor: u32) -> Vec<Range<u32>> {
     if length <= SIDE {
         return std::iter::once(0..length).collect();
@@ -54,27 +55,27 @@ impl Grid {
         Self { columns: stretches(working.width, divisor), rows: stretches(working.height, divisor) }
     }
 
-    /// Size that the photo is resized to.
+    /// The size that the photo is resized to.
     #[must_use]
     pub fn working(&self) -> Size {
         let end = |stretches: &[Range<u32>]| stretches.last().map_or(0, |last| last.end);
         Size::new(end(&self.columns), end(&self.rows))
     }
 
-    /// Number of tiles.
+    /// How many tiles there are.
     #[must_use]
     pub fn count(&self) -> u32 {
         (self.columns.len() * self.rows.len()) as u32
     }
 
-    /// Size of the largest tile.
+    /// The size of the largest tile.
     #[must_use]
     pub fn tile(&self) -> Size {
         let Size { width, height } = self.working();
         Size::new(width.min(SIDE), height.min(SIDE))
     }
 
-    /// The most tiles of the rows that any `rows` working rows, one after the other, lie in.
+    /// The most tiles that are held at once: those of all tile rows that any `rows` consecutive working rows lie in.
     fn most_held(&self, rows: u32) -> u64 {
         let reached = |tile: &Range<u32>| {
             let end = tile.end.saturating_add(rows - 1);
@@ -85,7 +86,7 @@ impl Grid {
     }
 }
 
-/// Weights of each tile's pixels along a side; over all tiles of a pixel they add up to 1.
+/// The weights of each tile's pixels along a side. Those of all tiles that a pixel lies in add up to 1.
 fn weights(stretches: &[Range<u32>]) -> Vec<Vec<f32>> {
     let ramp = |x: u32, overlap: u32| {
         let way = (x as f32 + 0.5) / overlap.max(1) as f32;
@@ -117,13 +118,13 @@ pub struct Tiles<'a> {
     blend: Blend,
     manifest: &'a Manifest,
     classes: Vec<u8>,
-    /// Runs the network on a part of the photo at the working size.
+    /// Runs the network on one region of the photo at the working size.
     infer: Box<dyn FnMut(Region) -> Result<Queries> + 'a>,
-    /// The first tile row not run yet.
+    /// The first tile row that has not been run yet.
     next: usize,
 }
 
-/// The tiles held and their weights.
+/// The tiles that are held, and the weights of all tiles.
 pub(super) struct Blend {
     grid: Grid,
     column_weights: Vec<Vec<f32>>,
@@ -133,7 +134,7 @@ pub(super) struct Blend {
 
 struct TileRow {
     index: usize,
-    /// One for each column.
+    /// One tile for each column.
     tiles: Vec<ClassValues<Queries>>,
 }
 
@@ -149,7 +150,8 @@ impl<'a> Tiles<'a> {
         self.blend.grid.working()
     }
 
-    /// The blend with every tile that the working rows `rows`, ascending, lie in. Rows never go up from call to call.
+    /// Gives the blend with every tile that the working rows `rows` lie in. They are in ascending order, and from call
+    /// to call they only move down the photo.
     pub(super) fn advance(&mut self, rows: &[u32]) -> Result<&Blend> {
         if let (Some(&first), Some(&last)) = (rows.first(), rows.last()) {
             let places = &self.blend.grid.rows;
@@ -204,12 +206,13 @@ impl ClassRows for Blend {
     }
 }
 
-/// What [`Tiles`] holds: the tiles, their logits, weights, and every thread's values of one tile row.
+/// Bytes that [`Tiles`] holds: the tiles with their logits, the weights, every thread's class values of one row of a
+/// tile, and `finding`, which is what finding a tile's pairs takes.
 pub(super) fn bytes(sizes: &Sizes, grid: &Grid, manifest: &Manifest, finding: u64) -> u64 {
     let tile = grid.tile();
     let geometry = manifest.geometry(tile);
     let logits = sizes.queries * (geometry.mask.area() + sizes.classes + 1) * 4;
-    // Under a band there are at most as many working rows as it has, but for the rows at its ends.
+    // The working rows under a band are its share of the working height, and at most two more at its ends.
     let under = (u64::from(grid.working().height) * sizes.band_rows).div_ceil(u64::from(sizes.photo.height)) + 2;
     let held = grid.most_held(under as u32) * (logits + semantic::answer_bytes(sizes, tile));
     let weights = |stretches: &[Range<u32>]| stretches.iter().map(|own| u64::from(own.end - own.start) * 4 + 64).sum();
@@ -263,14 +266,14 @@ mod tests {
         }
     }
 
-    /// What is at a working pixel: four classes in slanted stripes of 90 pixels, softly divided.
+    /// The logit of a class at a working pixel. The four classes lie in slanted stripes of 90 pixels with soft borders.
     fn logit(class: u32, x: f32, y: f32) -> f32 {
         let place = ((x + 0.5 * y) / 90.0).rem_euclid(4.0);
         let away = (place - class as f32 - 0.5).abs();
         3.0 - 8.0 * away.min(4.0 - away)
     }
 
-    /// A network that sees the truth: the same wherever its input lies on the photo.
+    /// A network that sees the truth, which is the same wherever its input lies on the photo.
     fn truth(region: Region) -> Queries {
         const CLASSES: u32 = 4;
         let padded = region.size.padded_to(4);
@@ -288,7 +291,7 @@ mod tests {
         super::super::reference::queries(CLASSES as usize, class_logits.collect(), mask_size, mask_logits)
     }
 
-    /// Seams cost nothing: a network that answers the same in a tile as in the whole gives the same labels.
+    /// Seams cost nothing: where a network answers the same in a tile as in the whole photo, labels are the same.
     #[test]
     fn tiled_equals_whole_where_the_network_does() {
         let (working, photo) = (Size::new(1100, 700), Size::new(1300, 827));
@@ -320,12 +323,12 @@ mod tests {
         assert!((0..4).all(|class| whole.contains(&class)));
     }
 
-    /// Where no tile claims anything the background wins, however sure a neighbour's margin is.
+    /// Where a tile claims nothing, its vote for the background counts, however sure a neighbour is at its edge.
     #[test]
     fn nothing_pasted_is_background() {
         let working = Size::new(700, 64);
         let manifest = manifest(LabelMap::Paste, 4, None);
-        // The left tile, mistaken at its right edge, sees class 1 in its whole overlap; the right one sees nothing.
+        // The left tile sees class 1 everywhere, the overlap with the right tile included; the right one sees nothing.
         let infer = |region: Region| {
             let mut queries = truth(region);
             let seen = if region.left == 0 { 1.0 } else { -1.0 };
@@ -346,7 +349,7 @@ mod tests {
         let row = &labels[..700];
         assert_eq!(row[..188], [1; 188]);
         assert_eq!(row[512..], [0; 188]);
-        // 1 · w against 0.5 · (1 − w): class 1 holds where its tile's weight is above a third.
+        // Class 1 has 1 · w against the background's 0.5 · (1 − w): it wins where its tile's weight w is above a third.
         let edge = row.iter().position(|&label| label == 0).unwrap();
         assert!((370..400).contains(&edge), "{edge}");
         assert!(row[edge..].iter().all(|&label| label == 0));

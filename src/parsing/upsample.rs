@@ -1,8 +1,9 @@
-//! Mask logits to the photo's size.
+//! Resamples mask logits to the photo's size.
 //!
-//! The reference resamples twice, bilinearly, with `align_corners=false` and no antialias: from the network's stride
-//! to the padded size, which is cropped to the working size, and from there to the photo's size. Both steps and the
-//! crop are linear and separable, so each photo row and each photo column is a weighted sum of at most three logits.
+//! The reference resamples twice, bilinearly, with `align_corners=false` and without antialiasing: from the network's
+//! stride to the padded size, which is cropped to the working size, and from there to the photo's size. Both steps and
+//! the crop are linear and separable, so they are composed here into one operator along each axis, in which every photo
+//! row and every photo column is a weighted sum of at most three of the logits' rows or columns.
 
 use std::ops::Range;
 
@@ -11,10 +12,10 @@ use multiversion::multiversion;
 use crate::engine::Queries;
 use crate::geometry::{Region, Size};
 
-/// Logits that one photo column (or row) is a sum of.
+/// How many logits one photo column (or row) is a sum of.
 pub(super) const TAPS: usize = 3;
 
-/// Columns of a tile: what one job resamples at a time. A multiple of 64, for bit sets.
+/// Columns of a tile, which is what one job resamples at a time. They are a multiple of 64 for the sake of bit sets.
 pub(super) const TILE_WIDTH: usize = 128;
 
 /// One bilinear step along one axis: `(1 - lambda) · source[low] + lambda · source[high]`.
@@ -25,8 +26,8 @@ pub(super) struct Step {
     pub lambda: f32,
 }
 
-/// `PyTorch`'s source index of output `index` (`aten/src/ATen/native/UpSample.h`, `align_corners=false`), in f32 as there:
-/// the rounding of the position is part of the result.
+/// `PyTorch`'s source index of output `index` (`aten/src/ATen/native/UpSample.h`, `align_corners=false`). It is
+/// computed in f32 as there, because the rounding of the position is part of the result.
 pub(super) fn bilinear_step(input: u32, output: u32, index: u32) -> Step {
     if input == output {
         return Step { low: index, high: index, lambda: 0.0 };
@@ -41,16 +42,17 @@ pub(super) fn bilinear_step(input: u32, output: u32, index: u32) -> Step {
 /// The composed operator along one axis.
 #[derive(Debug, Clone)]
 pub(super) struct Axis {
-    /// Number of logits along the axis.
+    /// How many logits there are along the axis.
     logits: u32,
-    /// First logit of each photo index; `start + TAPS` may pass the end only where there are fewer than `TAPS` logits.
+    /// The first logit for each photo index. `start + TAPS` passes the end only if there are fewer than `TAPS` logits.
     start: Vec<u32>,
     weight: Vec<[f32; TAPS]>,
 }
 
 impl Axis {
-    /// `logits → padded`, crop to the `working` pixels from `first` on, `→ photo`. Needs `padded` to be a multiple of
-    /// `logits`, which keeps two neighbouring working pixels within three logits.
+    /// Composes three steps: from `logits` to `padded`, the crop to the `working` pixels from `first` on, and from
+    /// there to `photo`. `padded` must be a multiple of `logits`, which keeps two neighbouring working pixels within
+    /// three logits.
     fn new(logits: u32, padded: u32, (first, working): (u32, u32), photo: u32) -> Self {
         let mut axis = Self { logits, start: Vec::new(), weight: Vec::new() };
         axis.start.reserve_exact(photo as usize);
@@ -58,7 +60,7 @@ impl Axis {
         for index in 0..photo {
             let outer = bilinear_step(working, photo, index);
             let lowest = bilinear_step(logits, padded, first + outer.low);
-            // Three taps that end inside the source, where it has three.
+            // The three taps end inside the source if it has three logits.
             let start = lowest.low.min(logits.saturating_sub(TAPS as u32));
             let mut weight = [0.0; TAPS];
             for (share, at) in [(1.0 - outer.lambda, outer.low), (outer.lambda, outer.high)] {
@@ -72,7 +74,7 @@ impl Axis {
         axis
     }
 
-    /// Logits that the photo indices of `range` touch.
+    /// The logits that the photo indices of `range` touch.
     fn logits_of(&self, range: Range<usize>) -> Range<usize> {
         let first = self.start[range.start] as usize;
         let last = self.start[range.end - 1] as usize + TAPS;
@@ -95,27 +97,27 @@ impl Upsampler {
         }
     }
 
-    /// Bytes of an operator for a photo of this size.
+    /// Bytes that an operator holds for a photo of this size.
     pub(super) fn bytes(photo: Size) -> u64 {
         (u64::from(photo.width) + u64::from(photo.height)) * (4 + 4 * TAPS as u64)
     }
 
-    /// The most logits rows that any `band_rows` photo rows touch.
+    /// The most logits rows that any `band_rows` consecutive photo rows touch.
     pub(super) fn most_rows(logits_height: u32, working: Size, photo: Size, band_rows: u32) -> u64 {
         let scale = (working.height as f32 / photo.height as f32).max(f32::MIN_POSITIVE);
-        // At stride 1 a working row is a logits row: the bound that holds for every stride.
+        // This is the bound at stride 1, where a working row is a logits row. It holds for every stride.
         let touched = (f64::from(scale) * f64::from(band_rows)).ceil() as u64 + 1 + TAPS as u64;
         touched.min(u64::from(logits_height))
     }
 }
 
-/// A rectangle of the photo: at most `TILE_WIDTH` columns, the rows of one band.
+/// A rectangle of the photo: at most `TILE_WIDTH` columns of the rows of one band.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tile {
-    /// First column.
+    /// The first column.
     pub x: usize,
     pub width: usize,
-    /// First row.
+    /// The first row.
     pub y: usize,
     pub rows: usize,
 }
@@ -139,21 +141,21 @@ pub(super) fn tile(photo: Size, index: usize, y: usize, rows: usize) -> Tile {
     Tile { x, width: TILE_WIDTH.min(photo.width as usize - x), y, rows }
 }
 
-/// One query's logits over one tile: its logits rows are resampled to the tile's columns once and then combined for
-/// every photo row.
+/// One query's logits over one tile. The query's logits rows are resampled to the tile's columns once and then combined
+/// for every photo row.
 #[derive(Debug, Default)]
 pub(super) struct TileLogits {
     /// `[logits rows, TILE_WIDTH]`.
     resampled: Vec<[f32; TILE_WIDTH]>,
-    /// Whether any value of the resampled row is positive.
+    /// For each row of `resampled`, whether any of the logits that it was made from is positive.
     positive: Vec<bool>,
-    /// The logits row that `resampled[0]` is.
+    /// The logits row that `resampled[0]` was made from.
     first: usize,
     /// The combined row.
     row: Box<Row>,
 }
 
-/// A tile's row; columns past the tile's width are 0.
+/// One row of a tile. Columns past the tile's width are 0.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(super) struct Row(pub [f32; TILE_WIDTH]);
@@ -171,8 +173,8 @@ impl TileLogits {
         2 * logits_rows * (4 * TILE_WIDTH as u64 + 1) + 4 * TILE_WIDTH as u64
     }
 
-    /// Takes up the mask of `query` over the window's tile. `false` when no logit under the tile is positive: resampled
-    /// values are convex sums of these, so no pixel is inside the mask, and nothing was computed.
+    /// Takes up the mask of `query` over the window's tile. It computes nothing and returns `false` when no logit under
+    /// the tile is positive: resampled values are convex sums of these, so no pixel is inside the mask.
     pub(super) fn load(&mut self, window: &Window<'_>, query: u32) -> bool {
         let Window { operator, tile, .. } = *window;
         let mask = window.queries.mask(query as usize);
@@ -195,7 +197,7 @@ impl TileLogits {
         true
     }
 
-    /// Logits of the tile's row `row`, or `None` when none of them is positive.
+    /// The logits of the tile's row `row`, or `None` when none of them can be positive.
     pub(super) fn row(&mut self, window: &Window<'_>, row: usize) -> Option<&Row> {
         let (rows, y) = (&window.operator.rows, window.tile.y + row);
         let start = rows.start[y] as usize - self.first;
@@ -222,7 +224,7 @@ fn any_positive(values: &[f32]) -> bool {
     values.iter().fold(f32::NEG_INFINITY, |greatest, &v| if v > greatest { v } else { greatest }) > 0.0
 }
 
-/// One logits row, from column `first` on, to the tile's columns.
+/// Resamples one logits row to the tile's columns. `source` is the part of it from column `first` on.
 #[multiversion(targets = "simd")]
 fn resample(axis: &Axis, source: &[f32], first: usize, tile: Tile, out: &mut [f32; TILE_WIDTH]) {
     let columns = tile.x..tile.x + tile.width;

@@ -1,5 +1,5 @@
-//! What post-processing reads and what it finds: the queries at the sizes that they are read at, pairs, and the sizes that
-//! byte counts depend on.
+//! What post-processing reads and what it finds: the queries with the sizes at which they are read, the pairs, and the
+//! sizes that byte counts depend on.
 
 use super::upsample::{TileLogits, Upsampler};
 use crate::engine::Queries;
@@ -10,7 +10,7 @@ use crate::manifest::{Geometry, Manifest};
 /// Rows of a band: enough that a band's own costs do not show, few enough that a band of a large photo is small.
 pub const BAND_ROWS: u32 = 32;
 
-/// The network's answer and the sizes it is read at.
+/// The network's answer and the sizes at which it is read.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     pub(super) queries: &'a Queries,
@@ -22,11 +22,12 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     /// Checks that the sizes fit each other.
     ///
-    /// `padded` is the network's padded input, a multiple of the masks' size; `working` is where on it the resized photo
-    /// lies (a plain size: its upper left part); `photo` is the upright photo, any size.
+    /// `padded` is the size of the network's padded input, a multiple of the masks' size. `working` is the region of it
+    /// where the resized photo lies; a plain size means its upper left part. `photo` is the size of the upright photo,
+    /// which may be any.
     ///
     /// # Errors
-    /// `Internal`: a geometry or a tensor that no sound model and plan make.
+    /// `Internal` for a geometry or a tensor that no sound model and plan make.
     pub fn new(queries: &'a Queries, padded: Size, working: impl Into<Region>, photo: Size) -> Result<Self> {
         let (mask, working) = (queries.mask_size, working.into());
         let fault = if [mask, padded, working.size, photo].iter().any(|size| size.area() == 0) {
@@ -51,7 +52,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Size of everything painted: the upright photo's.
+    /// The size of everything that is painted, which is the upright photo's.
     #[must_use]
     pub fn photo(&self) -> Size {
         self.photo
@@ -67,30 +68,31 @@ impl<'a> View<'a> {
 pub struct Pair {
     pub query: u32,
     pub class: u8,
-    /// Softmax over the classes and "no object".
+    /// The softmax over the classes and "no object".
     pub probability: f32,
     /// `probability` × the mean sigmoid over the mask's pixels.
     pub score: f32,
-    /// Photo pixels of the mask (logit > 0).
+    /// How many photo pixels the mask has (logit > 0).
     pub pixels: u64,
 }
 
-/// What pass 1 found. Lists are ordered best score first; equal scores by query, then class.
+/// What pass 1 found. The best score comes first in each list; equal scores are ordered by query, then by class.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
-    /// Parts as the reference reports them: nothing suppressed.
+    /// Parts as the reference reports them, which suppresses none.
     pub parts: Vec<Pair>,
-    /// Persons as the reference reports them: one person may come twice.
+    /// Persons as the reference reports them, so one person may come twice.
     pub raw_persons: Vec<Pair>,
-    /// Persons after mask-NMS; a person's number in [`Band::instances`](super::Band::instances) is its index + 1.
+    /// Persons after non-maximum suppression of their masks. A person's number in
+    /// [`Band::instances`](super::Band::instances) is its index + 1.
     pub persons: Vec<Pair>,
     /// Pairs that the `paste` label map consists of, the background's among them.
     pub(super) pasted: Vec<Pair>,
 }
 
 impl Found {
-    /// The best score among the reported parts and persons of a class; `None` where none was reported (always so for
-    /// the background).
+    /// The best score among the reported parts and persons of a class, or `None` where none was reported, as is always
+    /// so for the background.
     #[must_use]
     pub(crate) fn best_score(&self, class: u8) -> Option<f32> {
         let reported = self.parts.iter().chain(&self.persons);

@@ -1,4 +1,4 @@
-//! All outputs of one request, collected from the bands in one pass and then finished.
+//! All outputs of one request, which are collected from the bands in one pass and then finished.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::memory::blob::Blob;
 use crate::options::{Options, OutputKind};
 use crate::parsing::{Band, Found};
 
-/// The collectors of the kinds asked for.
+/// The collectors of the kinds of output that were asked for.
 pub(crate) struct Collectors {
     mask: Option<PalettePng>,
     instances: Option<PalettePng>,
@@ -25,14 +25,14 @@ pub(crate) struct Collectors {
     encoding: Duration,
 }
 
-/// What the bands became: finished pictures, figures, and what the second decode needs.
+/// What the bands became: the finished pictures, the figures, and what the second decode needs.
 pub(crate) struct Collected {
     pub mask: Option<Vec<u8>>,
     pub instances: Option<Vec<u8>>,
     pub overlay: Option<OverlayLabels>,
     pub foreground: Option<Foreground>,
     pub counted: Counted,
-    /// Time spent encoding pictures while bands came.
+    /// The time spent on encoding the finished pictures.
     pub encoding: Duration,
 }
 
@@ -54,7 +54,8 @@ impl Collectors {
     /// Takes the next band.
     ///
     /// # Errors
-    /// `Internal` when an encoder fails.
+    /// `Internal` when an encoder fails, `TooLarge` with `Limit::Memory` when a picture would pass the size that was
+    /// planned for it.
     pub fn push(&mut self, band: &Band<'_>) -> Result<()> {
         self.stats.push(band);
         if let Some(overlay) = &mut self.overlay {
@@ -75,7 +76,7 @@ impl Collectors {
     }
 
     /// # Errors
-    /// `Internal` when bands are missing.
+    /// `Internal` when bands are missing, `TooLarge` as [`Self::push`].
     pub fn finish(self, manifest: &Manifest, found: &Found) -> Result<Collected> {
         let start = Instant::now();
         let (mask, instances) =
@@ -86,10 +87,11 @@ impl Collectors {
     }
 }
 
-/// Decodes the photo again and gives it the people alone.
+/// Decodes the photo again and keeps only the people of it.
 ///
 /// # Errors
-/// `Undecodable`, as [`decode::rows`].
+/// `Undecodable`, as [`decode::rows`]; `Internal` when bands are missing; `TooLarge` with `Limit::Memory` when the file
+/// would pass the size that was planned for it.
 pub(crate) fn cut_out(source: &Blob, header: &Header, foreground: Foreground) -> Result<Vec<u8>> {
     let mut cutout = Cutout::new(foreground)?;
     decode::rows(source, header, &mut |y, row| cutout.push(y, row))?;
@@ -107,7 +109,8 @@ pub(crate) fn collectors_bytes(photo: Size, manifest: &Manifest, options: &Optio
         + report::stats_bytes(photo, manifest, options.rle)
 }
 
-/// The most bytes held while the photo is decoded again for overlay and cut-out, finished pictures included.
+/// The most bytes that are held while the photo is decoded again for the overlay and the cut-out, the finished pictures
+/// included.
 #[must_use]
 pub(crate) fn second_decode_bytes(header: &Header, options: &Options) -> u64 {
     let photo = header.upright();

@@ -1,4 +1,4 @@
-//! The people cut out: the photo's pixels, everything but the people transparent.
+//! The people cut out of the photo: its pixels, with everything but the people transparent.
 
 use super::png_rows::{Coding, PngRows, encoder_bytes};
 use crate::error::{Error, Result};
@@ -6,12 +6,12 @@ use crate::geometry::Size;
 use crate::image::decode::Row;
 use crate::parsing::Band;
 
-/// Which pixels are people: one bit a pixel.
+/// Which pixels are people, in one bit for each pixel.
 #[derive(Debug)]
 pub struct Foreground {
     size: Size,
     background: u8,
-    /// `[rows so far, words]`; pixel x is bit x % 64 of word x / 64.
+    /// `[rows so far, words]`. Pixel x is bit x % 64 of word x / 64.
     bits: Vec<u64>,
 }
 
@@ -48,7 +48,7 @@ pub struct Cutout {
 }
 
 impl Cutout {
-    /// Starts the PNG; `foreground` has taken every band.
+    /// Starts the PNG. `foreground` must have taken every band.
     ///
     /// # Errors
     /// `Internal` when bands are missing.
@@ -67,11 +67,11 @@ impl Cutout {
         Ok(Self { foreground, rows, rgba: vec![0; size.width as usize * 4], next: 0 })
     }
 
-    /// Row `y` of the photo; rows come in order. What is transparent in the photo stays so.
+    /// Takes row `y` of the photo. Rows come in order. What is transparent in the photo stays so.
     ///
     /// # Errors
     /// `Internal` for a row out of order or of another width, `TooLarge` with `Limit::Memory` when the file would pass
-    /// the size that was planned.
+    /// the size that was planned for it.
     pub fn push(&mut self, y: u32, row: Row<'_>) -> Result<()> {
         let rgb = row.rgb;
         let size = self.foreground.size;
@@ -90,17 +90,17 @@ impl Cutout {
         self.rows.push(&self.rgba)
     }
 
-    /// The file, after the last row.
+    /// Ends the file after the last row and returns it.
     ///
     /// # Errors
-    /// `Internal` when rows are missing.
+    /// `Internal` when rows are missing, `TooLarge` as [`Self::push`].
     pub fn finish(self) -> Result<Vec<u8>> {
         self.rows.finish()
     }
 }
 
-/// The most bytes a file may take: what noise from edge to edge would. A person filling half a photograph takes 1 a
-/// pixel or less.
+/// The most bytes that a file may take. It is what noise from edge to edge would take; a person who fills half a
+/// photograph takes 1 byte for each pixel or less.
 #[must_use]
 pub(crate) fn file_bytes(photo: Size) -> u64 {
     photo.area() * 3 + 64 * 1024

@@ -1,4 +1,4 @@
-//! The photo with the parts' colours over it.
+//! The photo with the parts' colours laid over it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,10 +7,10 @@ use crate::geometry::Size;
 use crate::image::Rgb8;
 use crate::parsing::Band;
 
-/// Greatest long side of an overlay, pixels.
+/// The greatest long side of an overlay, in pixels.
 pub(crate) const MAX_SIDE: u32 = 2048;
 
-/// JPEG quality, of 100.
+/// The JPEG quality, out of 100.
 const QUALITY: f32 = 90.0;
 
 /// The overlay's size for a photo.
@@ -19,14 +19,14 @@ pub fn overlay_size(photo: Size) -> Size {
     photo.fit_within(MAX_SIDE)
 }
 
-/// The label map at the overlay's size: for each overlay pixel, the label of the photo pixel under its centre.
+/// The label map at the overlay's size. Each overlay pixel has the label of the photo pixel under its centre.
 #[derive(Debug)]
 pub struct OverlayLabels {
     photo: Size,
     size: Size,
-    /// Photo column of each overlay column.
+    /// The photo column for each overlay column.
     columns: Vec<u32>,
-    /// Overlay rows taken so far.
+    /// The overlay rows taken so far.
     labels: Vec<u8>,
     next: u32,
 }
@@ -57,11 +57,11 @@ impl OverlayLabels {
         }
     }
 
-    /// Blends the classes' colours into `photo`, which has the overlay's size, and encodes it. Pixels of `background`
-    /// stay as they are; elsewhere the colour has opacity `alpha`, 0–1.
+    /// Blends the classes' colours into `photo`, which must have the overlay's size, and encodes it as a JPEG. Pixels
+    /// of `background` stay as they are; elsewhere the colour has the opacity `alpha`, 0–1.
     ///
     /// # Errors
-    /// `Internal` when sizes differ, bands are missing or the encoder fails.
+    /// `Internal` when the sizes differ, bands are missing or the encoder fails.
     pub fn encode(&self, photo: &Rgb8, palette: &[[u8; 3]], background: u8, alpha: f32) -> Result<Vec<u8>> {
         let width = self.size.width as usize;
         if photo.size != self.size || self.next != self.size.height {
@@ -86,8 +86,8 @@ impl OverlayLabels {
     }
 }
 
-/// The encoder is a baseline one, because progressive or optimised coding would hold every coefficient, 3 bytes for
-/// each pixel.
+/// Starts a baseline encoder, because progressive or optimised coding would hold every coefficient, 3 bytes for each
+/// pixel.
 fn start(size: Size) -> std::io::Result<mozjpeg::compress::CompressStarted<Vec<u8>>> {
     let mut jpeg = mozjpeg::Compress::new(mozjpeg::ColorSpace::JCS_RGB);
     jpeg.set_fastest_defaults();
@@ -97,12 +97,12 @@ fn start(size: Size) -> std::io::Result<mozjpeg::compress::CompressStarted<Vec<u
     jpeg.start_compress(Vec::new())
 }
 
-/// The photo's coordinate under the centre of overlay coordinate `at`.
+/// The photo's coordinate under the centre of the overlay's coordinate `at`.
 fn under_centre(at: u32, overlay: u32, photo: u32) -> u32 {
     ((2 * u64::from(at) + 1) * u64::from(photo) / (2 * u64::from(overlay))) as u32
 }
 
-/// `photo · keep + add`, by class, in 1/256.
+/// For each class `add` and `keep`, in units of 1/256: a blended value is `photo · keep + add`.
 struct Blend {
     terms: Vec<([u16; 3], u16)>,
 }
@@ -130,8 +130,9 @@ impl Blend {
     }
 }
 
-/// Bytes that an [`OverlayLabels`] and its encoding hold, the file included, the photo not: labels, the encoder's rows
-/// and a file of at most 2 bytes a pixel (a photograph takes about 0.5 at this quality) that may have grown to twice.
+/// Bytes that an [`OverlayLabels`] and its encoding hold, with the file but without the photo: the labels, the
+/// encoder's rows, and a file of at most 2 bytes for each pixel, whose buffer may have grown to twice that. A
+/// photograph takes about 0.5 at this quality.
 #[must_use]
 pub(crate) fn overlay_bytes(photo: Size) -> u64 {
     let size = overlay_size(photo);

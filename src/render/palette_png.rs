@@ -1,16 +1,16 @@
-//! PNG files with a palette: class ids with the classes' colours, person numbers with colours that differ.
+//! PNG files with a palette: class ids with the classes' colours, and person numbers with a different colour each.
 
 use super::png_rows::{Coding, PngRows, encoder_bytes};
 use crate::error::{Error, Result};
 use crate::geometry::Size;
 
-/// A palette PNG of 8-bit indices, written row by row.
+/// A palette PNG of 8-bit indices that is written row by row.
 pub struct PalettePng {
     rows: PngRows,
 }
 
 impl PalettePng {
-    /// Starts a PNG of `size`. `palette` has at least one more colour than the greatest index and at most 256.
+    /// Starts a PNG of `size`. `palette` must have a colour for every index that occurs, and at most 256.
     ///
     /// # Errors
     /// `Internal` for an empty palette or one of more than 256 colours.
@@ -21,34 +21,35 @@ impl PalettePng {
         let coding = Coding {
             color: png::ColorType::Indexed,
             palette: palette.concat(),
-            // Measured on drawn 1080p label maps, clean and ragged: half the bytes of level 1 or of the fast encoder
-            // for 3 to 6 ms instead of 1 to 2; level 6 takes twice that for 5 % less. Filters make runs of one class no
-            // shorter, and the files larger.
+            // Measured on drawn 1080p label maps, clean and ragged, this level needs half the bytes of level 1 or of
+            // the fast encoder, in 3 to 6 ms instead of 1 to 2. Level 6 takes twice as long for 5 % fewer bytes.
+            // Filters do not make runs of one class shorter, but they make the files larger.
             compression: png::DeflateCompression::Level(4),
             filter: png::Filter::NoFilter,
         };
         Ok(Self { rows: PngRows::new(size, coding, file_bytes(size))? })
     }
 
-    /// The next rows of indices, row-major, whole ones.
+    /// Takes the next rows of indices, row-major. They must be whole ones.
     ///
     /// # Errors
-    /// `TooLarge` with `Limit::Memory` when the file would pass the size that was planned.
+    /// `TooLarge` with `Limit::Memory` when the file would pass the size that was planned for it, `Internal` when the
+    /// encoder fails otherwise.
     pub fn push(&mut self, indices: &[u8]) -> Result<()> {
         self.rows.push(indices)
     }
 
-    /// The file.
+    /// Ends the file after the last row and returns it.
     ///
     /// # Errors
-    /// `Internal` when rows are missing.
+    /// `Internal` when rows are missing, `TooLarge` as [`Self::push`].
     pub fn finish(self) -> Result<Vec<u8>> {
         self.rows.finish()
     }
 }
 
-/// The most bytes a file may take. Label maps are far below it (a 1080p crowd: 30 kB): a map is an upsampling of a few
-/// hundred rows of logits, so it has few edges however large the photo.
+/// The most bytes that a file may take. Label maps are far below it: a 1080p crowd takes 30 kB. A map is upsampled from
+/// a few hundred rows of logits, so it has few edges, however large the photo.
 #[must_use]
 pub(crate) fn file_bytes(size: Size) -> u64 {
     const MOST: u64 = 8 << 20;
@@ -61,8 +62,9 @@ pub fn palette_png_bytes(size: Size) -> u64 {
     file_bytes(size) + encoder_bytes(size.width.into())
 }
 
-/// Colour number `index` of the PASCAL VOC colour map: its bits 0, 1, 2 become the top bits of red, green and blue, the
-/// next three bits the bits below, and so on (`VOClabelcolormap.m` of the VOC development kit). 0 is black.
+/// Colour number `index` of the PASCAL VOC colour map (`VOClabelcolormap.m` of the VOC development kit). Bits 0, 1 and
+/// 2 of the index become the top bits of red, green and blue, the next three bits become the bits below, and so on.
+/// Colour 0 is black.
 #[must_use]
 pub(crate) fn voc_color(index: u8) -> [u8; 3] {
     let mut color = [0; 3];
@@ -75,7 +77,7 @@ pub(crate) fn voc_color(index: u8) -> [u8; 3] {
     color
 }
 
-/// Palette of person numbers 0 (nobody, black) to `persons`.
+/// The palette for person numbers from 0 (nobody, black) to `persons`.
 #[must_use]
 pub fn instance_palette(persons: usize) -> Vec<[u8; 3]> {
     (0..=persons.min(255)).map(|number| voc_color(number as u8)).collect()

@@ -1,4 +1,4 @@
-//! A PNG written row by row into memory that is bounded beforehand.
+//! A PNG that is written row by row into memory whose size is bounded beforehand.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::error::{Error, Limit, Result};
 use crate::geometry::Size;
 
-/// Bytes of an IDAT chunk, and of the encoder's buffer for it.
+/// The size of an IDAT chunk, and of the encoder's buffer for it.
 const CHUNK_BYTES: usize = 32 * 1024;
 
-/// Bytes that the encoder holds for an image of rows of `row_bytes`: three rows, a chunk and the compressor's tables
-/// (`miniz_oxide`'s window, hash chains and output, about 350 kB).
+/// Bytes that the encoder holds for an image whose rows have `row_bytes`: three rows, a chunk and the compressor's
+/// tables (`miniz_oxide`'s window, hash chains and output, about 350 kB).
 pub(super) fn encoder_bytes(row_bytes: u64) -> u64 {
     3 * row_bytes + CHUNK_BYTES as u64 + 384 * 1024
 }
@@ -49,12 +49,12 @@ impl PngRows {
         }
     }
 
-    /// The next rows, whole ones.
+    /// Takes the next rows, which must be whole ones.
     pub(super) fn push(&mut self, rows: &[u8]) -> Result<()> {
         self.stream.write_all(rows).map_err(|error| self.bytes.fault(error))
     }
 
-    /// The file, after the last row.
+    /// Ends the file after the last row and returns it.
     pub(super) fn finish(self) -> Result<Vec<u8>> {
         let Self { stream, bytes } = self;
         stream.finish().map_err(|error| bytes.fault(error))?;
@@ -63,7 +63,7 @@ impl PngRows {
     }
 }
 
-/// The growing file. The encoder keeps its writer to itself, so both sides hold it.
+/// The growing file. The encoder does not give its writer back, so the file is shared with it.
 #[derive(Clone)]
 struct Shared(Arc<Mutex<Bounded>>);
 
@@ -101,8 +101,8 @@ impl Write for Shared {
             return Err(std::io::Error::other("beyond the planned size"));
         }
         if length > bounded.file.capacity() {
-            // Never beyond the plan, as doubling would be. Large blocks grow in place or are moved by the kernel
-            // (mremap), so old and new are not held at once.
+            // The buffer never grows beyond the plan, as it might by doubling. Large blocks grow in place or are moved
+            // by the kernel (mremap), so the old and the new one are not held at once.
             let wanted = (length + length / 2).min(usize::try_from(bounded.most_bytes).unwrap_or(usize::MAX));
             let more = wanted - bounded.file.len();
             bounded.file.reserve_exact(more);

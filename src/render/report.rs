@@ -1,4 +1,4 @@
-//! The JSON report, and the figures in it that are counted from the bands.
+//! The JSON report, and those of its figures that are counted from the bands.
 
 use std::io;
 
@@ -10,38 +10,39 @@ use crate::manifest::Manifest;
 use crate::options::OutputKind;
 use crate::parsing::{Band, Found};
 
-/// Transitions that RLE masks may have for each pixel of the photo's width and height, label map and persons each: some
-/// 37 in every column of a 1080p photo, more than crowds have edges. Beyond it the masks are left out and the report says so.
+/// How many transitions RLE masks may have for each pixel of the photo's width plus height. The label map and the
+/// persons have this many each, which is some 37 in every column of a 1080p photo, more than crowds have edges. Where
+/// there are more, the masks are left out and the report says so.
 const RLE_TRANSITIONS_PER_SIDE_PIXEL: u64 = 24;
 
-/// The report on one photo; its fields are written in this order.
+/// The report on one photo. Its fields are written in this order.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     pub model: ModelSection,
     pub image: ImageSection,
     pub plan: PlanSection,
-    /// Classes that the label map shows, by id, the background among them.
+    /// The classes that the label map shows, ordered by id, the background among them.
     pub classes: Vec<ClassSection>,
-    /// Best first; a person's place in the list is its id − 1.
+    /// The persons, best first. A person's place in the list, counted from 0, is its id − 1.
     pub persons: Vec<PersonSection>,
     pub outputs: Vec<OutputSection>,
     /// Left out of stored reports, so that the same work gives the same bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timings_ms: Option<TimingsSection>,
-    /// Not in stored reports.
+    /// Left out of stored reports, like the timings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemorySection>,
     pub warnings: Vec<String>,
-    /// Only in stored reports: what was read.
+    /// What was read. It is only in stored reports.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceSection>,
-    /// Only in stored reports: the options in their canonical form.
+    /// The options in their canonical form. They are only in stored reports.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub options: Option<String>,
 }
 
 impl Report {
-    /// Length of the report as JSON text.
+    /// The length of the report as JSON text, in bytes.
     #[must_use]
     pub(crate) fn json_bytes(&self) -> u64 {
         struct Counter(u64);
@@ -66,7 +67,7 @@ impl Report {
 pub struct ModelSection {
     pub name: String,
     pub version: String,
-    /// Of the graph's file.
+    /// The sha256 of the graph's file.
     pub sha256: String,
 }
 
@@ -77,12 +78,12 @@ impl ModelSection {
     }
 }
 
-/// The upright photo.
+/// The photo, with the size that it has upright.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct ImageSection {
     pub width: u32,
     pub height: u32,
-    /// The EXIF orientation it was stored with, 1–8.
+    /// The EXIF orientation that the photo was stored with, 1–8.
     pub orientation: u8,
 }
 
@@ -103,12 +104,12 @@ pub struct PlanSection {
 pub struct ClassSection {
     pub id: u8,
     pub name: String,
-    /// sRGB.
+    /// The class's colour in sRGB.
     pub color: [u8; 3],
     pub pixels: u64,
-    /// Of the photo's pixels.
+    /// The share of the photo's pixels, 0–1.
     pub fraction: f64,
-    /// Best score among the reported parts of the class; null where none was reported, as for the background.
+    /// The best score among the reported parts of the class, or null where none was reported, as for the background.
     pub score: Option<f32>,
     pub bbox: BBox,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,15 +118,15 @@ pub struct ClassSection {
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PersonSection {
-    /// Number in the `instances` picture.
+    /// The person's number in the `instances` picture.
     pub id: u32,
     pub score: f32,
-    /// Of the person's own mask, as `pixels` and `rle`: masks of persons may overlap.
+    /// This box, `pixels` and `rle` are those of the person's own mask. Masks of persons may overlap.
     pub bbox: Option<BBox>,
     pub pixels: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rle: Option<Rle>,
-    /// The label map inside the person's mask; a pixel that several persons hold is counted for one.
+    /// The label map inside the person's mask. A pixel that several persons hold is counted for one of them.
     pub parts: Vec<PartSection>,
 }
 
@@ -136,14 +137,14 @@ pub struct PartSection {
     pub bbox: BBox,
 }
 
-/// A picture made, and where it is.
+/// A picture that was made, and where it is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OutputSection {
     pub kind: &'static str,
     pub content_type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// Lower-case hexadecimal; of stored outputs.
+    /// Given only for stored outputs, in lower-case hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -168,7 +169,7 @@ impl OutputSection {
 pub struct S3Location {
     pub bucket: String,
     pub key: String,
-    /// A presigned link, where the answer was too large to carry the output.
+    /// A presigned link, given where the answer was too large to carry the output itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }
@@ -177,20 +178,20 @@ pub struct S3Location {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum SourceSection {
-    /// An object of a bucket. The more of `etag`, `version_id` and `sha256` is known, the surer the same photo.
+    /// An object of a bucket. The more of `etag`, `version_id` and `sha256` is known, the surer the photo's identity.
     Object {
         bucket: String,
         key: String,
-        /// With quotes, as S3 gives it.
+        /// The `ETag` with its quotes, as S3 gives it.
         #[serde(skip_serializing_if = "Option::is_none")]
         etag: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         version_id: Option<String>,
-        /// Of the photo's bytes, lower-case hexadecimal.
+        /// The sha256 of the photo's bytes, in lower-case hexadecimal.
         #[serde(skip_serializing_if = "Option::is_none")]
         sha256: Option<String>,
     },
-    /// Sent with the request.
+    /// Bytes that were sent with the request.
     Bytes { bytes: u64, sha256: String },
 }
 
@@ -210,13 +211,13 @@ pub struct MemorySection {
     pub limit_mb: u64,
 }
 
-/// Pixels counted, and their extent.
+/// How many pixels were counted, and their extent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Extent {
     pixels: u64,
     left: u32,
     top: u32,
-    /// One past the last.
+    /// One past the last column, as `bottom` is one past the last row.
     right: u32,
     bottom: u32,
 }
@@ -224,7 +225,7 @@ struct Extent {
 impl Extent {
     const EMPTY: Self = Self { pixels: 0, left: u32::MAX, top: u32::MAX, right: 0, bottom: 0 };
 
-    /// `pixels` pixels of row `y`, the first at `left`, the last before `right`.
+    /// Adds `pixels` pixels of row `y`, the first of them at `left` and the last just before `right`.
     fn add(&mut self, y: u32, left: u32, right: u32, pixels: u64) {
         self.pixels += pixels;
         self.left = self.left.min(left);
@@ -246,7 +247,7 @@ impl Extent {
 /// Counts classes, persons and their parts from the bands.
 pub struct Stats {
     photo: Size,
-    /// By class id.
+    /// One extent for each class id.
     classes: Vec<Extent>,
     persons: Vec<Extent>,
     /// `[persons, classes]`.
@@ -254,7 +255,7 @@ pub struct Stats {
     rle: Option<RleRows>,
 }
 
-/// The label map's and the persons' transitions; `None` once there were too many.
+/// The transitions of the label map and of the persons. Each becomes `None` once it has too many.
 struct RleRows {
     labels: Option<LabelRows>,
     persons: Option<Vec<BitRows>>,
@@ -270,7 +271,7 @@ pub struct Counted {
 }
 
 impl Stats {
-    /// `rle`: whether masks are kept too.
+    /// Starts with nothing counted. `rle` says whether masks are kept too.
     #[must_use]
     pub fn new(photo: Size, manifest: &Manifest, found: &Found, rle: bool) -> Self {
         let (classes, persons) = (manifest.classes.len(), found.persons.len());
@@ -301,7 +302,7 @@ impl Stats {
         }
     }
 
-    /// Runs of one class and one person are counted at once.
+    /// Counts one row of labels. Each run of one class and one person is counted at once.
     fn push_labels(&mut self, y: u32, labels: &[u8], instances: &[u8]) {
         let mut left = 0;
         while left < labels.len() {
@@ -318,7 +319,7 @@ impl Stats {
         }
     }
 
-    /// The sections of the report, after the last band.
+    /// Makes the sections of the report, after the last band.
     #[must_use]
     pub fn finish(self, manifest: &Manifest, found: &Found) -> Counted {
         let mut warnings = Vec::new();
@@ -369,7 +370,7 @@ fn part_sections(regions: &[Extent], manifest: &Manifest) -> Vec<PartSection> {
     regions.iter().enumerate().filter_map(part).collect()
 }
 
-/// Adds a row of bits.
+/// Adds a row of bits to an extent.
 fn add_bits(region: &mut Extent, y: u32, words: &[u64]) {
     let set = |(_, word): &(usize, &u64)| **word != 0;
     let Some((first, low)) = words.iter().enumerate().find(set) else { return };
@@ -403,14 +404,14 @@ fn most_transitions(photo: Size) -> u64 {
     RLE_TRANSITIONS_PER_SIDE_PIXEL * (u64::from(photo.width) + u64::from(photo.height))
 }
 
-/// Bytes that a [`Stats`] holds with what it is made into. `rle`: as in [`Stats::new`].
+/// Bytes that a [`Stats`] holds, together with what it is made into. `rle` is as in [`Stats::new`].
 #[must_use]
 pub fn stats_bytes(photo: Size, manifest: &Manifest, rle: bool) -> u64 {
     let classes = manifest.classes.len() as u64;
     let persons: u64 = manifest.person_id.map_or(0, |_| manifest.thresholds.top_k.min(manifest.outputs.queries)).into();
-    // A region and what the report says of it, names included.
+    // Each class, person and part takes an extent and what the report says of it, names included.
     let regions = (classes + persons + classes * persons) * 128;
-    // Transitions are bounded for all persons together; rows above and row ends are each person's own.
+    // Transitions are bounded for all persons together, but each person has a row above, a first row and row ends.
     let masks = rle_bytes(photo, most_transitions(photo)) * 2;
     let sides = (u64::from(photo.width) / 8 + u64::from(photo.width) + 4 * u64::from(photo.height)) * persons;
     regions + if rle { masks + sides } else { 0 }
@@ -447,7 +448,7 @@ mod tests {
         found
     }
 
-    /// A 4 × 3 photo in two bands: a hat, hair below it, two persons whose masks share the hat's last pixel.
+    /// A 4 × 3 photo in two bands. It has a hat, hair below it, and two persons whose masks share the hat's last pixel.
     fn counted(rle: bool) -> Counted {
         let labels = [0, 1, 1, 0, 0, 2, 2, 0, 0, 0, 0, 0];
         let instances = [0, 1, 2, 0, 0, 1, 2, 2, 0, 0, 0, 0];
@@ -481,7 +482,7 @@ mod tests {
         let persons: Vec<_> = counted.persons.iter().map(|p| (p.id, p.pixels, p.bbox)).collect();
         assert_eq!(persons, [(1, 3, Some(bbox(1, 0, 2, 2))), (2, 3, Some(bbox(2, 0, 2, 2)))]);
         let part = |class_id, x, y| PartSection { class_id, pixels: 1, bbox: bbox(x, y, 1, 1) };
-        // The pixel of person 2 outside every part is none of its parts.
+        // Person 2 has a pixel outside every part, which is counted for none of its parts.
         assert_eq!(counted.persons[1].parts, [part(1, 2, 0), part(2, 2, 1)]);
         assert!(counted.warnings.is_empty());
     }
@@ -497,7 +498,7 @@ mod tests {
         assert_eq!(pixels(&counted.persons[1].rle), column_major([0, 0, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0]));
     }
 
-    /// A checkerboard 1,024 rows high.
+    /// What is counted of a checkerboard that is 1,024 rows high.
     fn checkerboard(width: u32) -> Counted {
         let (manifest, found) = (manifest(), Found::default());
         let mut stats = Stats::new(Size::new(width, 1024), &manifest, &found, true);

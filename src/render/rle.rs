@@ -1,8 +1,8 @@
-//! COCO's compressed run-length encoding, from rows.
+//! COCO's compressed run-length encoding, made from rows.
 //!
-//! The encoding runs down the columns, but the rows come from the top. So only the places where a pixel differs from
-//! the one above it are kept, and never the mask. The text is that of pycocotools (`rleToString` in `common/maskApi.c`
-//! of cocodataset/cocoapi).
+//! The encoding runs down the columns, but rows come one after the other from the top. So only the places where a pixel
+//! differs from the one above it are kept, and never the mask. The text is that of pycocotools (`rleToString` in
+//! `common/maskApi.c` of cocodataset/cocoapi).
 
 use serde::Serialize;
 
@@ -16,20 +16,20 @@ pub struct Rle {
     pub counts: String,
 }
 
-/// Where pixels differ from the pixel above, in the order they come.
+/// The places where pixels differ from the pixel above them, in the order in which they come.
 #[derive(Debug, Default)]
 pub(crate) struct Transitions {
     columns: Vec<u32>,
-    /// The value from there on down.
+    /// The value that begins at each place and runs down from it.
     values: Vec<u8>,
-    /// For each row ended, how many transitions there were by then.
+    /// For each row that has ended, how many transitions there were by then.
     row_ends: Vec<u32>,
-    /// Values of row 0.
+    /// The values of row 0.
     first: Vec<u8>,
 }
 
 impl Transitions {
-    /// How many there are.
+    /// How many transitions there are.
     #[must_use]
     pub(crate) fn len(&self) -> usize {
         self.columns.len()
@@ -44,7 +44,7 @@ impl Transitions {
         self.row_ends.push(self.columns.len() as u32);
     }
 
-    /// The same, sorted by column.
+    /// The same transitions, sorted by column.
     #[must_use]
     pub(crate) fn into_columns(self) -> Columns {
         let width = self.first.len();
@@ -102,7 +102,7 @@ impl Columns {
     }
 }
 
-/// Rows of class ids (or any numbers) in, transitions out.
+/// Takes rows of class ids (or any small numbers) and keeps their transitions.
 #[derive(Debug, Default)]
 pub(crate) struct LabelRows {
     transitions: Transitions,
@@ -110,9 +110,9 @@ pub(crate) struct LabelRows {
 }
 
 impl LabelRows {
-    /// The next row.
+    /// Takes the next row.
     pub fn push(&mut self, row: &[u8]) {
-        /// Compared at once; most pieces equal the piece above.
+        /// How many pixels are compared at once. Most pieces equal the piece above them.
         const PIECE: usize = 64;
         if self.above.is_empty() {
             self.above = row.to_vec();
@@ -141,7 +141,7 @@ impl LabelRows {
     }
 }
 
-/// Rows of bits in (pixel x is bit x % 64 of word x / 64), transitions out; inside is 1.
+/// Takes rows of bits and keeps their transitions. Pixel x is bit x % 64 of word x / 64; it is 1 inside the mask.
 #[derive(Debug)]
 pub(crate) struct BitRows {
     transitions: Transitions,
@@ -155,7 +155,7 @@ impl BitRows {
         Self { transitions: Transitions::default(), width: width as usize, above: Vec::new() }
     }
 
-    /// The next row; bits past the width are 0.
+    /// Takes the next row. Bits past the width must be 0.
     pub fn push(&mut self, row: &[u64]) {
         if self.above.is_empty() {
             self.above = row.to_vec();
@@ -184,24 +184,25 @@ impl BitRows {
     }
 }
 
-/// Bytes of one picture's rows and columns for `transitions` transitions: as they come (in vectors that may have grown
-/// to twice that), sorted, and as text.
+/// Bytes of one picture's rows and columns with `transitions` transitions. These are counted as they come (in vectors
+/// that may have grown to twice what is needed), sorted, and as text.
 #[must_use]
 pub(crate) fn rle_bytes(size: Size, transitions: u64) -> u64 {
     const COMING: u64 = 2 * (4 + 1);
     const SORTED: u64 = size_of::<Change>() as u64;
-    /// A count is at most 28 bits, 6 characters; two transitions make a run of each kind in one mask.
+    /// A count has at most 28 bits, which take 6 characters. A transition ends a run in at most two masks: that of the
+    /// value above it and that of its own value.
     const TEXT: u64 = 2 * 6;
     let sides = u64::from(size.width) * (1 + 1 + 4 + 4) + u64::from(size.height) * 8;
     sides + transitions * (COMING + SORTED + TEXT)
 }
 
-/// Alternating runs, outside first, as pycocotools' text.
+/// Writes alternating runs, the first of them outside the mask, as pycocotools' text.
 #[derive(Debug, Default)]
 struct Runs {
     inside: bool,
     length: u32,
-    /// The last two counts written, the older first, and how many were written.
+    /// The last two counts that were written, the older one first, and how many were written in all.
     before: [u32; 2],
     written: usize,
     text: String,
@@ -217,8 +218,8 @@ impl Runs {
         }
     }
 
-    /// From the fourth count on, the difference to the count before last; five bits a character, lowest first, with a
-    /// sign bit in the last.
+    /// Writes the running count, or from the fourth count on its difference to the count before the last. A character
+    /// holds five bits, the lowest first; the highest bit of the last character is the sign.
     fn write(&mut self) {
         let mut rest = i64::from(self.length);
         if self.written > 2 {
@@ -243,10 +244,10 @@ impl Runs {
     }
 }
 
-/// Pixels of a mask, column-major; the reverse of the encoding.
+/// Decodes a mask into its pixels, column-major. This is the reverse of the encoding.
 ///
 /// # Errors
-/// What is wrong with the text.
+/// A few words that say what is wrong with the text.
 pub fn decode(rle: &Rle) -> Result<Vec<bool>, String> {
     let mut counts: Vec<i64> = Vec::new();
     let (mut value, mut shift) = (0_i64, 0);
@@ -284,7 +285,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// `rleEncode` and `rleToString`, written plainly.
+    /// pycocotools' `rleEncode` and `rleToString`, written plainly.
     fn plain(mask: &[bool], size: Size) -> Rle {
         let (width, height) = (size.width as usize, size.height as usize);
         let mut counts = vec![0_i64];
@@ -316,7 +317,8 @@ mod tests {
 
     #[test]
     fn known_texts() {
-        // pycocotools: encode(asfortranarray([[0, 1], [1, 1]])) and an empty and a full 2 × 3 mask.
+        // The texts are those that pycocotools gives for encode(asfortranarray([[0, 1], [1, 1]])) and for an empty and
+        // a full 2 × 3 mask.
         let encode = |rows: &[&[u8]]| {
             let mut labels = LabelRows::default();
             for row in rows {
