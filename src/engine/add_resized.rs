@@ -1,5 +1,6 @@
-//! A step of a feature pyramid, as the custom operator `m2fp::AddResized`, version 1: a coarse map resized to a fine
-//! one's size and added to it, without ever holding the resized map. At M2FP's finest level that map is 47 MB.
+//! A step of a feature pyramid, as the custom operator `m2fp::AddResized`, version 1. It resizes a coarse map to the
+//! size of a fine one and adds it to that, without ever holding the resized map. At M2FP's finest level that map would
+//! take 47 MB.
 //!
 //! | | | |
 //! |---|---|---|
@@ -7,8 +8,8 @@
 //! | input `coarse` | float `[1, C, h, w]` | |
 //! | output | float `[1, C, H, W]` | `fine` + `coarse` resized |
 //!
-//! Resized as ONNX's `Resize` does with `mode=linear`, `half_pixel`: a pixel's centre lies at
-//! `(index + ½) · coarse side / fine side − ½` of the coarse map, held inside it.
+//! The map is resized as ONNX's `Resize` does it with `mode=linear` and `half_pixel`: a pixel's centre lies at
+//! `(index + ½) · coarse side / fine side − ½` of the coarse map, clamped to the inside of it.
 
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::TensorElementType;
@@ -66,7 +67,7 @@ impl Kernel for AddResizedKernel {
     }
 }
 
-/// The two coarse indices around a fine one, and the share of the second.
+/// The two coarse indices that a fine one lies between, and the share of the second.
 #[derive(Debug, Clone, Copy)]
 struct Tap {
     first: usize,

@@ -9,24 +9,25 @@
 //! | attribute `relu` | int | 1: negative results become 0 |
 //! | output | float `[1, K, H, W]` | |
 //!
-//! It computes by Winograd's F(4×4, 3×3) (Lavin and Gray, arXiv 1509.09308): a tile of 4×4 results takes 36 products for
-//! each pair of channels instead of 144. With the transforms below,
+//! It computes by Winograd's F(4×4, 3×3) (Lavin and Gray, arXiv 1509.09308), in which a tile of 4×4 results takes 36
+//! products for each pair of channels instead of 144. With the transforms below, a tile of results is
 //! ```text
 //! Y = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A        d: 6×6 of x, g: the weight's 3×3
 //! ```
-//! and the sum over C of the elementwise products is, for each of the 36 places in a transformed tile, a product of
+//! For each of the 36 places in a transformed tile, the sum of the elementwise products over C is a product of two
 //! matrices: `[K, C]` of transformed weights and `[C, tiles]` of transformed tiles.
 //!
-//! Weights are transformed at every run: transformed in the file they would be four times as large, 230 MB more of a
-//! ResNet-101 to hold and to verify at start, and it takes a fortieth of the convolution's time. All is laid out in the
-//! panels that the product reads, so nothing is packed: [`ROWS`] channels of weights, [`LANES`] tiles.
+//! Weights are transformed at every run, which takes a fortieth of the convolution's time. If they were transformed in
+//! the file, they would be four times as large: a ResNet-101 would have 230 MB more to hold and to verify at start.
+//! The transforms write the panels that the product reads, which are [`ROWS`] channels of weights and [`LANES`] tiles,
+//! so nothing has to be packed.
 //!
-//! What it computes in comes from the tensors' memory: counted like them, its pages kept from one layer to the next. It
-//! is bounded by working on a band of tiles at a time, and on some of the K channels where all their transformed weights
-//! would be too many.
+//! The memory to compute in comes from the tensors' heap, so it is counted like tensors and its pages are kept from one
+//! layer to the next. To bound it, the operator works on a band of tiles at a time, and only on some of the K channels
+//! where the transformed weights of all would be too many.
 //!
-//! Each value is summed up in one order whatever the number of threads. Products are fused with their sums where the
-//! processor can, so processors may differ in the last bits, as they do in the runtime's own convolutions.
+//! Each value is summed up in one order, whatever the number of threads. Products are fused with their sums where the
+//! processor can do that, so processors may differ in the last bits, as they do in the runtime's own convolutions.
 
 use multiversion::multiversion;
 use multiversion::target::target_cfg_f;
@@ -36,27 +37,28 @@ use ort::value::TensorElementType;
 use super::heap::TensorHeap;
 use super::kernel::{Pool, fill_chunks, fill_each, input};
 
-/// Places in a transformed tile.
+/// Number of places in a transformed tile.
 const PLACES: usize = 36;
-/// Results along a side of a tile.
+/// Number of results along a side of a tile.
 const SIDE: usize = 4;
-/// Tiles that are transformed and multiplied at once: two vectors of AVX2, one of AVX-512.
+/// Number of tiles that are transformed and multiplied at once. They fill two vectors of AVX2 or one of AVX-512.
 const LANES: usize = 16;
-/// Channels of the result that a product computes at once: with [`LANES`] as many sums as registers can hold.
+/// Number of the result's channels that a product computes at once. With [`LANES`] tiles, their sums fit in registers.
 const ROWS: usize = 4;
-/// Panels of [`ROWS`] channels that make one task: few for balance where there are few in all, else more, so that a tile
-/// is fetched less often.
+/// Number of panels of [`ROWS`] channels that make one task. Where there are few panels in all, a task has few of them,
+/// so that the threads are evenly loaded.
 const GROUP: usize = 4;
+/// The same where there are many panels: a task has more of them, so that a tile is fetched less often.
 const LARGE_GROUP: usize = 8;
-/// Transformed weights at once, bytes.
+/// The most bytes of transformed weights that are held at once, unless a single group takes more.
 const WEIGHT_BYTES: usize = 10 << 20;
-/// Transformed tiles and their products at once, bytes.
+/// The most bytes of transformed tiles and their products that are held at once, unless a single block takes more.
 const BAND_BYTES: usize = 6 << 20;
 
-/// The same number of [`LANES`] tiles.
+/// The same value of each of [`LANES`] tiles.
 type Lanes = [f32; LANES];
 
-/// The operator, which computes in memory of the heap.
+/// The operator. It computes in memory of the heap.
 pub struct Conv3x3(pub &'static TensorHeap);
 
 impl Operator for Conv3x3 {
@@ -110,23 +112,23 @@ struct Convolution<'a> {
     weight: &'a [f32],
     bias: Option<&'a [f32]>,
     relu: bool,
-    /// C.
+    /// Number of the input's channels, C.
     channels: usize,
-    /// K.
+    /// Number of the output's channels, K.
     filters: usize,
     height: usize,
     width: usize,
 }
 
-/// Tiles side by side among the [`LANES`] of a block, in one row of tiles.
+/// Those of a block's [`LANES`] tiles that lie side by side in one row of tiles.
 #[derive(Debug, Clone, Copy)]
 struct Segment {
-    /// Of the first.
+    /// Lane of the first tile.
     lane: usize,
     count: usize,
-    /// Of tiles.
+    /// Row of tiles that they lie in.
     row: usize,
-    /// Of the first tile.
+    /// Column of the first tile, counted in tiles.
     column: usize,
 }
 
@@ -153,7 +155,7 @@ impl<'a> Convolution<'a> {
         Ok(Self { x, weight, bias, relu, channels, filters, height, width })
     }
 
-    /// Tiles in a row of them.
+    /// Number of tiles in a row of tiles.
     fn columns(&self) -> usize {
         self.width.div_ceil(SIDE)
     }
@@ -170,34 +172,35 @@ impl<'a> Convolution<'a> {
         self.filters.div_ceil(ROWS)
     }
 
-    /// Panels of a task.
+    /// Number of panels that make one task.
     fn group(&self) -> usize {
         if self.panels() >= 8 * GROUP { LARGE_GROUP } else { GROUP }
     }
 
-    /// Transformed weights of a panel, transformed tiles of a block.
+    /// Number of values in a panel of transformed weights.
     fn panel_len(&self) -> usize {
         PLACES * self.channels * ROWS
     }
 
+    /// Number of values in a block of transformed tiles.
     fn block_len(&self) -> usize {
         PLACES * self.channels * LANES
     }
 
-    /// Panels whose transformed weights are there at once: whole groups.
+    /// Number of panels whose transformed weights are held at once. They are whole groups.
     fn pass(&self) -> usize {
         let groups = WEIGHT_BYTES / size_of::<f32>() / self.panel_len() / self.group();
         self.panels().next_multiple_of(self.group()).min(groups.max(1) * self.group())
     }
 
-    /// Blocks that are there at once: of bands of about one size, the largest that is allowed.
+    /// Number of blocks that are held at once. There are as few bands as [`BAND_BYTES`] allows, all of about one size.
     fn band(&self) -> usize {
         let bytes = size_of::<f32>() * (self.block_len() + self.products_len(1));
         let most = (BAND_BYTES / bytes).max(1);
         self.blocks().div_ceil(self.blocks().div_ceil(most))
     }
 
-    /// Products of a pass with so many blocks.
+    /// Number of products of a pass with so many blocks.
     fn products_len(&self, blocks: usize) -> usize {
         self.pass() * ROWS * blocks * PLACES * LANES
     }
@@ -262,7 +265,7 @@ impl<'a> Convolution<'a> {
     }
 }
 
-/// Of up to [`ROWS`] filters `[C, 3, 3]` to `[PLACES, C, ROWS]`; filters that are missing count as 0.
+/// Transforms up to [`ROWS`] filters `[C, 3, 3]` into a panel `[PLACES, C, ROWS]`. Filters that are missing count as 0.
 #[multiversion(targets = "simd")]
 fn transform_weights(filters: &[f32], channels: usize, output: &mut [f32]) {
     const AT_ONCE: usize = LANES / ROWS;
@@ -287,7 +290,7 @@ fn transform_weights(filters: &[f32], channels: usize, output: &mut [f32]) {
     }
 }
 
-/// G · `taps`.
+/// Computes G · `taps`.
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn spread(taps: &[Lanes; 3]) -> [Lanes; 6] {
@@ -306,7 +309,7 @@ fn spread(taps: &[Lanes; 3]) -> [Lanes; 6] {
     result
 }
 
-/// The tiles of a block, of every channel, to `[PLACES, C, LANES]`.
+/// Transforms the tiles of a block, in every channel, into `[PLACES, C, LANES]`.
 #[multiversion(targets = "simd")]
 fn transform_tiles(x: &[f32], height: usize, width: usize, segments: &[Segment], output: &mut [f32]) {
     let (output, _) = output.as_chunks_mut::<LANES>();
@@ -331,18 +334,18 @@ fn transform_tiles(x: &[f32], height: usize, width: usize, segments: &[Segment],
     }
 }
 
-/// Row `row` of each tile: its six values, 0 where they lie outside of the plane.
+/// Reads row `row` of each tile into `places`: its six values, or 0 where they lie outside the plane.
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn gather(plane: &[f32], height: usize, width: usize, row: usize, segments: &[Segment], places: &mut [Lanes; 6]) {
-    // The four values under each tile, one tile after another; the next two are the next tile's, but for the last of a
-    // segment.
+    // `line` has the first four values of each tile, one tile after another. The other two are the first two of the
+    // next tile; for the last tile of a segment they are in `beyond`.
     let mut line = [0.0; LANES * SIDE];
     let mut beyond = [[0.0; 2]; LANES];
     for segment in segments {
         let Some(y) = (segment.row * SIDE + row).checked_sub(1).filter(|&y| y < height) else { continue };
         let values = &plane[y * width..][..width];
-        // The tile's first value lies one to the left of its results.
+        // A tile's first value lies one pixel to the left of its results.
         let start = segment.column * SIDE;
         let line = &mut line[segment.lane * SIDE..][..segment.count * SIDE];
         let from = start.saturating_sub(1);
@@ -369,7 +372,7 @@ fn gather(plane: &[f32], height: usize, width: usize, row: usize, segments: &[Se
     }
 }
 
-/// Bᵀ · `values`.
+/// Computes Bᵀ · `values`.
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn differences(values: &[Lanes; 6]) -> [Lanes; 6] {
@@ -388,8 +391,8 @@ fn differences(values: &[Lanes; 6]) -> [Lanes; 6] {
     result
 }
 
-/// Weights `[panels, PLACES, C, ROWS]` times tiles `[blocks, PLACES, C, LANES]`, summed over C, to
-/// `[panels · ROWS, blocks, PLACES, LANES]`.
+/// Multiplies weights `[panels, PLACES, C, ROWS]` by tiles `[blocks, PLACES, C, LANES]` and sums over C. The products
+/// are `[panels · ROWS, blocks, PLACES, LANES]`.
 #[multiversion(targets = "simd")]
 fn multiply(weights: &[f32], tiles: &[f32], channels: usize, blocks: usize, products: &mut [f32]) {
     if target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64")) {
@@ -399,7 +402,7 @@ fn multiply(weights: &[f32], tiles: &[f32], channels: usize, blocks: usize, prod
     }
 }
 
-/// `FUSED`: whether the processor fuses a product with its sum.
+/// `FUSED` says whether the processor fuses a product with its sum.
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn multiply_in<const FUSED: bool>(
@@ -435,8 +438,8 @@ fn multiply_in<const FUSED: bool>(
     }
 }
 
-/// Products `[K, blocks, PLACES, LANES]` to the results under their tiles, in planes of `output`, with `bias` and not
-/// below `least`.
+/// Transforms products `[K, blocks, PLACES, LANES]` into the results of their tiles, with `bias` added and nothing
+/// below `least`, and writes them into the planes of `output`.
 #[multiversion(targets = "simd")]
 fn transform_products(
     products: &[f32],
@@ -481,7 +484,7 @@ fn transform_products(
     }
 }
 
-/// Aᵀ · `values`.
+/// Computes Aᵀ · `values`.
 #[inline(always)]
 #[allow(clippy::inline_always)]
 fn sums(values: &[Lanes; 6]) -> [Lanes; SIDE] {
@@ -505,7 +508,7 @@ mod tests {
 
     use super::*;
 
-    /// One task after another, the last first.
+    /// Runs one task after another, the last one first.
     struct Backwards;
 
     impl Pool for Backwards {
@@ -515,7 +518,7 @@ mod tests {
         }
     }
 
-    /// At once.
+    /// Runs tasks at once, on several threads.
     struct Threads;
 
     impl Pool for Threads {
@@ -561,7 +564,7 @@ mod tests {
             Convolution::new((x, &values.x), (weight, &values.weight), bias, self.relu).unwrap()
         }
 
-        /// Through `pool`, in memory full of what is no number.
+        /// Runs the convolution on `pool`, in memory that is full of NaN at first.
         fn run(&self, pool: &impl Pool) -> Vec<f32> {
             let values = self.values();
             let convolution = self.convolution(&values);
@@ -570,7 +573,7 @@ mod tests {
             output
         }
 
-        /// The definition, word for word, in double precision.
+        /// Computes the definition, word for word, in double precision.
         fn defined(&self) -> Vec<f64> {
             let Values { x, weight, bias } = self.values();
             let at = |channel: usize, y: usize, x_at: usize| {
@@ -594,12 +597,13 @@ mod tests {
         }
     }
 
-    /// Relative to what a sum of so many products comes to, not to this very one, in which large ones may cancel.
+    /// The error relative to what a sum of so many products usually comes to. It is not relative to these very sums,
+    /// because large products may cancel in them.
     fn error(case: &Case, ours: &[f32]) -> f64 {
         let theirs = case.defined();
         assert_eq!(ours.len(), theirs.len());
         let distance: f64 = ours.iter().zip(&theirs).map(|(&a, b)| (f64::from(a) - b).powi(2)).sum();
-        // Values from -1 to 1 have a mean square of 1/3, their products of 1/9.
+        // Values from -1 to 1 have a mean square of 1/3, and their products one of 1/9.
         let square = case.channels as f64 * 9.0 * (1.0 / 9.0);
         (distance / (square * theirs.len() as f64)).sqrt()
     }
@@ -628,7 +632,7 @@ mod tests {
 
     #[test]
     fn bands_and_passes_join_without_a_seam() {
-        // So many channels that neither all tiles nor all weights are there at once.
+        // There are so many channels that neither all tiles nor all weights are held at once.
         let case = Case { channels: 700, filters: 150, height: 30, width: 37, relu: false, bias: true, seed: 1 };
         let values = case.values();
         let convolution = case.convolution(&values);

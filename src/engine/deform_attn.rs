@@ -1,7 +1,7 @@
 //! Multi-scale deformable attention (Deformable DETR, arXiv 2010.04159, equation 3) of an encoder over its own pixels,
 //! as the custom operator `m2fp::DeformAttn`, version 1.
 //!
-//! With S = Σ Hₗ·Wₗ pixels of L levels, M heads of D channels and P points a level:
+//! With S = Σ Hₗ·Wₗ pixels in L levels, M heads of D channels, and P points in each level:
 //!
 //! | | | |
 //! |---|---|---|
@@ -18,15 +18,16 @@
 //! y = (r + ½)·Hₗ/Hₖ + offsets[0, s, m, l, p, 1] − ½
 //! output[0, s, m·D + d] = Σ over l, p of weights[l, p] · bilinear(value of level l at (y, x))[m, d]
 //! ```
-//! A pixel outside its level counts as zero. With standard operators, each layer writes every sample and every product,
-//! `[Q, points]` of them. Here a sum is finished in registers, and only the output is written.
+//! A pixel outside its level counts as zero. With standard operators, each layer writes every sample and every product
+//! to memory: D values for each pixel, head, level and point. Here a sum is finished in registers, and only the output
+//! is written.
 
 use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput};
 use ort::value::TensorElementType;
 
 use super::kernel::{fill_chunks, input};
 
-/// Pixels that one task of the thread pool attends for: some tenths of a millisecond of work.
+/// Number of pixels that one task of the thread pool attends for. They are some tenths of a millisecond of work.
 const BLOCK: usize = 128;
 
 pub(crate) struct DeformAttn;
@@ -88,21 +89,21 @@ struct Level {
     width: usize,
 }
 
-/// The operator's inputs, checked against each other: no index taken from them can be out of bounds.
+/// The operator's inputs, checked against each other, so that no index taken from them can be out of bounds.
 struct Attention<'a> {
     value: &'a [f32],
     offsets: &'a [f32],
     logits: &'a [f32],
     levels: Vec<Level>,
-    /// M.
+    /// Number of heads, M.
     heads: usize,
-    /// D.
+    /// Number of channels of a head, D.
     channels: usize,
-    /// P.
+    /// Number of points in a level, P.
     points: usize,
 }
 
-/// Shape and data.
+/// Shape and data of an input.
 type Input<'s, 'a, T> = (&'s [i64], &'a [T]);
 
 impl<'a> Attention<'a> {
@@ -157,7 +158,7 @@ impl<'a> Attention<'a> {
         self.levels.iter().map(|level| level.height * level.width).sum()
     }
 
-    /// Attends for the pixels from `first` on, as many as `output` has room for.
+    /// Attends for as many pixels as `output` has room for, from `first` on.
     fn attend(&self, first: usize, output: &mut [f32]) {
         #[cfg(target_arch = "x86_64")]
         {
@@ -187,15 +188,15 @@ impl<'a> Attention<'a> {
         self.attend_any(first, output);
     }
 
-    /// Compiled once for every instruction set above.
+    /// This is compiled once for every instruction set above.
     #[inline(always)]
     #[allow(clippy::inline_always)]
     fn attend_any(&self, first: usize, output: &mut [f32]) {
-        // M2FP's width a head: a constant lets the sum stay in registers.
+        // A head of M2FP has 32 channels. As a constant, this number lets the sum stay in registers.
         if self.channels == 32 { self.attend_in::<32>(first, output) } else { self.attend_in::<1>(first, output) }
     }
 
-    /// `LANES` divides the channels; so many are summed at a time.
+    /// Sums `LANES` channels at a time. `LANES` divides the number of channels.
     #[inline(always)]
     #[allow(clippy::inline_always)]
     fn attend_in<const LANES: usize>(&self, first: usize, output: &mut [f32]) {
@@ -224,7 +225,7 @@ impl<'a> Attention<'a> {
         }
     }
 
-    /// Σ share · value over all `taps`, of the `LANES` channels from `channel` on.
+    /// Computes Σ share · value over all `taps` for the `LANES` channels from `channel` on.
     #[inline(always)]
     #[allow(clippy::inline_always)]
     fn gather<const LANES: usize>(&self, taps: &[Taps], channel: usize) -> [f32; LANES] {
@@ -242,7 +243,7 @@ impl<'a> Attention<'a> {
     }
 }
 
-/// The four pixels around a sampling point and what each counts for; one outside its level counts nothing.
+/// The four pixels around a sampling point, and how much each of them counts. One outside its level counts nothing.
 #[derive(Clone, Copy, Default)]
 struct Taps {
     /// Indices into all levels' pixels.
@@ -272,11 +273,12 @@ impl Taps {
         }
     }
 
-    /// The index in 0..`side` nearest to `place`, a whole number, and 1 where that is `place` itself, else 0.
+    /// The index in 0..`side` that is nearest to `place`, which is a whole number. With it comes 1 where the index is
+    /// `place` itself, and 0 otherwise.
     #[inline(always)]
     #[allow(clippy::inline_always)]
     fn inside(place: f32, side: usize) -> (usize, f32) {
-        // `as` saturates, and makes 0 of what is not a number.
+        // `as` saturates, and turns NaN into 0.
         let index = (place as usize).min(side - 1);
         let is_inside = place >= 0.0 && place < side as f32;
         (index, if is_inside { 1.0 } else { 0.0 })
@@ -307,7 +309,7 @@ impl Pixel {
         }
     }
 
-    /// Its centre in another level's coordinates, where a pixel's own centre is a whole number.
+    /// Its centre in the coordinates of another level, in which the centres of pixels are whole numbers.
     fn centre_in(&self, levels: &[Level], level: Level) -> (f32, f32) {
         let own = levels[self.level];
         (
@@ -371,7 +373,7 @@ mod tests {
             Ok(output)
         }
 
-        /// The definition, word for word, in double precision.
+        /// Computes the definition, word for word, in double precision.
         fn defined(&self) -> Vec<f64> {
             let (m_count, d_count, p_count) = (self.heads, self.channels, self.points);
             let samples = self.levels.len() * p_count;
@@ -454,7 +456,7 @@ mod tests {
         fn any_shape_and_offset_is_attended_as_defined(case in cases()) {
             let output = case.attention().unwrap();
             for (found, defined) in output.iter().zip(case.defined()) {
-                // Positions are single precision: a point moves by a few millionths of a pixel.
+                // Positions are in single precision, so a point may lie off by a few millionths of a pixel.
                 prop_assert!((f64::from(*found) - defined).abs() < 2e-5, "{found} is not {defined}");
             }
         }

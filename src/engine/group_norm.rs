@@ -10,7 +10,7 @@
 //! | attribute `relu` | int | 1: negative results become 0 |
 //! | output | float `[1, C, H, W]` | |
 //!
-//! With mean and variance over all pixels of a group of C / `groups` channels, of channel c
+//! With the mean and the variance over all pixels of a group of C / `groups` channels, the output for its channel c is
 //! ```text
 //! output = (x − mean) / √(variance + epsilon) · scale[c] + bias[c]
 //! ```
@@ -127,17 +127,17 @@ struct Norm<'a, T> {
 }
 
 impl<T: Value> Norm<'_, T> {
-    /// Values of a group.
+    /// Number of values in a group.
     fn group_len(&self) -> usize {
         self.x.len() / self.groups
     }
 
-    /// One group, from the first of its channels on.
+    /// Writes the group with the index `group` to `output`.
     fn fill(&self, group: usize, output: &mut [f32]) {
         let x = &self.x[group * output.len()..][..output.len()];
         let Moments { count, mean, squares } = Moments::of(x);
         let spread = (squares / count + f64::from(self.epsilon)).sqrt();
-        // Subtracted first: a mean far from 0 must not cancel two large products.
+        // The mean is subtracted first. Otherwise two large products would cancel where it is far from 0.
         let near = mean as f32;
         let rest = mean - f64::from(near);
         let least = if self.relu { 0.0 } else { f32::NEG_INFINITY };
@@ -166,13 +166,13 @@ impl Moments {
 
     fn of_block<T: Value>(values: &[T]) -> Self {
         let count = values.len() as f64;
-        // Squares of distances from nearly the mean lose nothing, however far from 0 that is.
+        // `near` is almost the mean. Squares of distances from it lose nothing, however far the mean is from 0.
         let near = (distances(values, 0.0).0 / count) as f32;
         let (sum, squares) = distances(values, near);
         Self { count, mean: f64::from(near) + sum / count, squares: squares - sum * sum / count }
     }
 
-    /// Of both together (Chan and others, 1979).
+    /// The moments of both sets of values together (Chan and others, 1979).
     fn plus(self, other: Self) -> Self {
         let count = self.count + other.count;
         let (distance, share) = (other.mean - self.mean, other.count / count);
@@ -184,7 +184,7 @@ impl Moments {
     }
 }
 
-/// The sum of the values' distances from `from`, and that of their squares.
+/// The sum of the values' distances from `from`, and the sum of the squares of these distances.
 #[multiversion(targets = "simd")]
 fn distances<T: Value>(values: &[T], from: f32) -> (f64, f64) {
     const LANES: usize = 32;
@@ -205,7 +205,7 @@ fn distances<T: Value>(values: &[T], from: f32) -> (f64, f64) {
     (total(sums), total(squares))
 }
 
-/// (`x` − `centre`) · `factor` + `shift`, `least` where that is less.
+/// Writes (`x` − `centre`) · `factor` + `shift` to `output`, but `least` where the result would be less than that.
 #[multiversion(targets = "simd")]
 fn scale_and_shift<T: Value>(x: &[T], output: &mut [f32], centre: f32, factor: f32, shift: f32, least: f32) {
     for (output, &x) in output.iter_mut().zip(x) {
@@ -221,7 +221,7 @@ mod tests {
 
     use super::*;
 
-    /// As the function does it, group by group.
+    /// Normalises `x` as the operator does, group by group.
     fn norm<T: Value>(kernel: &GroupNormKernel, shape: &[i64], x: &[T], scale: &[f32], bias: &[f32]) -> Vec<f32> {
         let norm = kernel.norm(shape, x, scale, bias).unwrap();
         let mut output = vec![f32::NAN; x.len()];
@@ -231,7 +231,7 @@ mod tests {
         output
     }
 
-    /// The definition, word for word, in double precision.
+    /// Computes the definition, word for word, in double precision.
     fn defined<T: Value>(kernel: &GroupNormKernel, x: &[T], scale: &[f32], bias: &[f32]) -> Vec<f64> {
         let x: Vec<f64> = x.iter().map(|&x| f64::from(x.into())).collect();
         let (plane, group) = (x.len() / scale.len(), x.len() / kernel.groups);
@@ -267,7 +267,8 @@ mod tests {
             let shape = [1, channels as i64, height as i64, width as i64];
             let kernel = GroupNormKernel { groups, epsilon: 1e-5, relu };
             let floats: Vec<f32> = bytes.iter().map(|&byte| centre + spread * (f32::from(byte) / 128.0 - 1.0)).collect();
-            // A group of one pixel or of equal ones divides rounding by √epsilon; networks have none.
+            // In a group of one pixel or of almost equal ones, rounding errors are divided by √epsilon. Networks have
+            // no such groups.
             prop_assume!(bytes.chunks(of_group * height * width).all(|group| group.iter().any(|&b| b.abs_diff(group[0]) > 8)));
             let found = error(&norm(&kernel, &shape, &floats, scale, bias), &defined(&kernel, &floats, scale, bias));
             prop_assert!(found < 1e-5, "floats: {found}");

@@ -1,10 +1,13 @@
 //! The memory of tensors: an allocator for ONNX Runtime that keeps little more memory than the living tensors take.
 //!
-//! The runtime's own arena grows by doubling regions between which nothing can move: with M2FP at 1138×640 it holds
-//! 83 MB more than ever lives at once. Without an arena every tensor is mapped, faulted in page by page and unmapped.
-//! Here all large blocks come from one range of addresses, best fit first, and neighbouring holes join. A hole keeps its
-//! pages for the next tensor, but blocks and kept pages together may not exceed the most that has lived at once in this
-//! run by more than [`SLACK`]: beyond that, and after the run, holes are given back to the system.
+//! The runtime's own arena grows by doubling regions between which nothing can move. With M2FP at 1138×640 it holds
+//! 83 MB more than ever lives at once. Without an arena, every tensor is mapped, faulted in page by page and unmapped.
+//!
+//! Here all large blocks come from one range of addresses. A block takes the smallest hole that has room for it, and
+//! neighbouring holes join. A hole keeps its pages for the next tensor, but only while blocks and kept pages together
+//! exceed the most that has lived at once in this run by no more than [`SLACK`]. Beyond that, holes are given back to
+//! the system, the one with the most pages first. After the run, holes keep pages only while these and the blocks that
+//! still live come to no more than [`SLACK`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{Deref, DerefMut, Range};
@@ -15,26 +18,29 @@ use ort::AsPointer;
 use ort::environment::Environment;
 use ort::sys;
 
-/// Blocks from this size on come from the range; smaller ones from the process's allocator.
+/// Blocks of at least this many bytes come from the range. Smaller ones, and those for which the range has no room,
+/// come from the process's allocator.
 const LARGE: usize = 64 << 10;
 
 /// Blocks start at multiples of this, the largest page size of the supported machines, so that no two blocks share a
 /// page.
 const PAGE: usize = 64 << 10;
 
-/// Pages of holes that are kept beyond the peak, bytes: a tenth of what they save in page faults is seen above it.
+/// The most bytes of pages that holes keep beyond the peak. Of the page faults that kept pages save, only a tenth would
+/// be saved beyond this.
 const SLACK: usize = 8 << 20;
 
-/// Addresses to ask for, bytes: the first that the system grants. They cost nothing until they are written to.
+/// Lengths of the range to ask the system for, bytes. The first that it grants is taken. Addresses cost nothing until
+/// they are written to.
 const RANGES: [usize; 4] = [1 << 37, 1 << 35, 1 << 33, 1 << 31];
 
-/// What kernels may assume of a block's address, bytes.
+/// Alignment that kernels may assume of a block's address, bytes.
 const ALIGNMENT: usize = 64;
 
 /// Where blocks lie in the range and which holes hold pages. This is arithmetic only and touches no memory.
 #[derive(Debug)]
 struct Blocks {
-    /// By offset; no two touch.
+    /// The holes by their offsets. No two of them touch.
     holes: BTreeMap<usize, Hole>,
     /// Length of each block by its offset.
     lengths: HashMap<usize, usize>,
@@ -49,7 +55,7 @@ struct Blocks {
 #[derive(Debug, Clone, Copy)]
 struct Hole {
     length: usize,
-    /// Bytes of it that may have pages: never less than what has.
+    /// Upper bound of its bytes that have pages.
     touched: usize,
 }
 
@@ -98,7 +104,7 @@ impl Blocks {
         self.holes.insert(start, hole);
     }
 
-    /// A hole whose pages exceed what may be kept. From now on it counts as given back.
+    /// A hole to give back, where blocks and pages exceed what may be kept. From now on it counts as given back.
     fn surplus(&mut self) -> Option<Range<usize>> {
         if self.live + self.touched <= self.peak + SLACK {
             return None;
@@ -112,7 +118,7 @@ impl Blocks {
 
 /// The process's one heap of tensors, registered with the runtime's environment and shared by all sessions.
 ///
-/// The first field is what the runtime knows of it: a pointer to one is a pointer to the other.
+/// The first field is all that the runtime knows of it, so a pointer to this field is also a pointer to the heap.
 #[repr(C)]
 pub(crate) struct TensorHeap {
     interface: sys::OrtAllocator,
@@ -121,7 +127,7 @@ pub(crate) struct TensorHeap {
     blocks: Mutex<Blocks>,
 }
 
-// SAFETY: `interface` and `info` are written once, before the heap is shared; everything else is behind the mutex.
+// SAFETY: `interface`, `info` and `range` are written once, before the heap is shared; `blocks` is behind the mutex.
 #[allow(unsafe_code)]
 unsafe impl Send for TensorHeap {}
 // SAFETY: as above.
@@ -129,8 +135,8 @@ unsafe impl Send for TensorHeap {}
 unsafe impl Sync for TensorHeap {}
 
 impl TensorHeap {
-    /// Makes the heap and registers it as `environment`'s allocator for tensors on the CPU. It lives as long as the
-    /// process: tensors may outlive sessions.
+    /// Makes the heap and registers it as `environment`'s allocator for tensors on the CPU. The heap lives as long as
+    /// the process, because tensors may outlive sessions.
     ///
     /// # Errors
     /// When no range of addresses is granted or the runtime refuses the allocator.
@@ -162,13 +168,14 @@ impl TensorHeap {
         }
     }
 
-    /// Starts a run: pages are kept up to what it needs at once.
+    /// Starts a run. From now on, pages are kept up to the most that this run needs at once.
     pub(crate) fn start_run(&self) {
         let mut blocks = self.blocks();
         blocks.peak = blocks.live;
     }
 
-    /// Ends a run and gives back the pages of every hole. Returns the most bytes that lived at once during the run.
+    /// Ends a run and gives back the pages of holes, but for what [`SLACK`] allows beside the blocks that still live.
+    /// Returns the most bytes that lived at once during the run.
     pub(crate) fn end_run(&self) -> usize {
         let mut blocks = self.blocks();
         let peak = std::mem::take(&mut blocks.peak);
@@ -176,8 +183,8 @@ impl TensorHeap {
         peak
     }
 
-    /// Memory to compute in, among the tensors and counted like them, until it is dropped. What is in it is left over
-    /// from others. `None` where there is no room.
+    /// Memory to compute in. Until it is dropped, it lies among the tensors and is counted like them. It holds whatever
+    /// was left there by others. `None` where there is no room.
     pub fn scratch(&self, len: usize) -> Option<Scratch<'_>> {
         let mut blocks = self.blocks();
         let offset = blocks.allocate(len.checked_mul(size_of::<f32>())?.max(1))?;
@@ -191,7 +198,7 @@ impl TensorHeap {
 
     fn trim(&self, blocks: &mut Blocks) {
         while let Some(hole) = blocks.surplus() {
-            // SAFETY: no block lies in a hole, so nobody reads what is lost.
+            // SAFETY: no block lies in a hole, so nobody reads what is lost with its pages.
             #[allow(unsafe_code)]
             let given_back =
                 unsafe { self.range.unchecked_advise_range(UncheckedAdvice::DontNeed, hole.start, hole.len()) };
@@ -232,7 +239,7 @@ impl TensorHeap {
     }
 }
 
-/// A block of the range that is one operator's alone.
+/// A block of the range that belongs to one operator alone.
 pub struct Scratch<'a> {
     heap: &'a TensorHeap,
     offset: usize,
@@ -250,7 +257,8 @@ impl Deref for Scratch<'_> {
 
     fn deref(&self) -> &[f32] {
         // SAFETY: the block has room for `len` values, starts at a page, is mapped as long as the heap is there, and no
-        // other block overlaps it until it is freed in `drop`. Pages hold zeros or what was written: any bytes are floats.
+        // other block overlaps it until it is freed in `drop`. Pages hold zeros or what was written, and any bytes are
+        // valid floats.
         #[allow(unsafe_code)]
         unsafe {
             std::slice::from_raw_parts(self.as_ptr(), self.len)
@@ -280,7 +288,7 @@ impl Drop for Scratch<'_> {
 /// `status` is a status of the runtime's that is not freed yet.
 #[allow(unsafe_code)]
 unsafe fn check(status: sys::OrtStatusPtr) -> Result<(), String> {
-    // SAFETY: as this function's.
+    // SAFETY: this function's caller guarantees the same.
     unsafe { ort::Error::result_from_status(status) }.map_err(|error| error.to_string())
 }
 
@@ -298,7 +306,7 @@ unsafe extern "system" fn reserve(this: *const sys::OrtAllocator, bytes: usize) 
 
 #[allow(unsafe_code)]
 unsafe extern "system" fn free(this: *mut sys::OrtAllocator, block: *mut std::ffi::c_void) {
-    // SAFETY: as in `allocate`; the runtime frees what it was given, once.
+    // SAFETY: as in `allocate`; the runtime frees only what it was given, and only once.
     unsafe { (*this.cast::<TensorHeap>()).free(block) }
 }
 
@@ -333,7 +341,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// A page counts as resident from its block's birth until its hole is given back.
+        /// A page counts as resident from the time its block is made until its hole is given back.
         #[test]
         fn blocks_never_overlap_and_kept_pages_are_bounded(steps in steps()) {
             const CAPACITY: usize = 1 << 30;

@@ -5,14 +5,14 @@ use std::sync::{Mutex, PoisonError};
 use ort::operator::ComputeContext;
 use ort::value::ValueRef;
 
-/// An input that is required.
+/// Returns the input at `index`, and fails where there is none.
 pub fn input(context: &ComputeContext, index: usize) -> ort::Result<ValueRef<'_>> {
     context.input(index)?.ok_or_else(|| ort::Error::new("an input is missing"))
 }
 
 /// Where tasks run: the runtime's own threads, or a test's.
 pub(crate) trait Pool {
-    /// Calls `task` with each index below `count`, in any order and some at once.
+    /// Calls `task` with each index below `count`, in any order and possibly several at once.
     fn each(&self, count: usize, task: &(dyn Fn(usize) + Send + Sync)) -> ort::Result<()>;
 }
 
@@ -22,7 +22,7 @@ impl Pool for ComputeContext {
     }
 }
 
-/// Calls `fill` with each chunk of `length` and its index.
+/// Calls `fill` with each chunk of `length` values of `output` and the chunk's index.
 pub(crate) fn fill_chunks(
     pool: &impl Pool,
     output: &mut [f32],
@@ -38,7 +38,7 @@ pub fn fill_each<T: Send>(
     parts: impl Iterator<Item = T>,
     fill: impl Fn(usize, &mut T) + Sync + Send,
 ) -> ort::Result<()> {
-    // Each part is one task's alone, so its lock is always free.
+    // Each part belongs to one task alone, so its lock is always free.
     let parts: Vec<Mutex<T>> = parts.map(Mutex::new).collect();
     pool.each(parts.len(), &|index| fill(index, &mut parts[index].lock().unwrap_or_else(PoisonError::into_inner)))
 }

@@ -1,4 +1,4 @@
-//! The network behind a port: a working image in, queries out.
+//! The port that the network lies behind. It takes a working image and gives queries.
 
 mod add_resized;
 mod conv3x3;
@@ -14,15 +14,15 @@ use crate::image::Planar8;
 
 /// What the network says of one image.
 pub struct Queries {
-    /// Q.
+    /// Number of queries, Q.
     pub count: usize,
-    /// C, without "no object".
+    /// Number of classes, C, without "no object".
     pub classes: usize,
-    /// `[Q, C+1]` row-major; the last column is "no object".
+    /// `[Q, C+1]` in row-major order. The last column is "no object".
     pub class_logits: Vec<f32>,
-    /// Width and height of one mask, at the network's stride of the padded size.
+    /// Width and height of one mask: the padded size, divided by the network's stride.
     pub mask_size: Size,
-    /// `[Q, h, w]` row-major; may still lie in the runtime's own buffer.
+    /// `[Q, h, w]` in row-major order. They may still lie in the runtime's own buffer.
     pub mask_logits: Box<dyn AsRef<[f32]> + Send + Sync>,
 }
 

@@ -26,7 +26,7 @@ use crate::units::MIB;
 /// File name of ONNX Runtime's library beside the executable and in the system.
 const LIBRARY: &str = "libonnxruntime.so";
 
-/// Domain of our own operators.
+/// Domain of the project's own operators.
 const OPERATORS: &str = "m2fp";
 
 /// The variable that names another library than the one beside the executable.
@@ -56,17 +56,17 @@ impl From<LoadError> for Error {
 
 /// A model loaded into ONNX Runtime on the CPU.
 pub struct OrtEngine {
-    /// One run at a time: a run already uses every thread, and two at once would double the peak.
+    /// Locked, so that there is one run at a time: a run already uses every thread, and two would double the peak.
     session: Mutex<Session>,
     heap: &'static TensorHeap,
     manifest: Manifest,
 }
 
 impl OrtEngine {
-    /// Loads `folder`'s model as `manifest` describes it, checking checksums, names, types and shapes.
+    /// Loads the model of `folder` and checks its checksums, names, types and shapes against `manifest`.
     ///
     /// # Errors
-    /// [`LoadError`], one sentence.
+    /// [`LoadError`], in one sentence.
     pub fn load(folder: &Path, manifest: &Manifest, threads: usize) -> Result<Self, LoadError> {
         let graph = checked_graph(folder, manifest)?;
         let path = graph.display().to_string();
@@ -84,11 +84,11 @@ impl OrtEngine {
     }
 }
 
-/// Writes to `out` what the runtime makes of `folder`'s graph before it fits it to one processor: constants folded,
-/// operators fused. Weights stay in the file where they are.
+/// Writes to `out` what the runtime makes of the graph of `folder` before it fits it to one kind of processor. In this
+/// graph, constants are folded and operators are fused. Weights stay in the file where they are.
 ///
 /// # Errors
-/// [`LoadError`], one sentence.
+/// [`LoadError`], in one sentence.
 pub(crate) fn optimize(folder: &Path, manifest: &Manifest, out: &Path) -> Result<(), LoadError> {
     let graph = checked_graph(folder, manifest)?;
     let runtime = runtime()?;
@@ -160,7 +160,7 @@ impl OrtEngine {
     }
 }
 
-/// Logits in the runtime's own buffer, freed with it.
+/// Logits in the runtime's own buffer, which is freed when this is dropped.
 struct RuntimeBuffer(Tensor<f32>);
 
 impl AsRef<[f32]> for RuntimeBuffer {
@@ -169,21 +169,21 @@ impl AsRef<[f32]> for RuntimeBuffer {
     }
 }
 
-/// The process's one environment and its tensors' memory.
+/// The process's one environment, and the heap that its tensors live in.
 struct Runtime {
     environment: Environment,
     heap: &'static TensorHeap,
 }
 
-/// Held while the runtime or a session is made, one at a time: the first session brings the domain of our operators,
-/// and the runtime does not guard against two that do.
+/// A lock that is held while the runtime or a session is made. Only one is made at a time, because the first session
+/// brings the domain of the project's own operators and the runtime does not guard against two sessions that bring it.
 fn loading() -> MutexGuard<'static, ()> {
     static LOADING: Mutex<()> = Mutex::new(());
     LOADING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The process's runtime, from the library found first: that of `ORT_DYLIB_PATH`, the one beside the executable, or the
-/// system's.
+/// The process's runtime. Its library is the one that `ORT_DYLIB_PATH` names, else the one beside the executable, else
+/// the system's.
 fn runtime() -> Result<&'static Runtime, LoadError> {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     let _loading = loading();
@@ -212,11 +212,12 @@ fn library() -> PathBuf {
 /// How a model's weights are kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Weights {
-    /// In the graph's file. They are copied into the layout that is fastest.
+    /// They are in the graph's file, and are copied into the layout that is fastest.
     Inside,
-    /// In a file of their own, which is mapped and used as it is.
+    /// They are in a file of their own, which is mapped and used as it is.
     Mapped,
-    /// In a file of their own, of 8 bits: packed at load, which is small beside what a run saves.
+    /// They are in a file of their own and have 8 bits. They are packed at load, which costs little beside what it
+    /// saves in a run.
     Packed,
 }
 
@@ -233,9 +234,10 @@ impl Weights {
 fn session_builder(runtime: &Runtime, threads: usize, weights: Weights) -> ort::Result<SessionBuilder> {
     let builder = Session::builder(&runtime.environment)?
         .with_intra_threads(threads)?
-        // Sleeping workers leave the CPU to the rest of the request; spinning burns the share that Lambda bills.
+        // Workers that sleep leave the processor to the rest of the request. Workers that spin would use up the share
+        // that Lambda bills.
         .with_intra_op_spinning(false)?
-        // Sizes vary from photo to photo: a remembered pattern would only hold memory.
+        // Sizes vary from photo to photo, so a remembered pattern would only hold memory.
         .with_memory_pattern(false)?
         .with_env_allocators()?
         .with_operators(operators(runtime.heap)?)?
@@ -243,8 +245,9 @@ fn session_builder(runtime: &Runtime, threads: usize, weights: Weights) -> ort::
     if weights == Weights::Inside {
         return Ok(builder);
     }
-    // The blocked convolution layout copies weights, a tenth faster. Mapped ones stay as they are: they cost nothing to
-    // load and can be dropped and read again when memory is short.
+    // The blocked convolution layout is a tenth faster, but it copies the weights, so it is off for those in a file of
+    // their own. Mapped weights are not packed either: they cost nothing to load, and can be dropped and read again
+    // when memory is short.
     Ok(builder.with_disabled_optimizers("NchwcTransformer")?.with_prepacking(weights == Weights::Packed)?)
 }
 
@@ -258,7 +261,7 @@ fn operators(heap: &'static TensorHeap) -> ort::Result<OperatorDomain> {
         .add(GroupNorm(TensorElementType::Uint8))
 }
 
-/// The graph's path, after every file of the model was checked.
+/// Checks every file of the model and returns the graph's path.
 fn checked_graph(folder: &Path, manifest: &Manifest) -> Result<PathBuf, LoadError> {
     for file in &manifest.files {
         check_file(folder, file)?;
@@ -279,10 +282,10 @@ fn check_file(folder: &Path, file: &ModelFile) -> Result<(), LoadError> {
     if sha256 == file.sha256 { Ok(()) } else { Err(LoadError::Checksum { path: name }) }
 }
 
-/// Length and sha256, as the manifest has them.
+/// The length and sha256 of a file, in the form that the manifest has them.
 ///
 /// # Errors
-/// [`LoadError`] when it cannot be read.
+/// [`LoadError`] when the file cannot be read.
 pub(crate) fn describe_file(path: &Path) -> Result<(u64, String), LoadError> {
     let fault = |error: std::io::Error| LoadError::File { path: path.display().to_string(), fault: error.to_string() };
     let mut reader = std::fs::File::open(path).map_err(fault)?;
@@ -301,7 +304,7 @@ pub(crate) fn describe_file(path: &Path) -> Result<(u64, String), LoadError> {
     Ok((length, crate::units::hex(&digest.finalize())))
 }
 
-/// Compares what the graph declares with the manifest; dimensions that the graph leaves open are checked at each run.
+/// Compares what the graph declares with the manifest. Dimensions that the graph leaves open are checked at each run.
 fn check_graph(session: &Session, manifest: &Manifest) -> Result<(), String> {
     let input = match manifest.input.dtype {
         Dtype::Uint8 => TensorElementType::Uint8,
@@ -315,7 +318,7 @@ fn check_graph(session: &Session, manifest: &Manifest) -> Result<(), String> {
     check_outlet(session.outputs(), &manifest.outputs.mask_logits, float, [1, queries, -1, -1])
 }
 
-/// `-1` is open, in the graph and in `expected`.
+/// A dimension of `-1` is open, in the graph as in `expected`.
 fn check_outlet<const N: usize>(
     outlets: &[ort::value::Outlet],
     name: &str,

@@ -1,4 +1,4 @@
-//! Bytes of a source: in memory while they are few, in a temporary file once they are many.
+//! The bytes of a source. They are in memory while they are few, and in a temporary file once they are many.
 //!
 //! A photo of 100 megapixels may have hundreds of megabytes, and a server may be sent many at once. A file's pages cost
 //! no memory that the system could not take back, so what is held of a source is a few megabytes whatever its size.
@@ -17,21 +17,21 @@ use crate::error::{Error, Result};
 use crate::sys;
 use crate::units::hex;
 
-/// What is longer than this goes to a file.
+/// A source of more bytes than this goes to a file.
 pub(crate) const MEMORY_BYTES: usize = 64 * 1024;
 
 /// The most of a file that is resident at once, bytes, when whoever reads it from front to back calls
 /// [`Blob::release`] every half of it.
 pub(crate) const RESIDENT_BYTES: u64 = 8 << 20;
 
-/// Bytes that do not change. Cheap to clone.
+/// Bytes that do not change. They are cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Blob(Held);
 
 #[derive(Debug, Clone)]
 enum Held {
     Memory(Bytes),
-    /// A file without a name, so that nobody else can change it, and it is gone with the last clone.
+    /// A file without a name, so that nobody else can change it and it is gone with the last clone.
     File(Arc<Mmap>),
 }
 
@@ -65,8 +65,8 @@ impl From<&[u8]> for Blob {
 }
 
 impl Blob {
-    /// The most memory these bytes take while they are read: all of them, or [`RESIDENT_BYTES`] where `in_order` says
-    /// that a reader goes through a file from front to back.
+    /// The most memory that these bytes take while they are read. That is all of them, but at most [`RESIDENT_BYTES`]
+    /// for a file where `in_order` says that a reader goes through it from front to back.
     #[must_use]
     pub(crate) fn resident_bytes(&self, in_order: bool) -> u64 {
         let all = self.len() as u64;
@@ -76,19 +76,19 @@ impl Blob {
         }
     }
 
-    /// Lets the system take back what was read of a file. Reading it again is as before.
+    /// Lets the system take back what was read of a file. It can be read again as before.
     pub(crate) fn release(&self) {
         if let Held::File(mapping) = &self.0 {
             sys::release_mapping(mapping);
         }
     }
 
-    /// All bytes in pieces of at most half of [`RESIDENT_BYTES`], each released when the next is asked for.
+    /// All bytes, in pieces of at most half of [`RESIDENT_BYTES`]. Each piece is released when the next is asked for.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         self.chunks(RESIDENT_BYTES as usize / 2).inspect(|_| self.release())
     }
 
-    /// A part of the bytes that outlives this borrow: shared where they are in memory, copied from a file.
+    /// A part of the bytes that outlives this borrow. It is shared where they are in memory, and copied from a file.
     #[must_use]
     pub fn part(&self, range: Range<usize>) -> Bytes {
         match &self.0 {
@@ -97,7 +97,7 @@ impl Blob {
         }
     }
 
-    /// Lower-case hexadecimal.
+    /// The sha256 of all bytes, in lower-case hexadecimal.
     #[must_use]
     pub fn sha256(&self) -> String {
         let mut digest = Sha256::new();
@@ -127,10 +127,10 @@ impl BlobWriter {
         Self { memory: Vec::new(), file: None, folder }
     }
 
-    /// Takes the next bytes. The write is to the page cache, so it may be made where one must not wait long.
+    /// Takes the next bytes. They are written to the page cache, so this may be called where nothing may wait long.
     ///
     /// # Errors
-    /// `TemporaryFolder` when that is full, missing or cannot be written to; `Internal`.
+    /// `TemporaryFolder` when the folder is full, missing or cannot be written to, and `Internal` for other faults.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
         if self.memory.len() + bytes.len() <= MEMORY_BYTES {
             self.memory.extend_from_slice(bytes);
@@ -146,8 +146,10 @@ impl BlobWriter {
         Ok(())
     }
 
+    /// The blob of all bytes taken.
+    ///
     /// # Errors
-    /// As [`Self::push`].
+    /// Those of [`Self::push`].
     pub fn finish(self) -> Result<Blob> {
         let Some(mut file) = self.file else { return Ok(self.memory.into()) };
         let mapped = file.write_all(&self.memory).and_then(|()| sys::map(&file));
@@ -155,10 +157,10 @@ impl BlobWriter {
     }
 }
 
-/// Everything that `reader` gives; `bad` says what its failures mean.
+/// Reads everything that `reader` gives. `bad` says what its failures mean.
 ///
 /// # Errors
-/// Those, and as [`BlobWriter::push`].
+/// What `bad` makes of the reader's failures, and the errors of [`BlobWriter::push`].
 pub fn read<E: From<Error>>(mut reader: impl Read, bad: impl Fn(io::Error) -> E) -> Result<Blob, E> {
     let mut blob = BlobWriter::default();
     let mut buffer = vec![0; MEMORY_BYTES];
@@ -172,7 +174,8 @@ pub fn read<E: From<Error>>(mut reader: impl Read, bad: impl Fn(io::Error) -> E)
     }
 }
 
-/// What an operator can mend is said in one sentence; anything else is a fault of this machine.
+/// The error for a fault of the temporary file. What an operator can mend is said in one sentence, and anything else is
+/// `Internal`.
 fn fault(error: io::Error, folder: &Path) -> Error {
     use io::ErrorKind as Kind;
     let what = match error.kind() {
@@ -216,7 +219,7 @@ mod tests {
         }
     }
 
-    /// Everything that a folder can be but writable, as root meets it, too: the fault is the same that any user meets.
+    /// None of these folders can be written to, not even by root, so the fault is the same whoever runs the test.
     #[test]
     fn the_temporary_folder_is_named_and_small_bytes_need_none() {
         let folder = tempfile::tempdir().unwrap();
@@ -242,7 +245,7 @@ mod tests {
         }
     }
 
-    /// A device that is always full stands for a full folder's file.
+    /// A device that is always full stands for a file in a full folder.
     #[test]
     fn a_full_folder_is_not_busy() {
         let full = File::options().write(true).open("/dev/full").unwrap();
@@ -251,7 +254,7 @@ mod tests {
         assert!(matches!(&error, Error::TemporaryFolder { detail, .. } if detail.contains("/scratch is full")));
     }
 
-    /// Resident bytes of the mapping, as `/proc/self/smaps` tells them.
+    /// Resident bytes of the mapping, as `/proc/self/smaps` says.
     fn resident(blob: &Blob) -> u64 {
         let start = format!("{:x}-", blob.as_ptr() as usize);
         let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();

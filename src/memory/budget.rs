@@ -1,9 +1,9 @@
-//! One account of the function's memory.
+//! The one account of the function's memory.
 //!
-//! `limit` is the smallest of the function's memory size, the setting, the cgroup's limit and physical memory.
-//! What the model's load, the process itself and a safety margin leave of it is the budget that requests share:
-//! each reserves its plan's predicted bytes before it allocates and gives them back when it ends, but for those of its
-//! answers, which it gives back when they are sent.
+//! `limit` is the smallest of the function's memory size, the setting, the cgroup's limit and physical memory. What the
+//! loaded model, the process itself and a safety margin leave of it is the budget that requests share. Each request
+//! reserves its plan's predicted bytes before it allocates, and gives them back when it ends. Only the bytes of its
+//! answers stay reserved until the last of them is dropped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::units::{MIB, bytes_of_mb};
 
-/// Kept free for what no constant predicts: allocator slack, stacks, buffers of connections.
+/// Bytes that are kept free for what no constant predicts: the allocator's slack, stacks and buffers of connections.
 pub(crate) const MARGIN_BYTES: u64 = 16 * MIB;
 
 /// What the process holds at start is rounded up to this, so that every container predicts the same for the same photo.
 const PROCESS_STEP_BYTES: u64 = 2 * MIB;
 
-/// Granularity of the account.
+/// Granularity of the account, bytes.
 const UNIT_BYTES: u64 = 64 * 1024;
 
-/// Memory limit of this process and what of it requests may use.
+/// The memory limit of this process, and how much of it requests may use.
 #[derive(Debug, Clone)]
 pub struct Budget {
     limit_bytes: u64,
@@ -33,7 +33,7 @@ pub struct Budget {
     units: Arc<Semaphore>,
 }
 
-/// Bytes reserved for one request; dropping it gives them back.
+/// Bytes that are reserved for one request. Dropping it gives them back.
 #[derive(Debug)]
 pub struct Reservation {
     permit: OwnedSemaphorePermit,
@@ -46,7 +46,7 @@ impl Reservation {
         drop(self.permit.split(surplus));
     }
 
-    /// `bytes` that hold their share of the account for as long as any clone of them lives.
+    /// Makes `bytes` keep this reservation for as long as any clone or part of them lives.
     #[must_use]
     pub fn keep(self: &Arc<Self>, bytes: Vec<u8>) -> Bytes {
         Bytes::from_owner(Kept { bytes, _reservation: Arc::clone(self) })
@@ -100,7 +100,8 @@ impl Budget {
     /// Reserves `bytes`, waiting at most `max_wait` for other requests to end.
     ///
     /// # Errors
-    /// `Busy` when the wait is over. A request larger than the whole budget never gets here: its plan was refused.
+    /// `Busy` when the wait is over. A request larger than the whole budget never gets here, because its plan was
+    /// refused.
     pub async fn reserve(&self, bytes: u64, max_wait: Duration) -> Result<Reservation> {
         let wanted = u32::try_from(units(bytes, true)).unwrap_or(u32::MAX);
         let acquire = Arc::clone(&self.units).acquire_many_owned(wanted);

@@ -1,7 +1,8 @@
 //! What the process holds while a request runs.
 //!
-//! The kernel's own high-water mark misses nothing, but is one for the whole process, and a request that starts meanwhile
-//! resets it: samples taken all along hold against that, and tell of the cgroup as well.
+//! The kernel's own high-water mark misses nothing, but there is only one for the whole process, and a request that
+//! starts meanwhile resets it. Samples that are taken all along make up for that, and they say what the cgroup holds,
+//! too.
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use crate::sys;
 use crate::units::whole_mb;
 
-/// Between two samples.
+/// Time between two samples.
 const PERIOD: Duration = Duration::from_millis(50);
 
 /// Above this share of the limit, in percent, a request's peak is worth a warning.
@@ -21,7 +22,7 @@ const HIGH_PERCENT: u64 = 85;
 pub struct Peak {
     /// Resident set of the process, bytes.
     pub rss_bytes: u64,
-    /// What the process's cgroup held and could not drop, bytes; `None` where there is none.
+    /// What the process's cgroup held and could not drop, bytes. `None` where there is no such figure.
     pub cgroup_bytes: Option<u64>,
 }
 
@@ -34,13 +35,13 @@ impl Peak {
         Self { rss_bytes: self.rss_bytes.max(other.rss_bytes), cgroup_bytes: self.cgroup_bytes.max(other.cgroup_bytes) }
     }
 
-    /// Whether it came near `limit_bytes`.
+    /// Whether the resident set came near `limit_bytes`.
     #[must_use]
     pub(crate) fn is_high(&self, limit_bytes: u64) -> bool {
         self.rss_bytes > limit_bytes / 100 * HIGH_PERCENT
     }
 
-    /// The line in the log that says what a request took; a warning where the limit was near.
+    /// Logs what a request took. The line is a warning where the limit was near.
     pub fn log(&self, request_id: &str, predicted_bytes: u64, limit_bytes: u64) {
         let (peak_mb, predicted_mb, limit_mb) =
             (whole_mb(self.rss_bytes), whole_mb(predicted_bytes), whole_mb(limit_bytes));
@@ -53,7 +54,7 @@ impl Peak {
     }
 }
 
-/// Samples from its start to its end.
+/// Takes samples from its start to its end.
 pub(crate) struct Watch {
     end: Sender<()>,
     sampler: Option<JoinHandle<Peak>>,
@@ -78,7 +79,7 @@ impl Watch {
         Self { end, sampler: sampler.ok() }
     }
 
-    /// The greatest of the samples and of the kernel's mark.
+    /// Ends the sampling and returns the greatest of the samples and of the kernel's mark.
     #[must_use]
     pub fn end(self) -> Peak {
         drop(self.end);

@@ -1,5 +1,5 @@
-//! What the stages of one photo take, in memory and time, at a working size. What does not depend on that size is computed
-//! once a photo; the planner asks for the rest as often as it looks for a size that fits.
+//! What the stages of one photo take at a working size, in memory and time. Whatever does not depend on that size is
+//! computed once for each photo. The rest is computed for each size that the planner tries.
 
 use crate::geometry::Size;
 use crate::image::decode;
@@ -9,10 +9,10 @@ use crate::options::Options;
 use crate::parsing::{self, Grid};
 use crate::render::collect;
 
-/// Palette PNG, per photo pixel, measured by `make bench`.
+/// Time to encode a palette PNG, per pixel of the photo, as measured by `make bench`.
 const ENCODE_NS_PER_PIXEL: f64 = 2.0;
 
-/// Class values of a tile and their blend, per pixel of the tile and processor.
+/// Time for the class values of a tile and their blend, per pixel of the tile, on one processor.
 const VALUES_NS_PER_PIXEL: f64 = 100.0;
 
 /// The processors that a photo's work runs on.
@@ -22,24 +22,24 @@ pub(crate) struct Processors {
     pub threads: usize,
     /// Threads of the pool that post-processing runs on.
     pub pool_threads: usize,
-    /// Processor time given for each second: fewer than the threads, or even a part of one, where a function's memory buys
-    /// no more.
+    /// Processor time that this process is given in each second. It may be less than the threads could use, or even
+    /// less than one whole processor, where a function's memory buys no more.
     pub cpus: f64,
 }
 
 impl Processors {
-    /// Processor time that as many threads can use, for each second.
+    /// Processor time that `threads` threads can use in each second.
     fn used(self) -> f64 {
         self.cpus.min(self.threads as f64)
     }
 
-    /// As [`Self::used`], by one thread.
+    /// Processor time that one thread can use in each second.
     fn used_by_one(self) -> f64 {
         self.cpus.min(1.0)
     }
 }
 
-/// See the module.
+/// The costs of one photo, which the module describes.
 pub(super) struct Cost<'a> {
     manifest: &'a Manifest,
     header: &'a Header,
@@ -48,11 +48,11 @@ pub(super) struct Cost<'a> {
     source_bytes: u64,
     collectors_bytes: u64,
     second_decode_bytes: u64,
-    /// Of post-processing, milliseconds.
+    /// Time of post-processing, milliseconds.
     post_ms: f64,
-    /// Of decoding and encoding, milliseconds.
+    /// Time of decoding and encoding, milliseconds.
     codec_ms: f64,
-    /// Of one decode, milliseconds.
+    /// Time of one decode, milliseconds.
     decode_ms: f64,
 }
 
@@ -83,7 +83,7 @@ impl<'a> Cost<'a> {
         }
     }
 
-    /// Peak of what one request holds: its source, and the hungriest of its stages with what is kept meanwhile.
+    /// The most that one request holds: its source, and the hungriest of its stages with what is kept meanwhile.
     pub(super) fn request_bytes(&self, working: Size) -> u64 {
         let geometry = self.manifest.geometry(working);
         let decode = decode::resized_bytes(self.header, working);
@@ -93,7 +93,7 @@ impl<'a> Cost<'a> {
         self.source_bytes + decode.max(self.run_bytes(&geometry)).max(post).max(self.second_decode_bytes)
     }
 
-    /// As [`Self::request_bytes`], of a whole run at `working` followed by the tiles of `grid`.
+    /// The same as [`Self::request_bytes`] for a whole run at `working` that is followed by the tiles of `grid`.
     pub(super) fn tiled_bytes(&self, working: Size, grid: &Grid) -> u64 {
         let (geometry, tile) = (self.manifest.geometry(working), self.manifest.geometry(grid.tile()));
         let threads = self.processors.pool_threads;
@@ -105,8 +105,8 @@ impl<'a> Cost<'a> {
         tiles.max(self.request_bytes(working))
     }
 
-    /// The network's input, as the interleaved photo and as the planes made of it, and its activations. The resized photo
-    /// is at most as large as the input that it is put on.
+    /// What one run of the network holds: its activations, and its input both as the interleaved photo and as the
+    /// planes made of it. The resized photo is at most as large as the input that it is put on.
     fn run_bytes(&self, geometry: &Geometry) -> u64 {
         let element_bytes = match self.manifest.input.dtype {
             Dtype::Uint8 => 1,
@@ -125,8 +125,8 @@ impl<'a> Cost<'a> {
         (inference_ms + self.post_ms + self.codec_ms).ceil() as u64
     }
 
-    /// What tiles add, milliseconds: a second decode, the network's runs, and class values at the tiles' pixels, which
-    /// cost about what post-processing costs at the photo's.
+    /// Time that tiles add, milliseconds: a second decode, the network's runs, and the class values at the tiles'
+    /// pixels.
     pub(super) fn tiles_ms(&self, grid: &Grid) -> u64 {
         let (count, tile) = (f64::from(grid.count()), self.manifest.geometry(grid.tile()).padded.area());
         let inference_ms = count * self.inference_ms(tile);
@@ -134,10 +134,10 @@ impl<'a> Cost<'a> {
         (inference_ms + values_ms + self.decode_ms).ceil() as u64
     }
 
-    /// One run of the network on an input of `pixels` after padding, milliseconds.
+    /// Time of one run of the network on an input of `pixels` pixels after padding, milliseconds.
     fn inference_ms(&self, pixels: u64) -> f64 {
         let time = &self.manifest.time;
-        // More processors than it was measured with are not known to help.
+        // It is not known whether more processors than the model was measured with would help.
         let measured_cpus = f64::from(time.threads);
         time.run_ms(pixels) * measured_cpus / self.processors.used().min(measured_cpus)
     }

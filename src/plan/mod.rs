@@ -1,6 +1,7 @@
 //! How a photo will be run, decided from its header before anything is decoded.
 //!
-//! Pure: header, options, manifest and budget in, a plan with its reasons out. It never loads the model.
+//! Planning is pure: it takes a header, options, a manifest and a budget, and gives a plan with its reasons. It never
+//! loads the model.
 
 pub(crate) mod cost;
 pub(crate) mod pace;
@@ -23,13 +24,13 @@ use crate::units::whole_mb;
 pub struct Plan {
     /// Upright size of the photo.
     pub photo: Size,
-    /// Size that the photo is resized to; where it is tiled, for the tiles.
+    /// Size that the photo is resized to. Where it is tiled, this is its size for the tiles.
     pub working: Size,
     /// The network's sizes when it sees the whole photo, and where on its input the resized photo lies.
     pub geometry: Geometry,
-    /// Where tiles lie on the photo at the working size; `None`: one run of the whole photo is all.
+    /// Where tiles lie on the photo at the working size. `None` where one run of the whole photo is all.
     pub grid: Option<Grid>,
-    /// Why this size.
+    /// Why the working size is this one.
     pub reason: String,
     /// Memory limit of the process, bytes.
     pub limit_bytes: u64,
@@ -38,16 +39,16 @@ pub struct Plan {
     /// Predicted greatest resident set of the process, bytes.
     pub predicted_peak_bytes: u64,
     pub predicted_ms: u64,
-    /// Memory forced a smaller working size than asked for.
+    /// Whether memory forced a smaller size than was asked for.
     pub downscaled: bool,
-    /// What the user should know: a reduced size, for example.
+    /// What the user should know, such as a reduced size.
     pub warnings: Vec<String>,
 }
 
-/// A plan, and why it may not be run if so.
+/// A plan, and why it may not be run where it is refused.
 #[derive(Debug)]
 pub struct Decision {
-    /// When refused for memory: the smallest useful plan.
+    /// Where the photo is refused for memory, this is the smallest useful plan.
     pub plan: Plan,
     pub refusal: Option<Error>,
 }
@@ -80,7 +81,8 @@ impl Planner<'_> {
             (Mode::Auto, SizeRule::ShortestEdge(_)) if unasked => {
                 match self.tiled(photo, options, &cost) {
                     Decision { refusal: Some(refusal), .. } => {
-                        // Nobody asked for tiles: where they cannot be, one run is the answer, and says why.
+                        // Nobody asked for tiles, so where memory refuses them, one run is the answer and its plan
+                        // says why.
                         let mut once = once();
                         if once.refusal.is_none() {
                             once.plan.warnings.push(format!("not tiled: {refusal}"));
@@ -94,14 +96,14 @@ impl Planner<'_> {
         }
     }
 
-    /// One run of the whole photo, as large as `bytes_at` allows.
+    /// Plans one run of the whole photo, at the largest size for which the bytes of `bytes_at` fit.
     fn once(&self, photo: Size, options: &Options, cost: &Cost<'_>, bytes_at: impl Fn(Size) -> u64) -> Decision {
         let asked = self.asked_size(photo, options);
         let fits = |size: Size| bytes_at(size) <= self.budget.total_bytes();
         let fitting = match self.manifest.input.size {
             _ if fits(asked) => Ok(asked),
             SizeRule::ShortestEdge(rule) => largest_fitting(rule, photo, asked, fits),
-            // The network sees the whole canvas whatever the photo's size on it.
+            // The network sees the whole canvas, whatever the photo's size on it.
             SizeRule::Letterbox(_) => Err(NothingFits { smallest: asked }),
         };
         let working = fitting.unwrap_or_else(|NothingFits { smallest }| smallest);
@@ -120,7 +122,8 @@ impl Planner<'_> {
         Decision { plan, refusal }
     }
 
-    /// The long side that tiles are asked for at: twice the native one, at most the photo's own.
+    /// The long side that is asked for with tiles. It is twice the native one, but at most the photo's own and at most
+    /// `max_side`.
     fn asked_long_side(&self, photo: Size, options: &Options) -> u32 {
         let native = self.manifest.input.size.native(photo).long_side();
         options.max_side.unwrap_or(u32::MAX).min(2 * native).min(photo.long_side())
@@ -133,8 +136,8 @@ impl Planner<'_> {
         tiled == once || Grid::new(tiled, self.manifest.input.size.divisor()).count() == 1
     }
 
-    /// One run of the whole photo, then tiles: at twice the native size, never more pixels than the photo has, smaller
-    /// down to the whole run's size where memory forces it.
+    /// Plans one run of the whole photo, then tiles. Tiles are at twice the native size, or at less where
+    /// [`Self::asked_long_side`] says so. Memory may force them to be smaller, down to the whole run's size.
     fn tiled(&self, photo: Size, options: &Options, cost: &Cost<'_>) -> Decision {
         let grid_of = |size: Size| Grid::new(size, self.manifest.input.size.divisor());
         let bytes = |whole: Size, tiles: Size| cost.tiled_bytes(whole, &grid_of(tiles));
@@ -176,7 +179,7 @@ impl Planner<'_> {
         Decision { plan, refusal: None }
     }
 
-    /// The size without regard to memory: the model's own rule, lowered by the request.
+    /// The size that is asked for, without regard to memory: that of the model's rule, unless the request lowers it.
     fn asked_size(&self, photo: Size, options: &Options) -> Size {
         self.manifest.input.size.at_most(photo, options.max_side.unwrap_or(u32::MAX))
     }
@@ -239,7 +242,7 @@ struct NothingFits {
     smallest: Size,
 }
 
-/// The largest size below `asked`, by `rule` with smaller sides, for which `fits` holds.
+/// The largest size below `asked` for which `fits` holds, among those that `rule` gives with smaller sides.
 fn largest_fitting(
     rule: ShortestEdge,
     photo: Size,
@@ -255,12 +258,13 @@ fn largest_fitting(
     largest(smallest, rule.min_side, |short| fits(at(short))).map(at).ok_or(NothingFits { smallest: at(smallest) })
 }
 
-/// The photo with a long side of `long`, but no smaller than a whole run's size.
+/// The photo's size with a long side of `long`, but no smaller than a whole run's size.
 fn tiled_size(photo: Size, whole: Size, long: u32) -> Size {
     if long <= whole.long_side() { whole } else { photo.fit_within(long) }
 }
 
-/// The greatest of `low..=high` for which `fits` holds, where it holds for all below; `None` if not even for `low`.
+/// The greatest of `low..=high` for which `fits` holds, if it holds for all below that, too. `None` where it does not
+/// even hold for `low`.
 fn largest(low: u32, high: u32, fits: impl Fn(u32) -> bool) -> Option<u32> {
     if fits(high) {
         return Some(high);
@@ -281,9 +285,9 @@ fn largest(low: u32, high: u32, fits: impl Fn(u32) -> bool) -> Option<u32> {
 pub struct PlanAnswer {
     pub admitted: bool,
     pub image: Option<ImageSection>,
-    /// When refused for memory: the smallest useful plan.
+    /// Where the photo is refused for memory, this is the smallest useful plan.
     pub plan: Option<PlanSection>,
-    /// Why it would be refused; null where it is admitted.
+    /// Why the photo would be refused. It is null where it is admitted.
     pub refused: Option<Refusal>,
     pub warnings: Vec<String>,
 }
@@ -303,7 +307,7 @@ impl From<&Error> for Refusal {
 }
 
 impl PlanAnswer {
-    /// Of a photo that cannot even be planned.
+    /// The answer for a photo that cannot even be planned.
     #[must_use]
     pub fn refused(error: &Error) -> Self {
         Self { admitted: false, image: None, plan: None, refused: Some(error.into()), warnings: Vec::new() }
@@ -311,7 +315,7 @@ impl PlanAnswer {
 }
 
 impl Decision {
-    /// What is told of it; `orientation`: of the stored photo.
+    /// The answer that says what was decided. `orientation` is that of the stored photo.
     #[must_use]
     pub fn answer(&self, orientation: Orientation) -> PlanAnswer {
         let Size { width, height } = self.plan.photo;
@@ -326,13 +330,13 @@ impl Decision {
 }
 
 impl Plan {
-    /// `auto` or `tiled`.
+    /// The mode that the photo is run in: `auto` or `tiled`.
     #[must_use]
     pub fn mode(&self) -> &'static str {
         if self.grid.is_some() { "tiled" } else { "auto" }
     }
 
-    /// Runs of the network that labels come from.
+    /// Number of the network's runs that labels come from.
     #[must_use]
     pub fn tiles(&self) -> u32 {
         self.grid.as_ref().map_or(1, Grid::count)
@@ -464,7 +468,8 @@ mod tests {
             assert!(plan.predicted_ms as f64 >= manifest.time.run_ms(384 * 512), "{plan:?}");
         }
 
-        // Too little memory: refused, since no size is smaller; what it names is enough.
+        // With too little memory the photo is refused, since no size is smaller. The memory that the refusal names is
+        // enough.
         let limit_mb = |photo, query| (1..4096).find(|mb| decide(*mb, photo, query).refusal.is_none()).unwrap();
         for (photo, query) in [(large, ""), (large, "max_side=200"), (small, "")] {
             let enough = limit_mb(photo, query);
@@ -486,7 +491,7 @@ mod tests {
         assert_eq!((own.working, own.reason.as_str()), (Size::new(1000, 700), "tiles at the photo's own size"));
         let lowered = plan(6000, 4000, "mode=tiled&max_side=700");
         assert_eq!((lowered.working, lowered.reason.as_str()), (Size::new(700, 467), "tiles at max_side=700"));
-        // One tile would hold the photo, or one run enlarges it already.
+        // In each of these, one tile would hold the photo, or one run enlarges it already.
         for (width, height) in [(500, 500), (100, 150), (512, 400), (700, 350)] {
             let small = plan(width, height, "mode=tiled");
             assert_eq!((small.mode(), small.tiles()), ("auto", 1), "{width}×{height}");
@@ -510,7 +515,7 @@ mod tests {
         assert_eq!(decide(5_999_999, &manifest(), 4096).plan.mode(), "tiled");
         let whole = decide(1, &letterboxed(), 4096);
         assert!(whole.refusal.is_none() && whole.plan.grid.is_none() && whole.plan.warnings.is_empty());
-        // Enough for one run at some size, too little for tiles: one run, with a warning.
+        // Memory that is enough for one run at some size, but too little for tiles, gives one run with a warning.
         let tight = (64..4096).map(|mb| decide(1, &manifest(), mb)).find(|d| d.refusal.is_none()).unwrap();
         assert_eq!(tight.plan.mode(), "auto");
         assert!(tight.plan.warnings.iter().any(|warning| warning.starts_with("not tiled: ")), "{tight:?}");

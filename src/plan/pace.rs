@@ -1,15 +1,16 @@
-//! How fast this container is, against what the model's manifest predicts.
+//! How fast this container is, compared with what the model's manifest predicts.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// Weight of the newest measurement.
+/// Weight of the newest measurement in the average.
 const NEWEST: f32 = 0.5;
 
-/// One measurement is not believed beyond this, nor beyond its inverse: a page that had to be read, a paused sandbox.
+/// The greatest ratio that one measurement may have, and the inverse of the least. Ratios beyond it have other causes,
+/// such as a page that had to be read or a sandbox that was paused.
 const MAX_RATIO: f32 = 4.0;
 
-/// Measured time over predicted time, averaged over the requests so far; 1 before the first.
+/// Measured time divided by predicted time, averaged over the requests so far. It is 1 before the first.
 #[derive(Debug)]
 pub(crate) struct Pace(AtomicU32);
 
@@ -20,13 +21,13 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Measured over predicted.
+    /// Measured time divided by predicted time.
     #[must_use]
     pub fn ratio(&self) -> f32 {
         f32::from_bits(self.0.load(Ordering::Relaxed))
     }
 
-    /// What work will take here that is predicted to take `predicted`.
+    /// How long work will take in this container that is predicted to take `predicted`.
     #[must_use]
     pub fn expect(&self, predicted: Duration) -> Duration {
         predicted.mul_f32(self.ratio())
@@ -38,7 +39,7 @@ impl Pace {
             return;
         }
         let ratio = (measured.as_secs_f32() / predicted.as_secs_f32()).clamp(1.0 / MAX_RATIO, MAX_RATIO);
-        // Two requests that end at once: one measurement is lost, which does not matter.
+        // Where two requests end at once, one measurement may be lost, which does not matter.
         self.0.store((self.ratio() * (1.0 - NEWEST) + ratio * NEWEST).to_bits(), Ordering::Relaxed);
     }
 }
