@@ -1,8 +1,8 @@
 //! What can go wrong, and whose fault it is.
 //!
-//! Every failure of the library is an [`Error`]. Its `Display` is one public sentence that names no
-//! inside of the function; what only the log may see is kept in `source()`.
-//! The error itself says its HTTP status, its stable code, and whether it is about the photo; every door asks it.
+//! Every failure of the library is an [`Error`]. Its `Display` is one public sentence that says nothing about the
+//! inside of the function; what only the log may see is kept in `source()`. The error itself says its HTTP status, its
+//! stable code, and whether it is about the photo, so that every door only has to ask it.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -13,15 +13,15 @@ use serde::Serialize;
 /// The source of an upstream or internal failure, for the log.
 pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
 
-/// Short for results of this library.
+/// The result type of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Who has to change something for the request to succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The request itself: sending it again will fail again.
+    /// The request itself. Sending it again will fail again.
     Client,
-    /// Room or time: the same request may succeed later or in a larger function.
+    /// The room or time that the function has. The same request may succeed later or in a larger function.
     Capacity,
     /// A service this function depends on.
     Upstream,
@@ -38,7 +38,7 @@ pub enum Limit {
     Pixels,
     /// Bytes of the function's memory.
     Memory,
-    /// Bytes of an answer (Lambda's response limit, base64 counted).
+    /// Bytes of an answer (Lambda's response limit, with base64 counted).
     Answer,
 }
 
@@ -51,40 +51,40 @@ pub enum Error {
     /// No bearer token, or not the right one.
     #[error("a valid bearer token is required")]
     Unauthorized,
-    /// A bucket or object this function may not use.
+    /// A bucket or object that this function may not use.
     #[error("{detail}")]
     Forbidden { detail: String },
-    /// No such route.
+    /// There is no such route.
     #[error("there is nothing at {path}")]
     NoRoute { path: String },
-    /// `POST /uploads` where no bucket takes them.
+    /// `POST /uploads` where no bucket is configured for uploads.
     #[error("uploads are not served here: M2FP_UPLOAD_BUCKET names no bucket for them")]
     NoUploads,
-    /// No such object or version (also: replaced since the event was sent).
+    /// There is no such object or version.
     #[error("{detail}")]
     NoObject { detail: String },
     /// An object in an archive, whose bytes cannot be read before somebody restores it.
     #[error("{detail}")]
     Archived { detail: String },
-    /// The object's ETag is not the one the event named: a newer version has overtaken it.
+    /// The object's ETag is not the one that the event named, so a newer version has overtaken it.
     #[error("the object has been replaced since this event was sent")]
     Overtaken,
-    /// A route that exists, asked with another method.
+    /// A route that exists but does not accept the request's method.
     #[error("this route accepts {allowed} only")]
     Method { allowed: &'static str },
-    /// Larger than a limit; `detail` names the limit and what would fit.
+    /// Something is larger than a limit. `detail` names the limit and what would fit.
     #[error("{detail}")]
     TooLarge { limit: Limit, detail: String },
-    /// Not an image type served.
+    /// The image's type, or its variant of one, is not served.
     #[error("{detail}")]
     Unsupported { detail: String },
     /// An image that cannot be decoded.
     #[error("the image cannot be decoded: {detail}")]
     Undecodable { detail: String },
-    /// No room at the moment.
+    /// There is no room at the moment.
     #[error("the function is busy; try again in {} s", retry_after.as_secs().max(1))]
     Busy { retry_after: Duration },
-    /// The folder for temporary files is full, missing or cannot be written to. What is small needs none.
+    /// The folder for temporary files is full, missing or cannot be written to. Sources that are small need none.
     #[error("{detail}")]
     TemporaryFolder { detail: String, source: Option<Cause> },
     /// The work would not end, or did not end, before the deadline.
@@ -107,7 +107,7 @@ pub struct Problem {
     pub title: &'static str,
     pub status: u16,
     pub code: &'static str,
-    /// The public sentence; absent from an internal error.
+    /// The public sentence. It is absent from an internal error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
@@ -123,7 +123,7 @@ impl Error {
         Self::Internal { source: source.into() }
     }
 
-    /// No room; a moment later there may be.
+    /// There is no room, but there may be a moment later.
     #[must_use]
     pub fn busy() -> Self {
         Self::Busy { retry_after: Duration::from_secs(1) }
@@ -167,20 +167,20 @@ impl Error {
         )
     }
 
-    /// The HTTP status, by the table that [`Self::code`] shares.
+    /// The HTTP status, from the table that [`Self::code`] shares.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         self.row().0
     }
 
-    /// The stable code that programs switch on: in problems over HTTP, in error records, and as the error type of a failed
-    /// invocation.
+    /// The stable code that programs switch on. It appears in problems over HTTP, in error records, and as the error
+    /// type of a failed invocation.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         self.row().1
     }
 
-    /// The table: status and code of every error.
+    /// The table of every error's status and code.
     ///
     /// A storage failure is 503 and not 502: it is transient by definition, since [`crate::store::ObjectStore`] gives
     /// permanent failures other variants, and clients retry a 503 by its `Retry-After`.
@@ -209,8 +209,8 @@ impl Error {
         }
     }
 
-    /// Whether the same photo, as it is kept, would be refused every time: an event's photo is then recorded as refused, and nobody tries
-    /// again.
+    /// Whether the same photo, as it is kept, would be refused every time. An event's photo is then recorded as
+    /// refused, and nobody tries again.
     #[must_use]
     pub(crate) const fn is_about_the_photo(&self) -> bool {
         matches!(
@@ -219,7 +219,7 @@ impl Error {
         )
     }
 
-    /// The failure as RFC 9457 has it. An internal one says nothing but its status.
+    /// The failure as RFC 9457 has it. An internal one has no `detail`.
     #[must_use]
     pub fn problem(&self) -> Problem {
         let status = self.status();

@@ -1,4 +1,4 @@
-//! Sizes, orientations and boxes: integers only, no pixels.
+//! Sizes, orientations and boxes. Everything is in integers, and nothing here holds pixels.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ impl Size {
         Self { width, height }
     }
 
-    /// Number of pixels.
+    /// The number of pixels.
     #[must_use]
     pub const fn area(self) -> u64 {
         self.width as u64 * self.height as u64
@@ -36,14 +36,14 @@ impl Size {
         self.width.max(self.height)
     }
 
-    /// Both sides rounded up to a multiple of `divisor`.
+    /// The size with both sides rounded up to a multiple of `divisor`.
     #[must_use]
     pub const fn padded_to(self, divisor: u32) -> Self {
         Self::new(self.width.div_ceil(divisor) * divisor, self.height.div_ceil(divisor) * divisor)
     }
 
-    /// detectron2's `ResizeShortestEdge`: short side to `min_side`, long side at most `max_side`, each `int(x + 0.5)`
-    /// and at least 1. It enlarges small images, too.
+    /// detectron2's `ResizeShortestEdge`: the short side becomes `min_side` and the long side at most `max_side`; each
+    /// is rounded as `int(x + 0.5)` and is at least 1. It enlarges small images, too.
     #[must_use]
     pub fn shortest_edge(self, min_side: u32, max_side: u32) -> Self {
         let (width, height) = (f64::from(self.width), f64::from(self.height));
@@ -64,7 +64,7 @@ impl Size {
         Self::new(round(new_width), round(new_height))
     }
 
-    /// The largest size of the same aspect inside `canvas`; never enlarges. This is ModelScope's
+    /// The largest size of the same aspect inside `canvas`, without enlarging. This is ModelScope's
     /// `center_to_target_size_test`: one side is the canvas's, and the other is cut to whole pixels. A side is at least
     /// 1 here, where the reference fails.
     #[must_use]
@@ -81,7 +81,7 @@ impl Size {
         let (of_height, of_width) =
             (side(canvas.height, self.width, self.height), side(canvas.width, self.height, self.width));
         let (by_height, by_width) = (Self::new(of_height, canvas.height), Self::new(canvas.width, of_width));
-        // The side to try first; if it does not fit, the other is taken.
+        // The side to try first. If the result does not fit, the other side is taken.
         let (first, second) = if self.width > canvas.width && (self.height <= canvas.height || self.width > self.height)
         {
             (by_width, by_height)
@@ -91,7 +91,7 @@ impl Size {
         if first.width <= canvas.width && first.height <= canvas.height { first } else { second }
     }
 
-    /// Shrinks to a long side of at most `max_side`, keeping the aspect; never enlarges.
+    /// Shrinks to a long side of at most `max_side` and keeps the aspect. It never enlarges.
     #[must_use]
     pub fn fit_within(self, max_side: u32) -> Self {
         let long = self.long_side();
@@ -115,15 +115,15 @@ impl std::fmt::Display for Size {
 /// A rectangle of pixels in a larger image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Region {
-    /// First column.
+    /// The first column.
     pub left: u32,
-    /// First row.
+    /// The first row.
     pub top: u32,
     pub size: Size,
 }
 
 impl Region {
-    /// A region of this size in the middle of `canvas`. If the margin is odd, the greater part is to the right and
+    /// The region of this size in the middle of `canvas`. If a margin is odd, its greater part is to the right or
     /// below.
     #[must_use]
     pub(crate) const fn centred(size: Size, canvas: Size) -> Self {
@@ -138,14 +138,14 @@ impl Region {
     }
 }
 
-/// The upper left part.
+/// The region of this size in the upper left corner.
 impl From<Size> for Region {
     fn from(size: Size) -> Self {
         Self { left: 0, top: 0, size }
     }
 }
 
-/// EXIF orientation, tag 0x0112: how stored pixels become upright.
+/// The EXIF orientation (tag 0x0112), which says how stored pixels become upright.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u8)]
 pub enum Orientation {
@@ -169,7 +169,7 @@ pub enum Orientation {
 }
 
 impl Orientation {
-    /// The tag's value; anything but 1–8 is `Upright`, as viewers treat it.
+    /// The orientation of a tag's value. Any value but 1–8 is `Upright`, as viewers treat it.
     #[must_use]
     pub(crate) const fn from_exif(value: u16) -> Self {
         match value {
@@ -196,26 +196,26 @@ impl Orientation {
         self as u8 >= 5
     }
 
-    /// Whether the *stored* row order runs against the upright axis it becomes.
+    /// Whether the *stored* rows run against the direction of the upright axis that they become.
     #[must_use]
     pub(crate) const fn flips_stored_rows(self) -> bool {
         matches!(self, Self::Rotate180 | Self::MirrorVertical | Self::Rotate90 | Self::Transverse)
     }
 
-    /// Whether the *stored* column order runs against the upright axis it becomes.
+    /// Whether the *stored* columns run against the direction of the upright axis that they become.
     #[must_use]
     pub(crate) const fn flips_stored_columns(self) -> bool {
         matches!(self, Self::MirrorHorizontal | Self::Rotate180 | Self::Transverse | Self::Rotate270)
     }
 
-    /// Size after turning upright.
+    /// The size after turning upright.
     #[must_use]
     pub const fn upright(self, stored: Size) -> Size {
         if self.transposes() { stored.transposed() } else { stored }
     }
 }
 
-/// A COCO bounding box `[x, y, width, height]` in pixels; serialises as that array.
+/// A COCO bounding box `[x, y, width, height]` in pixels. It serialises as that array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BBox {
     pub x: u32,
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(Size::new(1920, 1080).shortest_edge(384, 800), Size::new(683, 384));
     }
 
-    /// What ModelScope's `center_to_target_size_test` gives.
+    /// The expected sizes are those of ModelScope's `center_to_target_size_test`.
     #[test]
     fn shrinking_follows_the_reference() {
         for (photo, expected) in [
@@ -262,12 +262,12 @@ mod tests {
             ((640, 640), (384, 384)),
             ((9000, 9001), (384, 384)),
             ((767, 1024), (383, 512)),
-            // Never enlarged.
+            // These are never enlarged.
             ((384, 512), (384, 512)),
             ((383, 511), (383, 511)),
             ((100, 150), (100, 150)),
             ((1, 1), (1, 1)),
-            // The reference fails on a side of 0.
+            // The reference fails on these, whose shorter side it makes 0.
             ((4000, 3), (384, 1)),
             ((1, 4000), (1, 512)),
         ] {
@@ -278,7 +278,8 @@ mod tests {
 
     #[test]
     fn orientation_tables_agree_with_pillow() {
-        // Pillow's exif_transpose: 6 is ROTATE_270 (clockwise 90°): the stored left column becomes the top row.
+        // Pillow's exif_transpose answers 6 with ROTATE_270 (clockwise 90°): the stored left column becomes the top
+        // row.
         assert!(Orientation::Rotate90.transposes() && !Orientation::Rotate90.flips_stored_columns());
         assert!(Orientation::Rotate90.flips_stored_rows());
         assert_eq!(Orientation::from_exif(0), Orientation::Upright);

@@ -31,20 +31,20 @@ pub struct Manifest {
     pub files: Vec<ModelFile>,
     pub input: Input,
     pub outputs: Outputs,
-    /// Ids are 0, 1, 2, … in order.
+    /// The classes, whose ids are 0, 1, 2, … in order.
     pub classes: Vec<Class>,
     pub background_id: u8,
-    /// The class whose queries are whole persons; `None` for models without one.
+    /// The class whose queries are whole persons; `None` if the model has none.
     pub person_id: Option<u8>,
     pub label_map: LabelMap,
     pub thresholds: Thresholds,
     pub memory: Memory,
     pub time: Time,
-    /// What it was trained on, by what code: free form, shown by `/info`.
+    /// What the model was trained on and by what code, in free form. `/info` shows it.
     pub provenance: serde_json::Value,
-    /// Measured accuracy: free form, shown by `/info`.
+    /// The measured accuracy, in free form. `/info` shows it.
     pub accuracy: serde_json::Value,
-    /// How a float model was turned into one that computes in 8 bits; absent from float models.
+    /// How a float model was turned into one that computes in 8 bits. It is absent from float models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization: Option<Quantization>,
 }
@@ -53,26 +53,26 @@ pub struct Manifest {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quantization {
-    /// Types and granularity of activations and weights, in words.
+    /// The types and granularity of activations and weights, in words.
     pub scheme: String,
     /// The processors on which it is exact and fast, in words.
     pub made_for: String,
-    /// How many photos the ranges of activations come from.
+    /// From how many photos the ranges of activations come.
     pub calibration_photos: u32,
 }
 
-/// A file of the model folder; the first listed is the graph.
+/// A file of the model folder. The first that is listed is the graph.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelFile {
-    /// Relative to the folder, one component.
+    /// The path relative to the folder, of one component.
     pub path: String,
-    /// Lower-case hexadecimal.
+    /// The sha256 in lower-case hexadecimal.
     pub sha256: String,
     pub bytes: u64,
 }
 
-/// The graph's input: the resized image `[1, 3, H, W]`, unpadded or letterboxed, RGB, 0–255.
+/// The graph's input, which is the resized image `[1, 3, H, W]`, unpadded or letterboxed, in RGB from 0 to 255.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
@@ -81,7 +81,7 @@ pub struct Input {
     pub size: SizeRule,
 }
 
-/// Element type of the graph's input.
+/// The element type of the graph's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
@@ -89,13 +89,14 @@ pub enum Dtype {
     Float32,
 }
 
-/// The graph's outputs: class logits `[1, Q, C+1]` and mask logits `[1, Q, H/stride, W/stride]` of the padded size.
+/// The graph's outputs: class logits `[1, Q, C+1]` and mask logits `[1, Q, H/stride, W/stride]`, where H and W are of
+/// the padded size.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outputs {
     pub class_logits: String,
     pub mask_logits: String,
-    /// Q.
+    /// The number of queries, Q.
     pub queries: u32,
     pub stride: u32,
 }
@@ -105,58 +106,58 @@ pub struct Outputs {
 pub struct Class {
     pub id: u8,
     pub name: String,
-    /// sRGB.
+    /// The colour in sRGB.
     pub color: [u8; 3],
 }
 
 /// The sizes of the network's tensors for one photo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Geometry {
-    /// Size of the network's input: the resized photo, or the canvas that it lies on.
+    /// The size of the network's input, which is the resized photo or the canvas that it lies on.
     pub input: Size,
-    /// Where on the input the resized photo lies.
+    /// Where the resized photo lies on the input.
     pub photo: Region,
-    /// The input after padding to the divisor.
+    /// The size of the input after padding to the divisor.
     pub padded: Size,
-    /// One mask's logits.
+    /// The size of one mask's logits.
     pub mask: Size,
 }
 
-/// How queries become one label per pixel (`parsing/label_map.rs`).
+/// How queries become one label per pixel (`parsing/label_map.rs`, `parsing/semantic.rs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LabelMap {
-    /// M2FP's parsing mode: confident pairs are pasted, their mean per class, argmax.
+    /// M2FP's parsing mode: confident pairs are pasted, their mean is taken for each class, and the greatest wins.
     Paste,
-    /// Mask2Former's semantic inference: Σ softmax · sigmoid, argmax.
+    /// Mask2Former's semantic inference: Σ softmax · sigmoid for each class, and the greatest wins.
     Semantic,
 }
 
-/// Score thresholds. All are probabilities except `top_k`.
+/// The thresholds of scores. All lie between 0 and 1 except `top_k`.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Thresholds {
-    /// How many (query, class) pairs survive, best first.
+    /// How many (query, class) pairs are kept, the best first.
     pub top_k: u32,
-    /// A part is reported from this score on (≥).
+    /// The least score from which a part is reported (≥).
     pub part_score: f32,
-    /// A person is reported above this score (>).
+    /// The score above which a person is reported (>).
     pub person_score: f32,
-    /// A pair is pasted into the label map from this score on (≥): `parsing_ins_score_thr`.
+    /// The least score from which a pair is pasted into the label map (≥): `parsing_ins_score_thr`.
     pub paste_score: f32,
-    /// Persons that overlap more than this IoU are one person.
+    /// Persons that overlap by more than this IoU are taken for one person.
     pub nms_iou: f32,
 }
 
-/// Memory that the model takes, as measured. MB are 2^20 bytes.
+/// The memory that the model takes, as measured. MB are 2^20 bytes.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Memory {
-    /// The loaded session: all weights, touched or not, and the runtime.
+    /// What the loaded session takes: all weights, whether or not they have been touched, and the runtime.
     pub load_mb: f64,
-    /// Activations that do not depend on the size.
+    /// Activations whose size does not depend on the input's.
     pub base_mb: f64,
-    /// Activations per pixel of the padded input, bytes.
+    /// Bytes of activations per pixel of the padded input.
     pub bytes_per_pixel: f64,
 }
 
@@ -169,7 +170,7 @@ impl Memory {
 }
 
 impl Time {
-    /// Values for a model that has not been measured yet.
+    /// The default of `post_ns_per_pixel`, for a manifest without that measurement.
     fn some_post_ns() -> f64 {
         100.0
     }
@@ -181,23 +182,23 @@ impl Time {
     }
 }
 
-/// Time that the model takes, as measured on `threads` threads.
+/// The time that the model takes, as measured on `threads` threads.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Time {
-    /// Time to check, map and prepare the model, which happens once in each process.
+    /// The time to check, map and prepare the model, which happens once in each process.
     #[serde(default)]
     pub load_ms: f64,
     pub base_ms: f64,
-    /// Per pixel of the padded input.
+    /// The time per pixel of the padded input.
     pub ns_per_pixel: f64,
-    /// Post-processing of a photo with many people, per pixel of the photo and processor.
+    /// The time for the post-processing of a photo with many people, per pixel of the photo, on one processor.
     #[serde(default = "Time::some_post_ns")]
     pub post_ns_per_pixel: f64,
     pub threads: u32,
 }
 
-/// A model folder that cannot be used; the sentence names the file and the fault.
+/// The error for a model folder that cannot be used. Its sentence names the file and the fault.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {fault}")]
 pub struct ManifestError {
@@ -246,7 +247,7 @@ impl Manifest {
         Ok(text)
     }
 
-    /// Every fault of the manifest; empty when it is sound.
+    /// Every fault of the manifest. There is none when it is sound.
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut require = |holds: bool, fault: &str| {
@@ -308,46 +309,46 @@ impl Manifest {
         faults
     }
 
-    /// The class of a name-less id; ids come from this manifest and are in range.
+    /// The class with this id. Ids come from this manifest and are therefore in range.
     #[must_use]
     pub fn class(&self, id: u8) -> &Class {
         &self.classes[usize::from(id)]
     }
 
-    /// Whether a class is a body part or garment: not background, not person.
+    /// Whether a class is a body part or garment, and neither the background nor the person.
     #[must_use]
     pub fn is_part(&self, id: u8) -> bool {
         id != self.background_id && Some(id) != self.person_id
     }
 
-    /// Colours by class id, for palettes.
+    /// The colours in order of class ids, for palettes.
     #[must_use]
     pub fn palette(&self) -> Vec<[u8; 3]> {
         self.classes.iter().map(|c| c.color).collect()
     }
 
-    /// The sizes that follow from a working size, the resized photo's.
+    /// The sizes that follow from a working size, which is the size of the resized photo.
     #[must_use]
     pub fn geometry(&self, working: Size) -> Geometry {
         let (input, photo) = self.input.size.place(working);
         Geometry { input, photo, padded: input.padded_to(self.input.size.divisor()), mask: self.mask_size(input) }
     }
 
-    /// Size of one mask's logits for an input of this size.
+    /// The size of one mask's logits for an input of this size.
     #[must_use]
     pub fn mask_size(&self, input: Size) -> Size {
         let padded = input.padded_to(self.input.size.divisor());
         Size::new(padded.width / self.outputs.stride, padded.height / self.outputs.stride)
     }
 
-    /// sha256 of the graph's file: names the model in ETags and reports.
+    /// The sha256 of the graph's file, which names the model in ETags and reports.
     #[must_use]
     pub fn digest(&self) -> &str {
         &self.files[0].sha256
     }
 }
 
-/// An object as it stands in a manifest, one level in.
+/// The text of an object as it stands in a manifest, indented by one level.
 fn object_text(value: &impl Serialize) -> serde_json::Result<String> {
     Ok(serde_json::to_string_pretty(value)?.replace('\n', "\n  "))
 }
@@ -400,7 +401,7 @@ mod tests {
         assert!(Manifest::with_constants("{}", &memory, &time).is_err());
     }
 
-    /// What is said of the packaged manifest with one thing changed.
+    /// The sentence with which the packaged manifest is refused after this change.
     fn fault(change: impl FnOnce(&mut serde_json::Value)) -> String {
         let packaged = Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano").join(FILE_NAME);
         let mut manifest = serde_json::from_str(&std::fs::read_to_string(packaged).unwrap()).unwrap();

@@ -2,11 +2,11 @@
 
 use crate::error::{Error, Result};
 
-/// Longest key of S3, bytes of UTF-8.
+/// The longest key that S3 allows, bytes of UTF-8.
 pub(crate) const MAX_KEY_BYTES: usize = 1024;
 
-/// Checks a bucket's name, given in `field`, by S3's rules for general purpose buckets: 3–63 of a–z, 0–9, `.` and `-`, the
-/// first and the last a letter or digit, no `..`.
+/// Checks a bucket's name, given in `field`, by S3's rules for general purpose buckets: 3–63 characters of a–z, 0–9,
+/// `.` and `-`, of which the first and the last are a letter or digit, and no `..`.
 ///
 /// # Errors
 /// `BadRequest` that names the field.
@@ -21,8 +21,8 @@ pub(crate) fn check_bucket(field: &str, bucket: &str) -> Result<()> {
     if fits { Ok(()) } else { Err(Error::bad_request(format!("`{field}` is not a bucket's name"))) }
 }
 
-/// Checks a key, given in `field`. Keys are bytes to S3, but path segments to the URL they travel in: `.` and `..` are
-/// refused, and so are control characters.
+/// Checks a key, given in `field`. To S3 a key is only bytes, but in a URL it is read as path segments, so `.` and `..`
+/// are refused, and so are control characters.
 ///
 /// # Errors
 /// `BadRequest` that names the field.
@@ -41,7 +41,7 @@ pub(crate) fn check_key(field: &str, key: &str) -> Result<()> {
     Err(Error::bad_request(format!("`{field}` {fault}")))
 }
 
-/// What keeps a text from being the prefix of written keys.
+/// What keeps a text from being the prefix of written keys; `None` if nothing does.
 #[must_use]
 pub(crate) fn prefix_fault(prefix: &str) -> Option<&'static str> {
     let is_bad = prefix.starts_with('/') || prefix.len() > 512 || prefix.chars().any(char::is_control);

@@ -1,4 +1,4 @@
-//! The options of a request: raw as they come from outside, and checked as the program uses them.
+//! The options of a request, both raw, as they come from outside, and checked, as the program uses them.
 
 use serde::Deserialize;
 
@@ -7,13 +7,13 @@ use crate::error::{Error, Result};
 /// A kind of answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum OutputKind {
-    /// Palette PNG at the photo's upright size; index = class id.
+    /// A palette PNG at the photo's upright size, whose indices are class ids.
     Mask,
-    /// The photo, at most 2048 px long, with the parts' colours over it; JPEG.
+    /// The photo as a JPEG, at most 2048 px long, with the parts' colours over it.
     Overlay,
-    /// Palette PNG at the photo's upright size; index = person number, 0 = nobody.
+    /// A palette PNG at the photo's upright size, whose indices are the persons' numbers, with 0 for nobody.
     Instances,
-    /// The photo with everything but the people transparent; RGBA PNG.
+    /// The photo as an RGBA PNG in which everything but the people is transparent.
     Cutout,
     /// The JSON report.
     Json,
@@ -22,7 +22,7 @@ pub enum OutputKind {
 impl OutputKind {
     pub const ALL: [Self; 5] = [Self::Mask, Self::Overlay, Self::Instances, Self::Cutout, Self::Json];
 
-    /// The name in queries, reports and settings.
+    /// The kind's name in queries, reports and settings.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ impl OutputKind {
         }
     }
 
-    /// What a written file's name ends with, after the photo's own name.
+    /// The end of a written file's name, which follows the photo's own name.
     #[must_use]
     pub const fn suffix(self) -> &'static str {
         match self {
@@ -70,14 +70,14 @@ impl std::str::FromStr for OutputKind {
 /// How the photo is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// Once, at the native working size, smaller when memory forces it.
+    /// Once, at the native working size, or at a smaller one if the memory or `max_side` asks for it.
     #[default]
     Auto,
-    /// Persons from a run of the whole photo, parts from overlapping tiles at up to twice the native size.
+    /// Persons come from a run of the whole photo, and parts from overlapping tiles at up to twice the native size.
     Tiled,
 }
 
-/// One name or several, as JSON gives them.
+/// One name or several. A text may hold several names between commas; JSON may also give a list.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 pub enum Names {
@@ -95,7 +95,7 @@ impl Names {
     }
 }
 
-/// Options as a request gives them (`"options"` of a JSON body, a query, the command line).
+/// The options as a request gives them (in `"options"` of a JSON body, a query or on the command line).
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawOptions {
@@ -156,7 +156,7 @@ impl RawOptions {
         serde_json::from_value(object.into()).map_err(|e| Error::bad_request(e.to_string()))
     }
 
-    /// These options; fields that they do not have are taken from `other`.
+    /// These options, with the fields that they do not have taken from `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
@@ -173,7 +173,7 @@ impl RawOptions {
 /// What [`switch`] accepts, in words.
 pub const SWITCHES: &str = "on or off (also true or false, yes or no, 1 or 0)";
 
-/// A switch as people write it, in any case; `None` for what is none.
+/// Reads a switch as people write it, in any case. `None` if the text is not a switch.
 #[must_use]
 pub fn switch(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
@@ -195,25 +195,26 @@ fn accepted(name: &str) -> &'static str {
 /// Checked options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// The kinds of output to make, in the order asked for. There is at least one, and none is repeated.
+    /// The kinds of output to make, in the order in which they were asked for. There is at least one, and none is
+    /// repeated.
     pub outputs: Vec<OutputKind>,
     pub mode: Mode,
-    /// Greatest long side of the working size, pixels. Default: the model's own rule.
+    /// The greatest long side of the working size, pixels. Default: the model's own rule.
     pub max_side: Option<u32>,
-    /// Least score of a reported person or part, 0–1. Default: the model's thresholds.
+    /// The least score of a reported person or part, 0–1. Default: the model's thresholds.
     pub score: Option<f32>,
-    /// Opacity of the overlay's colours, 0–1. Default: 0.6.
+    /// The opacity of the overlay's colours, 0–1. Default: 0.6.
     pub alpha: f32,
     /// Whether the report has COCO RLE masks. Default: false.
     pub rle: bool,
 }
 
 impl Options {
-    /// Least `max_side` accepted, pixels.
+    /// The least `max_side` that is accepted, pixels.
     pub(crate) const MIN_MAX_SIDE: u32 = 32;
     pub(crate) const DEFAULT_ALPHA: f32 = 0.6;
 
-    /// Checks `raw`; `default_outputs` is used where it names none.
+    /// Checks `raw`. If it names no outputs, `default_outputs` are used.
     ///
     /// # Errors
     /// `BadRequest` that names every fault.
@@ -269,7 +270,7 @@ impl Options {
         self.outputs.contains(&kind)
     }
 
-    /// The options as one line: the same text means the same work (for ETags and reports).
+    /// The options as one line for ETags and reports. The same text means the same work.
     #[must_use]
     pub(crate) fn canonical(&self) -> String {
         use std::fmt::Write;

@@ -10,10 +10,11 @@ use memmap2::{Mmap, UncheckedAdvice};
 
 use crate::units::MIB;
 
-/// Memory that buys one whole vCPU on Lambda, MB (AWS Lambda developer guide, "Memory and computing power").
+/// The memory that buys one whole vCPU on Lambda, MB (AWS Lambda developer guide, "Memory and computing power").
 const LAMBDA_MB_PER_VCPU: u64 = 1769;
 
-/// The smallest memory limit this process runs under, bytes: the function's size, cgroups, physical memory.
+/// The smallest memory limit that this process runs under, bytes: the function's size, the cgroups' limits or the
+/// physical memory.
 #[must_use]
 pub(crate) fn memory_limit_bytes(lambda_memory_mb: Option<u64>) -> u64 {
     [lambda_memory_mb.map(|mb| mb * MIB), smallest_limit(&cgroups("memory")), physical_bytes()]
@@ -23,25 +24,26 @@ pub(crate) fn memory_limit_bytes(lambda_memory_mb: Option<u64>) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-/// Anonymous memory of this process now, bytes: what cannot be dropped and read again.
+/// The anonymous memory of this process now, bytes, which cannot be dropped and read again.
 #[must_use]
 pub fn anonymous_bytes() -> u64 {
     status_bytes("RssAnon:").unwrap_or(0)
 }
 
-/// Resident set of this process now, bytes.
+/// The resident set of this process now, bytes.
 #[must_use]
 pub(crate) fn resident_bytes() -> u64 {
     status_bytes("VmRSS:").unwrap_or(0)
 }
 
-/// Greatest resident set since the start or the last [`reset_peak`], bytes.
+/// The greatest resident set since the start or the last [`reset_peak`], bytes.
 #[must_use]
 pub fn peak_rss_bytes() -> u64 {
     status_bytes("VmHWM:").unwrap_or(0)
 }
 
-/// Starts a new peak measurement (proc(5), `clear_refs`). Where the kernel refuses, the peak stays that of the process.
+/// Starts a new measurement of the peak (proc(5), `clear_refs`). If the kernel refuses, the peak stays that of the
+/// process.
 pub(crate) fn reset_peak() {
     if let Err(error) = std::fs::write("/proc/self/clear_refs", "5") {
         tracing::debug!(%error, "the peak cannot be reset");
@@ -55,8 +57,8 @@ pub fn threads(lambda_memory_mb: Option<u64>) -> usize {
     cpus(lambda_memory_mb).ceil() as usize
 }
 
-/// Processor time that this process is given for each second: its processors, a cgroup's quota, and on Lambda the share
-/// that the memory buys, which may be a part of one.
+/// The processor time that this process is given for each second: that of its processors, a cgroup's quota or, on
+/// Lambda, the share that the memory buys, whichever is the least. It may be a part of one processor.
 #[must_use]
 pub(crate) fn cpus(lambda_memory_mb: Option<u64>) -> f64 {
     let given = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
@@ -64,7 +66,7 @@ pub(crate) fn cpus(lambda_memory_mb: Option<u64>) -> f64 {
     [bought, cgroup_cpus()].into_iter().flatten().fold(given, f64::min).max(0.01)
 }
 
-/// The message that libjpeg gives its callback.
+/// The code of the message that libjpeg gives its callback.
 #[must_use]
 pub(crate) fn libjpeg_message(info: &mozjpeg_sys::jpeg_common_struct) -> std::ffi::c_int {
     // SAFETY: libjpeg calls back with the error manager that it was made with, which lives as long as the decoder and
@@ -75,8 +77,8 @@ pub(crate) fn libjpeg_message(info: &mozjpeg_sys::jpeg_common_struct) -> std::ff
     }
 }
 
-/// Makes the settings of the process that must be made before anything else runs. It is the first line of every `main`,
-/// because no other thread may exist yet.
+/// Applies the settings of the process that must be made before anything else runs. It is the first line of the `main`
+/// of `m2fp` and of `bootstrap`, because no other thread may exist yet.
 ///
 /// - glibc's thresholds are fixed, so that image-sized blocks are mapped and returned at once instead of fragmenting
 ///   the heap: left alone, the mapping threshold grows with the largest block freed and memory creeps from request to
@@ -106,7 +108,7 @@ pub fn prepare_process() {
 /// Lets this process end quietly when the reader of its output stops reading, as in `… | head`. This does not concern
 /// sockets, because Rust writes to them without the signal.
 pub fn end_on_broken_pipe() {
-    // SAFETY: restores a signal's default action; no handler of this process is replaced.
+    // SAFETY: this restores a signal's default action, and no handler of this process is replaced.
     #[allow(unsafe_code)]
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
@@ -129,7 +131,7 @@ pub fn release_memory() {
 /// have no name by which another process could change them.
 ///
 /// # Errors
-/// The system's.
+/// The system's error.
 pub fn map(file: &File) -> io::Result<Mmap> {
     // SAFETY: the caller's file is not written to or cut short while it is mapped (above), so the bytes do not change.
     #[allow(unsafe_code)]
@@ -138,10 +140,10 @@ pub fn map(file: &File) -> io::Result<Mmap> {
     }
 }
 
-/// Unmaps the pages of a mapping that are resident now; they are read from the file again when they are touched.
+/// Lets go of the pages of a mapping that are resident now. They are read from the file again when they are touched.
 pub(crate) fn release_mapping(mapping: &Mmap) {
-    // SAFETY: `Mmap` is a mapping of a file that is never written through (`map` makes no other), so a page that is read
-    // anew holds the same bytes.
+    // SAFETY: `Mmap` is a mapping of a file that is never written through (`map` makes no other), so a page that is
+    // read again holds the same bytes.
     #[allow(unsafe_code)]
     let advised = unsafe { mapping.unchecked_advise(UncheckedAdvice::DontNeed) };
     if let Err(error) = advised {
@@ -149,7 +151,7 @@ pub(crate) fn release_mapping(mapping: &Mmap) {
     }
 }
 
-/// A `kB` line of `/proc/self/status`.
+/// The value of a `kB` line of `/proc/self/status`, in bytes.
 fn status_bytes(name: &str) -> Option<u64> {
     kib_line(&std::fs::read_to_string("/proc/self/status").ok()?, name)
 }
@@ -172,7 +174,7 @@ enum CgroupVersion {
 
 type Cgroup = (CgroupVersion, PathBuf);
 
-/// This process's cgroup of `controller` and those above it, the innermost first.
+/// This process's cgroup of `controller` and those above it, with the innermost first.
 fn cgroups(controller: &str) -> Vec<Cgroup> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let mut found = Vec::new();
@@ -205,8 +207,8 @@ fn smallest_limit(groups: &[Cgroup]) -> Option<u64> {
     groups.iter().filter_map(limit).min()
 }
 
-/// What this process's cgroup holds that cannot simply be dropped, bytes: its memory without the file pages that
-/// nobody used lately, as Kubernetes counts a working set. `None` where no cgroup limits the memory.
+/// What this process's cgroup holds that cannot simply be dropped, bytes: its memory without the file pages that nobody
+/// used lately, as Kubernetes counts a working set. `None` if there is no such cgroup or its figures cannot be read.
 #[must_use]
 pub(crate) fn cgroup_used_bytes() -> Option<u64> {
     // The cgroup is looked for once, because a process stays in its cgroup and this function is called many times a
@@ -222,7 +224,7 @@ pub(crate) fn cgroup_used_bytes() -> Option<u64> {
     Some(number(&folder.join(usage))?.saturating_sub(droppable))
 }
 
-/// Processor time that the cgroups allow for each second.
+/// The processor time that the cgroups allow for each second; `None` if they set no limit.
 fn cgroup_cpus() -> Option<f64> {
     let quota = |(version, folder): &Cgroup| match version {
         CgroupVersion::One => {
@@ -238,7 +240,8 @@ fn cgroup_cpus() -> Option<f64> {
     cgroups("cpu").iter().filter_map(quota).reduce(f64::min)
 }
 
-/// A file with one number; `None` for a word ("max") and for -1, which both mean no limit.
+/// The number in a file. `None` for a word ("max") and for -1, which both mean no limit, and if the file cannot be
+/// read.
 fn number(path: &Path) -> Option<u64> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }

@@ -1,9 +1,9 @@
-//! Pixels of a photograph, upright, streamed where the format can.
+//! The pixels of a photograph, turned upright, and streamed where the format allows it.
 //!
-//! Every decoder gives stored rows as RGB, from top to bottom as stored. This file and `resample` turn them upright.
-//! Colours are converted to sRGB where the photo has a colour profile. Alpha is given apart, not composited, and samples
-//! of 16 bits give their high byte, as Pillow's `convert("RGB")` does (but for 16-bit grey, which Pillow clips at 255:
-//! nearly white).
+//! Every decoder gives the rows as RGB in the order in which they are stored, and this file and `resample` turn them
+//! upright. Colours are converted to sRGB where the photo has a colour profile. Alpha is given apart and is not
+//! composited. Samples of 16 bits are reduced to their high byte, as Pillow's `convert("RGB")` does, except that Pillow
+//! clips 16-bit grey at 255, which leaves it nearly white.
 
 mod color;
 mod frame;
@@ -25,15 +25,15 @@ use crate::image::header::{Format, Header};
 use crate::image::resample::Resampler;
 use crate::memory::blob::{Blob, RESIDENT_BYTES};
 
-/// Bytes of the source that are in memory while it is decoded; an upper bound.
+/// Bytes of the source that are in memory while it is decoded, as an upper bound.
 #[must_use]
 pub(crate) fn source_bytes(source: &Blob, header: &Header) -> u64 {
-    // A decoder that holds nothing gives rows as it reads.
+    // A decoder that holds nothing gives rows while it reads, so pages that it has read can be let go.
     source.resident_bytes(header.held_bytes == 0)
 }
 
-/// Time that decoding and resizing take on one processor, nanoseconds per pixel of the photo: measured by `make bench`,
-/// PNG's with 16 bits.
+/// Time that decoding and resizing take on one processor, in nanoseconds per pixel of the photo. The figures were
+/// measured by `make bench`; PNG's is that of a file with 16 bits a sample.
 #[must_use]
 pub fn ns_per_pixel(header: &Header) -> f64 {
     match header.format {
@@ -45,16 +45,17 @@ pub fn ns_per_pixel(header: &Header) -> f64 {
     }
 }
 
-/// Bytes that [`resized`] holds at its peak, its result included, the source's bytes not; an upper bound.
+/// Bytes that [`resized`] holds at its peak, with its result and without the source's bytes, as an upper bound.
 #[must_use]
 pub fn resized_bytes(header: &Header, target: Size) -> u64 {
     decoder_bytes(header) + Resampler::bytes(header.stored, header.orientation, target)
 }
 
-/// Decodes `source`, turns it upright and resizes to `target` with Pillow's antialiased bilinear filter.
+/// Decodes `source`, turns it upright and resizes it to `target` with Pillow's antialiased bilinear filter.
 ///
 /// # Errors
-/// `Undecodable`; a decoder's panic is caught and is this too. `Unsupported` for a variant only the decoder recognises.
+/// `Undecodable`, also for a decoder's panic, which is caught. `Unsupported` for a variant that only the decoder
+/// recognises.
 pub fn resized(source: &Blob, header: &Header, target: Size) -> Result<Rgb8> {
     let mut resampler = Resampler::new(header.stored, header.orientation, target);
     stored_rows(source, header, &mut |row| {
@@ -64,14 +65,14 @@ pub fn resized(source: &Blob, header: &Header, target: Size) -> Result<Rgb8> {
     resampler.finish().ok_or_else(too_few_rows)
 }
 
-/// Bytes that [`rows`] holds at its peak, the source's bytes not; an upper bound.
+/// Bytes that [`rows`] holds at its peak, without the source's bytes, as an upper bound.
 #[must_use]
 pub(crate) fn rows_bytes(header: &Header) -> u64 {
     let turned = if rows_stream(header) { u64::from(header.stored.width) } else { header.stored.area() };
     decoder_bytes(header) + turned * (RGB as u64 + u64::from(header.alpha))
 }
 
-/// Gives every upright row, top to bottom, at the photo's own size: `sink(y, row)`.
+/// Calls `sink(y, row)` for every row of the upright photo at its own size, from top to bottom.
 ///
 /// # Errors
 /// `Undecodable`, or what `sink` returns.
@@ -79,7 +80,7 @@ pub fn rows(source: &Blob, header: &Header, sink: &mut dyn FnMut(u32, Row<'_>) -
     if rows_stream(header) { streamed_rows(source, header, sink) } else { turned_rows(source, header, sink) }
 }
 
-/// Whether upright rows come in stored order.
+/// Whether the upright rows come in the order in which they are stored.
 fn rows_stream(header: &Header) -> bool {
     !header.orientation.transposes() && !header.orientation.flips_stored_rows()
 }
@@ -133,7 +134,7 @@ fn turned_rows(source: &Blob, header: &Header, sink: &mut dyn FnMut(u32, Row<'_>
     (0..).zip(frame.chunks_exact(stride)).try_for_each(|(y, rgb)| sink(y, Row { rgb, alpha: alpha.next() }))
 }
 
-/// Decodes the source and gives its stored rows in order. On success there were exactly `stored.height` of them.
+/// Decodes the source and gives its stored rows in order. On success, there were exactly `stored.height` of them.
 fn stored_rows(source: &Blob, header: &Header, sink: RowSink<'_>) -> Result<()> {
     let rows_a_release = u64::from(header.stored.height) * (RESIDENT_BYTES / 2) / source.len().max(1) as u64;
     let mut rows = 0;
@@ -159,7 +160,7 @@ fn stored_rows(source: &Blob, header: &Header, sink: RowSink<'_>) -> Result<()> 
     decoded
 }
 
-/// Bytes of the decoder: what it holds of the picture, its rows and its fixed buffers.
+/// Bytes that the decoder takes: what it holds of the picture, its rows and its fixed buffers.
 fn decoder_bytes(header: &Header) -> u64 {
     let (a_column, fixed) = match header.format {
         Format::Jpeg => jpeg::WORKING_BYTES,
@@ -170,7 +171,7 @@ fn decoder_bytes(header: &Header) -> u64 {
         #[cfg(feature = "heic")]
         Format::Heic => heif::WORKING_BYTES,
     };
-    // The row as sRGB, or as it was before it was mirrored, and its alpha.
+    // This charges for the row as sRGB, or as it was before it was mirrored, and for its alpha.
     let width = u64::from(header.stored.width);
     header.held_bytes + width * (a_column + 2 * (RGB as u64 + 1)) + fixed + color::profile_bytes(header)
 }

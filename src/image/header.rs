@@ -26,7 +26,7 @@ use crate::error::{Error, Limit, Result};
 /// Reads the header of `bytes`.
 ///
 /// # Errors
-/// `Unsupported` (not an image type served, or a variant that is not), `Undecodable` (empty, cut short, inconsistent),
+/// `Unsupported` (a type or a variant of a type that is not served), `Undecodable` (empty, cut short or inconsistent),
 /// `TooLarge` with `Limit::Pixels` above `max_pixels`.
 pub fn read(bytes: &[u8], max_pixels: u64) -> Result<Header> {
     let header = match sniff::format(bytes)? {
@@ -79,7 +79,7 @@ mod tests {
         }
     }
 
-    /// A JPEG's frame header and first scan header, enough for `read`.
+    /// A JPEG's frame header and the header of its first scan, which is enough for `read`.
     fn jpeg(frame: u8, precision: u8, size: Size, factors: &[u8], in_scan: u8) -> Vec<u8> {
         let count = factors.len() as u8;
         let mut bytes = vec![0xff, 0xd8, 0xff, frame, 0, 8 + 3 * count, precision];
@@ -131,10 +131,11 @@ mod tests {
     fn jpeg_coefficients_are_charged() {
         let blocks = |header: &[u8]| read(header, u64::MAX).unwrap().held_bytes;
         let size = Size::new(641, 481);
-        // 4:2:0: 82 × 62 blocks of luma (padded to whole MCUs), 41 × 31 of each chroma; a pointer a row of blocks.
+        // With 4:2:0 there are 82 × 62 blocks of luma (padded to whole MCUs) and 41 × 31 of each chroma, with a pointer
+        // for each row of blocks.
         let subsampled = (82 * 62 + 2 * 41 * 31) * 128 + (62 + 2 * 31) * 8;
         assert_eq!(blocks(&jpeg(0xc2, 8, size, &[0x22, 0x11, 0x11], 3)), subsampled);
-        // A baseline file with its components in separate scans needs them too.
+        // A baseline file with its components in separate scans needs them, too.
         assert_eq!(blocks(&jpeg(0xc0, 8, size, &[0x22, 0x11, 0x11], 1)), subsampled);
         assert_eq!(blocks(&jpeg(0xc2, 8, size, &[0x11], 1)), 81 * 61 * 128 + 61 * 8);
     }

@@ -13,7 +13,7 @@ pub struct Rgb8 {
     pub data: Vec<u8>,
 }
 
-/// 8-bit RGB pixels by plane, `[3, height, width]`: what networks read.
+/// 8-bit RGB pixels by plane, `[3, height, width]`, which is how networks read them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Planar8 {
     pub size: Size,
@@ -31,7 +31,7 @@ impl From<Rgb8> for Planar8 {
 }
 
 impl Planar8 {
-    /// A part of `image`; the region lies on it.
+    /// Cuts a part out of `image`. The region must lie on the image.
     #[must_use]
     pub(crate) fn cut_out(image: &Rgb8, region: Region) -> Self {
         let (stride, width) = (image.size.width as usize * 3, region.size.width as usize * 3);
@@ -45,8 +45,8 @@ impl Planar8 {
         Self { size: region.size, data }
     }
 
-    /// `image` at its place on a canvas whose other samples are `fill`. The region has the image's size and lies on the
-    /// canvas.
+    /// Puts `image` at its place on a canvas whose other samples are `fill`. The region must have the image's size and
+    /// lie on the canvas.
     #[must_use]
     pub(crate) fn on_canvas(image: Rgb8, region: Region, canvas: Size, fill: u8) -> Self {
         if image.size == canvas {

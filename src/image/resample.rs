@@ -1,21 +1,22 @@
-//! Pillow's antialiased bilinear resize, fed with stored rows and giving an upright image.
+//! Pillow's antialiased bilinear resize. It is fed with stored rows and gives an upright image.
 //!
-//! The formula is Pillow's `src/libImaging/Resample.c` (`precompute_coeffs`, `normalize_coeffs_8bpc`,
+//! The formula is that of Pillow's `src/libImaging/Resample.c` (`precompute_coeffs`, `normalize_coeffs_8bpc`,
 //! `ImagingResampleHorizontal_8bpc`, `ImagingResampleVertical_8bpc`): a triangle filter as wide as the reduction,
-//! weights as integers with `PRECISION_BITS` fraction bits, the horizontal pass first, each pass rounded to 8 bits.
-//! That order is Pillow's up to version 12, which the models were trained with. Version 13 takes the vertical pass first
-//! where the height loses more than twice as many pixels as the width; samples then differ by at most one grey level.
+//! weights as integers with `PRECISION_BITS` fraction bits, the horizontal pass first, and each pass rounded to 8 bits.
+//! That order is the one of Pillow up to version 12, with which the models were trained. Version 13 takes the vertical
+//! pass first where the height loses more than twice as many pixels as the width; samples then differ by at most one
+//! grey level.
 //!
-//! Both passes are taken in the upright image's order whatever the orientation. Where the stored image is transposed,
-//! the upright horizontal pass runs along stored rows' index, so rows are first combined and then shortened; otherwise
-//! rows are first shortened and then combined. Either way only as many rows as one output needs are kept.
+//! Both passes are taken in the upright image's order, whatever the orientation. If the orientation transposes, the
+//! upright horizontal pass runs across the stored rows, so rows are first combined and then resized along their length;
+//! otherwise it is the other way round. Either way, only as many rows as one output needs are kept.
 
 use crate::geometry::{Orientation, Size};
 use crate::image::Rgb8;
 
-/// Fraction bits of an integer weight: 32 bits less 8 for the sample and 2 for sign and headroom.
+/// Fraction bits of an integer weight: 32 bits, less 8 for the sample and 2 for sign and headroom.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
-/// One half, in fraction bits: rounds to nearest.
+/// One half in fraction bits, which is added so that sums are rounded to the nearest.
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
 /// Bytes of a pixel.
 const RGB: usize = 3;
@@ -25,15 +26,15 @@ const RGB: usize = 3;
 struct Tap {
     /// Index of the first input sample.
     start: usize,
-    /// Where its weights begin in [`Axis::weights`].
+    /// The index in [`Axis::weights`] at which its weights begin.
     offset: usize,
-    /// Number of weights.
+    /// The number of weights.
     len: usize,
-    /// Index of the output sample, upright.
+    /// Index of the output sample in the upright image.
     output: usize,
 }
 
-/// Weights of one axis, in *stored* order: starts and ends of the windows never decrease.
+/// The weights of one axis, in *stored* order, in which the starts and ends of the windows never decrease.
 #[derive(Debug)]
 struct Axis {
     taps: Vec<Tap>,
@@ -41,14 +42,14 @@ struct Axis {
 }
 
 impl Axis {
-    /// `flipped`: the stored order runs against the upright one.
+    /// `flipped` says that the stored order runs against the upright one.
     fn new(input: u32, output: u32, flipped: bool) -> Self {
         let (length, count) = (input as usize, output as usize);
         let mut axis =
             Self { taps: Vec::with_capacity(count), weights: Vec::with_capacity(max_weights(input, output)) };
         let mut window = Vec::with_capacity(max_taps(input, output));
         for position in 0..count {
-            // Weights are symmetric only in exact arithmetic: they are always those of the upright index.
+            // Weights are symmetric in exact arithmetic only, so they are always computed for the upright index.
             let upright = if flipped { count - 1 - position } else { position };
             let first = window_weights(input, output, upright, &mut window);
             let start = if flipped { length - first - window.len() } else { first };
@@ -78,7 +79,7 @@ impl Axis {
     }
 }
 
-/// Weights of one axis: at most so many samples make one output.
+/// The most input samples that make one output sample.
 fn max_taps(input: u32, output: u32) -> usize {
     let scale = (f64::from(input) / f64::from(output)).max(1.0);
     (scale.ceil() as usize * 2 + 1).min(input as usize)
@@ -88,8 +89,8 @@ fn max_weights(input: u32, output: u32) -> usize {
     max_taps(input, output).saturating_mul(output as usize)
 }
 
-/// Pillow's `precompute_coeffs` and `normalize_coeffs_8bpc` for one output sample: the first input sample; the weights
-/// go to `window`. Zeros at the end, which Pillow keeps, are left out.
+/// Pillow's `precompute_coeffs` and `normalize_coeffs_8bpc` for one output sample. This returns the index of the first
+/// input sample and writes the weights to `window`. Zeros at the end, which Pillow keeps, are left out.
 fn window_weights(input: u32, output: u32, position: usize, window: &mut Vec<i32>) -> usize {
     let scale = f64::from(input) / f64::from(output);
     let filter_scale = scale.max(1.0);
@@ -110,12 +111,12 @@ fn window_weights(input: u32, output: u32, position: usize, window: &mut Vec<i32
     first as usize
 }
 
-/// Rounds an accumulator to 8 bits, as Pillow's `clip8`.
+/// Reduces an accumulator, which began at [`HALF`], to 8 bits, as Pillow's `clip8`.
 fn clip8(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
-/// Shortens or lengthens one row of RGB pixels; `put` takes the upright index and the pixel.
+/// Shortens or lengthens one row of RGB pixels. `put` is given the upright index and the pixel.
 fn along_row(axis: &Axis, row: &[u8], mut put: impl FnMut(usize, [u8; RGB])) {
     for tap in &axis.taps {
         let window = &row[tap.start * RGB..(tap.start + tap.len) * RGB];
@@ -129,13 +130,13 @@ fn along_row(axis: &Axis, row: &[u8], mut put: impl FnMut(usize, [u8; RGB])) {
     }
 }
 
-/// The last rows that arrived, addressed by their index.
+/// The last rows that arrived, which are addressed by their index.
 #[derive(Debug)]
 struct Ring {
     data: Vec<u8>,
     row_bytes: usize,
     capacity: usize,
-    /// Rows that have arrived.
+    /// The number of rows that have arrived.
     arrived: usize,
 }
 
@@ -144,7 +145,7 @@ impl Ring {
         Self { data: vec![0; capacity * row_bytes], row_bytes, capacity, arrived: 0 }
     }
 
-    /// The place of the next row.
+    /// Counts the next row as arrived and gives the place that it is written to.
     fn next(&mut self) -> &mut [u8] {
         let start = self.arrived % self.capacity * self.row_bytes;
         self.arrived += 1;
@@ -158,7 +159,7 @@ impl Ring {
 
     /// Combines the rows of one window into `out`.
     fn combine(&self, tap: &Tap, weights: &[i32], out: &mut [u8]) {
-        // Sums of so many samples stay in the first-level cache while the rows pass.
+        // The sums of this many samples stay in the first-level cache while the rows pass.
         const BLOCK: usize = 512;
         let mut sums = [0i32; BLOCK];
         for (block, out) in out.chunks_mut(BLOCK).enumerate() {
@@ -177,24 +178,24 @@ impl Ring {
     }
 }
 
-/// Takes stored rows in order, gives the upright image at the target size.
+/// Takes stored rows in order and gives the upright image at the target size.
 #[derive(Debug)]
 pub struct Resampler {
     orientation: Orientation,
-    /// Weights along a stored row.
+    /// The weights along a stored row.
     columns: Axis,
-    /// Weights across stored rows.
+    /// The weights across stored rows.
     rows: Axis,
     ring: Ring,
-    /// Outputs of `rows` already made.
+    /// The number of outputs of `rows` that were made.
     made: usize,
-    /// One combined row, where the orientation transposes.
+    /// One combined row, if the orientation transposes.
     combined: Vec<u8>,
     image: Rgb8,
 }
 
 impl Resampler {
-    /// `stored`: size of the rows to come; `target`: upright size.
+    /// `stored` is the size of the rows to come, and `target` the upright size.
     #[must_use]
     pub fn new(stored: Size, orientation: Orientation, target: Size) -> Self {
         let across = target_in_stored_axes(orientation, target);
@@ -212,7 +213,7 @@ impl Resampler {
         }
     }
 
-    /// Bytes held from [`Self::new`] to the end, the finished image included; an upper bound.
+    /// Bytes held from [`Self::new`] to the end, with the finished image, as an upper bound.
     #[must_use]
     pub fn bytes(stored: Size, orientation: Orientation, target: Size) -> u64 {
         let across = target_in_stored_axes(orientation, target);
@@ -228,7 +229,7 @@ impl Resampler {
             + target.area() * RGB as u64
     }
 
-    /// Takes the next stored row: RGB, `stored.width × 3` bytes. Rows beyond the stored height are not looked at.
+    /// Takes the next stored row, RGB in `stored.width × 3` bytes. Rows beyond the stored height are ignored.
     pub fn push(&mut self, row: &[u8]) {
         if self.made == self.rows.taps.len() {
             return;
@@ -280,7 +281,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A plain whole-image resize of one axis, as Pillow's C code writes it: planes of `f64` weights, no trimming.
+    /// A plain resize of one axis of a whole image, as Pillow's C code does it, with `f64` weights and without
+    /// trimming.
     fn plain_axis(input: usize, output: usize, mut at: impl FnMut(usize) -> u8) -> Vec<u8> {
         if input == output {
             return (0..input).map(at).collect();
@@ -330,7 +332,7 @@ mod tests {
         Rgb8 { size: target, data }
     }
 
-    /// Where an upright pixel is stored, from the EXIF standard's description of each value.
+    /// Where an upright pixel is stored, according to the EXIF standard's description of each value.
     fn stored_place(orientation: Orientation, stored: Size, x: u32, y: u32) -> (u32, u32) {
         let (right, bottom) = (stored.width - 1, stored.height - 1);
         match orientation {
@@ -363,7 +365,7 @@ mod tests {
             state ^= state << 13;
             state ^= state >> 17;
             state ^= state << 5;
-            // Extremes are where rounding and clipping differ.
+            // About a quarter of the samples are 255, because rounding and clipping differ at the extremes.
             if state & 0x300 == 0 { 255 } else { (state >> 16) as u8 }
         });
         Rgb8 { size, data: data.collect() }

@@ -14,26 +14,27 @@ pub enum SizeRule {
     Letterbox(Letterbox),
 }
 
-/// detectron2's `ResizeShortestEdge`, then zero padding right and below to a multiple of `divisor`.
+/// detectron2's `ResizeShortestEdge`, followed by zero padding on the right and below to a multiple of `divisor`.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShortestEdge {
-    /// Short side, pixels.
+    /// The short side, pixels.
     pub min_side: u32,
-    /// Greatest long side, pixels.
+    /// The greatest long side, pixels.
     pub max_side: u32,
     pub divisor: u32,
-    /// The smallest short side that is still useful; the plan refuses below it. Photos whose aspect makes their
-    /// native short side smaller are run at their native size.
+    /// The smallest short side that is still useful. The plan refuses a smaller one, but photos whose aspect makes
+    /// their native short side smaller are run at their native size.
     pub smallest_side: u32,
 }
 
-/// ModelScope's `center_to_target_size_test`: a photo larger than the canvas is shrunk into it, then centred on it.
+/// ModelScope's `center_to_target_size_test`: a photo larger than the canvas is shrunk into it, and every photo is then
+/// centred on it.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Letterbox {
     pub letterbox: Canvas,
-    /// The graph pads the canvas with zeros, right and below, to a multiple of it.
+    /// The graph pads the canvas with zeros, on the right and below, to a multiple of this.
     pub divisor: u32,
 }
 
@@ -43,7 +44,7 @@ pub struct Letterbox {
 pub struct Canvas {
     pub width: u32,
     pub height: u32,
-    /// Value of the pixels beside the photo, for all channels, 0–255.
+    /// The value of the pixels beside the photo, for all channels, 0–255.
     pub fill: u8,
 }
 
@@ -54,7 +55,7 @@ impl Canvas {
     }
 }
 
-/// Written by hand, because the error of serde's `untagged` would only say that nothing matched.
+/// This is written by hand, because the error of serde's `untagged` would only say that nothing matched.
 impl<'de> Deserialize<'de> for SizeRule {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let rule = serde_json::Value::deserialize(deserializer)?;
@@ -74,7 +75,7 @@ impl SizeRule {
         self.at_most(photo, u32::MAX)
     }
 
-    /// As [`Self::native`], with a long side of at most `max_side`.
+    /// As [`Self::native`], but with a long side of at most `max_side`.
     #[must_use]
     pub(crate) fn at_most(&self, photo: Size, max_side: u32) -> Size {
         match self {
@@ -89,7 +90,7 @@ impl SizeRule {
         }
     }
 
-    /// The sides of the padded input are multiples of it.
+    /// The number of which the sides of the padded input are multiples.
     #[must_use]
     pub const fn divisor(&self) -> u32 {
         match self {
@@ -98,7 +99,7 @@ impl SizeRule {
         }
     }
 
-    /// Value of the input's pixels beside the photo.
+    /// The value of the input's pixels beside the photo.
     #[must_use]
     pub const fn fill(&self) -> u8 {
         match self {
@@ -107,15 +108,15 @@ impl SizeRule {
         }
     }
 
-    /// The graph's input for a photo resized to `working`, and where on it the photo lies.
+    /// The size of the graph's input for a photo resized to `working`, and where the photo lies on it.
     pub(super) fn place(&self, working: Size) -> (Size, Region) {
         match self {
             Self::ShortestEdge(_) => (working, working.into()),
             Self::Letterbox(rule) => {
                 let canvas = rule.letterbox.size();
                 let region = Region::centred(working, canvas);
-                // The reference's `PadTransform` gives the photo back where it has nothing to pad on the left and above,
-                // so a single missing column or row is zero padding, which the graph adds.
+                // The reference's `PadTransform` gives the photo back if there is nothing to pad on the left and above,
+                // so a single missing column or row is left to the graph, which pads it with zeros.
                 if region.left == 0 && region.top == 0 { (working, region) } else { (canvas, region) }
             }
         }
@@ -212,7 +213,7 @@ mod tests {
         }
     }
 
-    /// Where ModelScope's `center_to_target_size_test` puts photos: its canvas and the upper left corner of its box.
+    /// Where ModelScope's `center_to_target_size_test` puts photos: its canvas, and the upper left corner of its box.
     #[test]
     fn letterboxed_photos_lie_where_the_reference_puts_them() {
         let manifest = with_size(lip()).unwrap();
@@ -224,7 +225,7 @@ mod tests {
             ((383, 300), (0, 106), (384, 512)),
             ((382, 512), (1, 0), (384, 512)),
             ((384, 512), (0, 0), (384, 512)),
-            // Nothing to pad on the left and above: not padded at all.
+            // Where there is nothing to pad on the left and above, the photo is not padded at all.
             ((383, 512), (0, 0), (383, 512)),
             ((384, 511), (0, 0), (384, 511)),
             ((767, 1024), (0, 0), (383, 512)),

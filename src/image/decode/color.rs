@@ -1,4 +1,5 @@
-//! Samples of one kind as sRGB: by the photo's colour profile where it has one, else as Pillow's `convert("RGB")`.
+//! Conversion of samples of one kind to sRGB: by the photo's colour profile if it has one, otherwise as Pillow's
+//! `convert("RGB")` does it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,14 +13,15 @@ use super::row::{RGB, rgb_of_cmyk, undecodable};
 use crate::error::Result;
 use crate::image::header::{self, Header, MAX_PROFILE_BYTES};
 
-/// The most bytes that a transform holds besides a profile's own: its tables, and for table-based profiles a grid of
-/// 33³ colours or 17⁴ inks of three `f32`, which is made of another one.
+/// The most bytes that a transform holds besides the profile itself: its tables and, for table-based profiles, a grid
+/// of 33³ colours or 17⁴ inks of three `f32` each, which is made from another grid.
 const TRANSFORM_BYTES: u64 = 4 << 20;
-/// A profile's tables of one or two bytes a value become `f32`, beside the bytes themselves.
+/// Bytes held for each byte of a profile: its tables of one or two bytes a value become `f32`, beside the bytes
+/// themselves.
 const BYTES_A_PROFILE_BYTE: u64 = 6;
 
-/// Grey levels by which a transform may move colours and still be none: profiles of sRGB say the same in many ways, each
-/// rounded differently.
+/// A transform that moves no sample by more than this many levels counts as none, because profiles of sRGB describe the
+/// same colours in many ways that are rounded differently.
 const SAME: u8 = 1;
 
 /// What the samples of a pixel are.
@@ -27,7 +29,7 @@ const SAME: u8 = 1;
 pub(super) enum Kind {
     Grey,
     Rgb,
-    /// 0 is no ink.
+    /// A sample of 0 means no ink.
     Cmyk,
 }
 
@@ -44,7 +46,7 @@ impl Kind {
         match self {
             Self::Grey => Layout::Gray,
             Self::Rgb => Layout::Rgb,
-            // Four samples of any meaning.
+            // This layout stands for any four samples.
             Self::Cmyk => Layout::Rgba,
         }
     }
@@ -81,7 +83,7 @@ impl ToRgb {
     }
 }
 
-/// Bytes of [`ToRgb`] besides its row.
+/// Bytes that [`ToRgb`] takes besides its row.
 pub(super) fn profile_bytes(header: &Header) -> u64 {
     match header.profile_bytes {
         0 => 0,
@@ -89,10 +91,11 @@ pub(super) fn profile_bytes(header: &Header) -> u64 {
     }
 }
 
-/// The way from the profile's colours to sRGB. `None` where there is none to go: the profile is damaged, of another
-/// kind of samples, or sRGB itself.
+/// The transform from the profile's colours to sRGB. It is `None` if the profile is damaged, describes another kind of
+/// samples, or is sRGB itself.
 fn of_profile(profile: &[u8], kind: Kind) -> Option<Arc<Transform8BitExecutor>> {
-    // A panic is the profile's fault, which must cost nobody the photo. Nothing that was touched is used after it.
+    // A panic is the profile's fault and must not cost anybody the photo. Nothing that the call touched is used after
+    // it.
     catch_unwind(AssertUnwindSafe(|| {
         let limits = ParsingOptions {
             max_profile_size: MAX_PROFILE_BYTES as usize + 1,
@@ -114,7 +117,8 @@ fn of_profile(profile: &[u8], kind: Kind) -> Option<Arc<Transform8BitExecutor>> 
     .flatten()
 }
 
-/// As littleCMS goes when nothing else is asked for, and Pillow with it: perceptual, tetrahedral.
+/// The transform with littleCMS's defaults, which are Pillow's too: the perceptual intent and tetrahedral
+/// interpolation.
 fn transform(profile: &ColorProfile, kind: Kind) -> Option<Arc<Transform8BitExecutor>> {
     let options = TransformOptions {
         rendering_intent: RenderingIntent::Perceptual,
@@ -126,7 +130,7 @@ fn transform(profile: &ColorProfile, kind: Kind) -> Option<Arc<Transform8BitExec
     profile.create_transform_8bit(kind.layout(), &ColorProfile::new_srgb(), Layout::Rgb, options).ok()
 }
 
-/// Whether the transform does more than nothing, seen on a grid of colours.
+/// Whether the transform changes colours at all, tried on a grid of them. A transform from inks always does.
 fn moves_colors(transform: &Arc<Transform8BitExecutor>, kind: Kind) -> bool {
     const STEP: usize = 17;
     let levels = || (0..=255u8).step_by(STEP);
@@ -158,7 +162,7 @@ mod tests {
 
     #[test]
     fn display_p3_is_converted() {
-        // littleCMS's values, by Pillow's ImageCms.
+        // The expected values are littleCMS's, as Pillow's ImageCms gives them.
         let colors = [200, 100, 50, 10, 200, 30, 128, 128, 128, 255, 255, 255];
         let srgb = row(&ColorProfile::new_display_p3(), Kind::Rgb, &colors).expect("a transform");
         let expected = [215, 93, 31, 0, 204, 0, 128, 128, 128, 255, 255, 255];
@@ -168,7 +172,7 @@ mod tests {
     #[test]
     fn a_profile_that_says_nothing_new_changes_nothing() {
         assert_eq!(row(&ColorProfile::new_srgb(), Kind::Rgb, &[1, 2, 3]), None);
-        // Another kind of samples, and damage.
+        // A profile of another kind of samples and a damaged one are ignored, too.
         assert_eq!(row(&ColorProfile::new_display_p3(), Kind::Grey, &[1]), None);
         assert_eq!(row(&ColorProfile::new_display_p3(), Kind::Cmyk, &[1, 2, 3, 4]), None);
         let whole = ColorProfile::new_display_p3().encode().expect("a profile");

@@ -1,4 +1,4 @@
-//! WebP and BMP: decoded whole, then given row by row.
+//! WebP and BMP, which are decoded whole and then given row by row.
 
 use std::io::Cursor;
 
@@ -12,8 +12,8 @@ use super::row::{RGB, Row, RowSink, apart, undecodable};
 use crate::error::{Error, Result};
 use crate::image::header::Header;
 
-/// Decoders' row buffers and our row a column (`vp8.rs` keeps 20 bytes of borders and a macroblock's state every 16
-/// columns); tables.
+/// Working bytes a column and fixed working bytes. A column's are the decoders' row buffers (`vp8.rs` keeps 20 bytes of
+/// borders and a macroblock's state every 16 columns) and our row; the fixed ones are tables.
 pub(crate) const WORKING_BYTES: (u64, u64) = (32 + 4, 512 << 10);
 
 pub(crate) fn webp_rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
@@ -36,7 +36,7 @@ fn whole(decoder: impl ImageDecoder, mut colors: ToRgb, header: &Header, sink: R
         _ => return Err(undecodable("its colour type is unknown")),
     };
     let width = header.stored.width as usize;
-    // The header's charge was for this many bytes a pixel: a decoder that wants more has read another header.
+    // The plan has charged the header's `held_bytes`, so a decoder that wants more has read another header.
     if decoder.total_bytes() > header.held_bytes {
         return Err(undecodable("its headers contradict each other"));
     }

@@ -1,4 +1,4 @@
-//! GIF: the first frame on its screen, by rows unless interlaced.
+//! GIF: the first frame on its screen, given row by row, unless it is interlaced and has to be decoded whole.
 
 use std::io::Read;
 use std::num::NonZeroU64;
@@ -9,10 +9,11 @@ use super::row::{RGB, Row, RowSink, too_few_rows, undecodable};
 use crate::error::{Error, Result};
 use crate::image::header::{Header, gif as blocks};
 
-/// The most that the decoder may hold of its own. It is given no metadata.
+/// The most bytes that the decoder may hold of its own. It needs little, because it is given no metadata.
 const KEPT_BYTES: u64 = 1 << 20;
 
-/// Index row, RGB row and alpha row a column; LZW tables and buffers.
+/// Working bytes a column, which are the rows of indices, RGB and alpha, and fixed working bytes, which are LZW tables
+/// and buffers.
 pub(crate) const WORKING_BYTES: (u64, u64) = (1 + 3 + 1, KEPT_BYTES + (128 << 10));
 
 /// Where the frame lies on the screen.
@@ -39,7 +40,7 @@ pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
     };
     let (interlaced, transparent) = (frame.interlaced, frame.transparent);
     let palette = palette(&decoder)?;
-    // Pillow fills what the frame does not cover with its transparent index, else with index 0.
+    // As in Pillow, what the frame does not cover is filled with its transparent index, or with index 0 if it has none.
     let background = transparent.unwrap_or(0);
     let opacity = |index: u8| if transparent == Some(index) { 0 } else { u8::MAX };
 
@@ -70,7 +71,7 @@ pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The frame's palette; indices beyond it are black.
+/// The frame's palette. Indices beyond its end are black.
 fn palette<R: Read>(decoder: &Decoder<R>) -> Result<[[u8; RGB]; 256]> {
     let mut palette = [[0; RGB]; 256];
     let colors = decoder.palette().map_err(|error| damaged(&error))?.as_chunks::<RGB>().0;

@@ -8,10 +8,10 @@ use crate::error::Result;
 /// Runs `decode` with `sink`. libjpeg's fatal errors arrive as panics too.
 ///
 /// # Errors
-/// `Undecodable` for a decoder's panic, else what `decode` returns.
+/// `Undecodable` for a decoder's panic, otherwise what `decode` returns.
 ///
 /// # Panics
-/// As `sink` does.
+/// When `sink` panics.
 pub fn decoder(sink: RowSink<'_>, decode: impl FnOnce(RowSink<'_>) -> Result<()>) -> Result<()> {
     let mut in_sink = false;
     let mut watched = |row: Row<'_>| {

@@ -1,4 +1,4 @@
-//! HEIC: one row of tiles at a time is decoded, and given row by row.
+//! HEIC: one row of tiles at a time is decoded, and its pixels are then given row by row.
 
 mod hevc;
 mod ycbcr;
@@ -10,7 +10,8 @@ use crate::error::Result;
 use crate::image::header::Header;
 use crate::image::header::heif::{Photo, Picture};
 
-/// RGB and alpha of a row; the decoder's tables and buffers of a block.
+/// Working bytes a column, which are RGB and alpha of a row, and fixed working bytes, which are the decoder's tables
+/// and its buffers of a block.
 pub(crate) const WORKING_BYTES: (u64, u64) = (RGB as u64 + 1, 1 << 20);
 
 pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
@@ -46,10 +47,10 @@ pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A picture whose tiles are decoded row by row.
+/// A picture whose tiles are decoded one row of tiles at a time.
 struct Strips<'a> {
     picture: &'a Picture<'a>,
-    /// Which row of tiles is decoded.
+    /// The index of the row of tiles that `frames` holds, once one is decoded.
     strip: Option<u32>,
     frames: Vec<Frame>,
 }
@@ -59,7 +60,7 @@ impl<'a> Strips<'a> {
         Self { picture, strip: None, frames: Vec::new() }
     }
 
-    /// The tiles that row `y` of the picture lies in, and which of their rows it is.
+    /// The tiles that row `y` of the picture lies in, and its index within them.
     fn at(&mut self, y: u32) -> Result<(&[Frame], usize)> {
         let strip = y / self.picture.tile.height;
         if self.strip != Some(strip) {

@@ -1,4 +1,5 @@
-//! JPEG by scanlines with libjpeg (mozjpeg): islow inverse DCT and fancy upsampling, as Pillow's libjpeg-turbo.
+//! JPEG, decoded by scanlines with libjpeg (mozjpeg), using the `islow` inverse DCT and fancy upsampling as Pillow's
+//! libjpeg-turbo does.
 
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -17,8 +18,9 @@ use crate::error::{Error, Result};
 use crate::image::header::{Header, jpeg};
 use crate::sys;
 
-/// libjpeg's row buffers (`jdmainct.c`, `jdsample.c`: ten row groups with context, at most 10 blocks an MCU, and the
-/// upsampled rows) with our two rows a column; tables.
+/// Working bytes a column and fixed working bytes. A column's are libjpeg's row buffers (`jdmainct.c`, `jdsample.c`:
+/// ten row groups with context, at most 10 blocks an MCU, and the upsampled rows) and our two rows; the fixed ones are
+/// tables.
 pub(crate) const WORKING_BYTES: (u64, u64) = (128, 256 << 10);
 
 pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
@@ -31,34 +33,35 @@ pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
     for _ in 0..header.stored.height {
         decoder.read(&mut row)?;
         if decoder.kind == Kind::Cmyk {
-            // Pillow assumes Adobe's convention, 255 = no ink, for every four-component JPEG.
+            // Pillow assumes Adobe's convention, in which 255 means no ink, for every four-component JPEG.
             for ink in &mut row {
                 *ink = !*ink;
             }
         }
         sink(Row { rgb: colors.row(&row)?, alpha: None })?;
     }
-    // Every row of a file in one pass is there. Others may have lost whole scans with their end marker.
+    // A file that is decoded in one pass has given every row by now. Any other file may have lost whole scans together
+    // with its end marker.
     if decoder.ended.get() && header.held_bytes > 0 && !jpeg::scans_are_complete(bytes) {
         return Err(cut_short());
     }
     Ok(())
 }
 
-/// A JPEG stream, row by row.
+/// A JPEG stream that is read row by row.
 pub(super) struct Scanlines<'a> {
     decoder: DecompressStarted<Parts<'a>>,
     pub kind: Kind,
     pub width: usize,
     pub height: usize,
-    /// Whether the stream ended where an end marker was looked for.
+    /// Whether the stream ran out, so that an end marker was put behind it.
     ended: Rc<Cell<bool>>,
-    /// Whether libjpeg ever wanted pixels' data and met a marker.
+    /// Whether libjpeg ever met a marker where it wanted pixels' data.
     starved: bool,
 }
 
 impl<'a> Scanlines<'a> {
-    /// Begins to read a stream that lies in parts.
+    /// Begins to read a stream whose bytes lie in several parts.
     pub fn new(parts: [&'a [u8]; 4]) -> Result<Self> {
         STARVED.set(false);
         let ended = Rc::new(Cell::new(false));
@@ -88,7 +91,7 @@ impl<'a> Scanlines<'a> {
     }
 
     /// # Errors
-    /// `Undecodable` if data is damaged, or was guessed because the stream ends before it.
+    /// `Undecodable` if the data is damaged, or was guessed by libjpeg because the stream ends before it.
     pub fn read(&mut self, row: &mut [u8]) -> Result<()> {
         STARVED.set(self.starved);
         self.decoder.read_scanlines_into(row).map_err(undecodable_io)?;
@@ -105,8 +108,8 @@ fn cut_short() -> Error {
     undecodable("its data is damaged or cut short")
 }
 
-/// libjpeg's source. Where it has no end marker, one is put behind it, as libjpeg itself and every viewer does. libjpeg
-/// then fills pixels that are missing with grey, which [`Scanlines::read`] does not let pass.
+/// libjpeg's source. If it has no end marker, one is put behind it, as libjpeg itself and every viewer does. libjpeg
+/// then fills the missing pixels with grey, and [`Scanlines::read`] refuses such rows.
 struct Parts<'a> {
     pieces: [&'a [u8]; 4],
     at: usize,
@@ -141,17 +144,19 @@ impl BufRead for Parts<'_> {
 }
 
 thread_local! {
-    /// Set by libjpeg's warning that it met a marker where it wanted pixels' data. Its callbacks get no data of ours.
+    /// Set by libjpeg's warning that it met a marker where it wanted pixels' data. It is a static because libjpeg's
+    /// callbacks are passed no data of ours.
     static STARVED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Fatal errors unwind, to be caught by `guard`; one warning is taken note of.
+/// Makes the error manager. Fatal errors unwind and are caught by `guard`, one warning is noted, and everything else is
+/// ignored.
 fn error_manager() -> jpeg_error_mgr {
     extern "C-unwind" fn exit(_: &mut jpeg_common_struct) {
         resume_unwind(Box::new("libjpeg's fatal error"));
     }
     extern "C-unwind" fn emit(info: &mut jpeg_common_struct, level: c_int) {
-        // Warnings have the level -1, traces others.
+        // Warnings have the level -1; traces have levels from 0 up.
         if level < 0 && sys::libjpeg_message(info) == JWRN_HIT_MARKER as c_int {
             STARVED.set(true);
         }

@@ -1,4 +1,4 @@
-//! PNG by rows; interlaced files are put together in one frame.
+//! PNG, decoded row by row. The passes of an interlaced file are put together in one frame.
 
 use std::io::{self, BufRead, Read, Seek, SeekFrom};
 
@@ -9,12 +9,12 @@ use super::row::{RGB, Row, RowSink, apart, too_few_rows, undecodable};
 use crate::error::{Error, Result};
 use crate::image::header::{Header, png as chunks};
 
-/// What the decoder may keep besides rows: palettes and the like.
+/// Bytes that the decoder may keep besides rows, for palettes and the like.
 const KEPT_BYTES: u64 = 64 << 10;
 
-/// `png`'s `UnfilteringBuffer` keeps up to six rows, grows by doubling and may be copied while it does; a pixel has at
-/// most 8 bytes. Then the transformed row, colours and alpha apart, and our row; 128 KiB that it keeps whatever the
-/// width.
+/// Working bytes a column and fixed working bytes. `png`'s `UnfilteringBuffer` keeps up to six rows, grows by doubling
+/// and may be copied while it does, and a pixel has at most 8 bytes. To these come the transformed row, its colours and
+/// alpha apart, and our row. The fixed bytes include 128 KiB that the buffer keeps whatever the width.
 pub(crate) const WORKING_BYTES: (u64, u64) = (6 * 8 * 3 + 4 + 4 + 3, 3 * (128 << 10) + KEPT_BYTES + (256 << 10));
 
 pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
@@ -36,11 +36,12 @@ pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
 
 type Source<'a> = Reader<PixelChunks<'a>>;
 
-/// Rows of 8-bit samples as the decoder gives them: palettes and fewer bits are expanded, 16 bits reduced.
+/// Rows of 8-bit samples as the decoder gives them: it expands palettes and samples of fewer bits, and reduces samples
+/// of 16 bits.
 struct Pixels {
     color: ColorType,
     to_rgb: ToRgb,
-    /// Colours without their alpha, and alpha, where the decoder gives them together.
+    /// Colours and alpha apart, for files whose pixels hold both together.
     colors: Vec<u8>,
     alpha: Vec<u8>,
 }
@@ -103,11 +104,11 @@ fn interlaced(mut reader: Source<'_>, mut pixels: Pixels, header: &Header, sink:
     frame.chunks_exact(width * RGB).try_for_each(|rgb| sink(Row { rgb, alpha: alpha.next() }))
 }
 
-/// The file without its metadata, which may be of any size: the decoder reads the critical chunks and transparency.
-/// (An animation is left out too: its first picture is the one that every decoder shows.)
+/// The file without its metadata, which may be of any size. The decoder is given the critical chunks and the
+/// transparency only. An animation's frames are left out too, because every decoder shows the first picture.
 struct PixelChunks<'a> {
     bytes: &'a [u8],
-    /// What is given next, and where it ends.
+    /// Where the bytes that are given next begin, and where they end.
     at: usize,
     end: usize,
 }
@@ -129,7 +130,7 @@ impl Read for PixelChunks<'_> {
 impl BufRead for PixelChunks<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.at == self.end && self.end < self.bytes.len() {
-            // What is no whole chunk is for the decoder to refuse.
+            // What is not a whole chunk is left for the decoder to refuse.
             let (needed, next) = match chunks::chunk(self.bytes, self.end) {
                 Some((kind, _, next)) => (kind[0].is_ascii_uppercase() || kind == *b"tRNS", next),
                 None => (true, self.bytes.len()),
@@ -146,7 +147,7 @@ impl BufRead for PixelChunks<'_> {
     }
 }
 
-/// The decoder asks for it and never does it.
+/// The decoder requires this trait and never seeks.
 impl Seek for PixelChunks<'_> {
     fn seek(&mut self, _: SeekFrom) -> io::Result<u64> {
         Err(io::ErrorKind::Unsupported.into())

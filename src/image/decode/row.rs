@@ -1,4 +1,4 @@
-//! Stored rows on their way from a decoder: the sink that takes them, and other layouts of pixels as RGB.
+//! The rows that a decoder gives: the sink that takes them, and the conversion of other layouts of pixels to RGB.
 
 use crate::error::{Error, Result};
 
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 pub struct Row<'a> {
     /// RGB, width × 3 bytes.
     pub rgb: &'a [u8],
-    /// How opaque each pixel is, where the photo has alpha: width bytes.
+    /// How opaque each pixel is, width bytes, if the photo has alpha.
     pub alpha: Option<&'a [u8]>,
 }
 
@@ -25,7 +25,7 @@ pub(super) fn undecodable(detail: impl Into<String>) -> Error {
     Error::Undecodable { detail: detail.into() }
 }
 
-/// Takes pixels of `N` samples apart, the last of which is alpha.
+/// Separates pixels of `N` samples, the last of which is alpha, into colours and alpha.
 pub(super) fn apart<const N: usize>(pixels: &[u8], colors: &mut [u8], alpha: &mut [u8]) {
     let pixels = pixels.as_chunks::<N>().0.iter();
     for ((pixel, colors), alpha) in pixels.zip(colors.chunks_exact_mut(N - 1)).zip(alpha) {
@@ -46,7 +46,7 @@ pub(super) fn dissociate(colors: &mut [u8], alpha: &[u8], samples: usize) {
     }
 }
 
-/// Pillow's `cmyk2rgb` (`src/libImaging/Convert.c`) for 0 = no ink.
+/// Pillow's `cmyk2rgb` (`src/libImaging/Convert.c`), for samples whose 0 means no ink.
 pub(super) fn rgb_of_cmyk(pixels: &[u8], out: &mut [u8]) {
     for (pixel, out) in pixels.chunks_exact(4).zip(out.chunks_exact_mut(RGB)) {
         let light = 255 - u32::from(pixel[3]);

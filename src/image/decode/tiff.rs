@@ -1,6 +1,6 @@
-//! TIFF: strips row by row, tiles one row of tiles at a time. The codecs are libraries'; what lies around them is here,
-//! because samples that are no colours, planes apart and partial tiles have to be put right before a predictor or a
-//! colour is.
+//! TIFF: strips are decoded row by row, and tiles one row of tiles at a time. The codecs are those of libraries. What
+//! lies around them is written here, because extra samples, separate planes and partial tiles have to be put right
+//! before the predictor is undone or colours are converted.
 
 mod chunk;
 mod codec;
@@ -12,8 +12,9 @@ use crate::error::Result;
 use crate::image::header::Header;
 use crate::image::header::tiff::{Coding, Compression, Directory, MAX_SAMPLES, Photometric};
 
-/// Of each of up to 8 planes, a packed row of two bytes a sample and its 8-bit copy, and libjpeg's rows; samples, colours,
-/// alpha and RGB together. Decompressors of as many planes.
+/// Working bytes a column and fixed working bytes. A column's are, for each of up to 8 planes, a packed row of two
+/// bytes a sample and its 8-bit copy, then libjpeg's rows, and samples, colours, alpha and RGB together. The fixed ones
+/// are the decompressors of as many planes.
 pub(crate) const WORKING_BYTES: (u64, u64) = (8 * 3 + 8 + 4 + 1 + 3 + 128, MAX_SAMPLES as u64 * (256 << 10));
 
 pub fn rows(bytes: &[u8], header: &Header, sink: RowSink<'_>) -> Result<()> {
@@ -43,13 +44,13 @@ impl<'a> Picture<'a> {
         self.header.stored.height as usize
     }
 
-    /// Samples of a pixel in one chunk.
+    /// The number of a pixel's samples that one chunk holds.
     fn samples_together(&self) -> usize {
         if self.directory.planes_apart { 1 } else { self.coding.samples }
     }
 
-    /// The planes that hold colours or alpha, and the place of the chunk at (`column`, `row`) in each: planes lie one
-    /// after the other.
+    /// The planes that hold colours or alpha and, for each, the index of the chunk at (`column`, `row`). The chunks of
+    /// one plane follow those of the one before.
     fn planes(&self, column: u32, row: u32) -> impl Iterator<Item = (usize, u64)> {
         let (size, chunk) = (self.header.stored, self.coding.chunk);
         let across = u64::from(size.width.div_ceil(chunk.width));
@@ -67,7 +68,7 @@ impl<'a> Picture<'a> {
         let offset = self.directory.offsets.and_then(|offsets| offsets.get(index)).ok_or_else(missing)?;
         let rest = usize::try_from(offset).ok().and_then(|offset| self.bytes.get(offset..));
         let rest = rest.ok_or_else(|| undecodable("it ends before its last row"))?;
-        // Some writers leave the lengths out.
+        // Some writers leave out the lengths.
         let length = match self.directory.lengths {
             Some(lengths) => usize::try_from(lengths.get(index).ok_or_else(missing)?).unwrap_or(usize::MAX),
             None => usize::MAX,
@@ -123,7 +124,7 @@ fn tiles(picture: &Picture<'_>, painter: &mut Painter, sink: RowSink<'_>) -> Res
     Ok(())
 }
 
-/// Puts `together` samples of each pixel in their places, the first of which is `plane`.
+/// Puts each pixel's `together` samples in their places, the first of which is `plane`.
 fn put(row: &[u8], plane: usize, together: usize, pixels: &mut [u8], samples: usize) {
     if together == samples {
         pixels[..row.len()].copy_from_slice(row);
@@ -137,7 +138,7 @@ fn put(row: &[u8], plane: usize, together: usize, pixels: &mut [u8], samples: us
 /// Turns pixels of any number of samples into rows of RGB and alpha.
 struct Painter {
     coding: Coding,
-    /// What a grey sample stands for.
+    /// The level that each value of a grey sample stands for.
     greys: [u8; 256],
     palette: Vec<[u8; RGB]>,
     colors: Vec<u8>,
@@ -185,7 +186,7 @@ impl Painter {
                 colors.for_each(|(color, pixel)| *color = self.palette[usize::from(pixel[0])]);
                 RGB
             }
-            // libjpeg has made RGB of it.
+            // With JPEG compression, libjpeg has already converted it to RGB.
             Photometric::YCbCr if compression != Compression::Jpeg => {
                 let colors = self.colors.as_chunks_mut::<RGB>().0.iter_mut().zip(pixels());
                 colors.for_each(|(color, pixel)| *color = rgb_of_ycbcr(pixel[0], pixel[1], pixel[2]));
@@ -215,15 +216,15 @@ impl Painter {
     }
 }
 
-/// JFIF's conversion.
+/// Converts YCbCr to RGB as JFIF defines it.
 fn rgb_of_ycbcr(y: u8, cb: u8, cr: u8) -> [u8; RGB] {
     let (y, cb, cr) = (f32::from(y), f32::from(cb) - 128.0, f32::from(cr) - 128.0);
     [y + 1.402 * cr, y - 0.344_136 * cb - 0.714_136 * cr, y + 1.772 * cb].map(|value| value.round() as u8)
 }
 
-/// CIELAB at D50 as TIFF has it, whose colour axes are signed, to sRGB.
+/// Converts CIELAB at D50 to sRGB. TIFF stores the colour axes as signed numbers.
 fn rgb_of_lab(l: u8, a: u8, b: u8) -> [u8; RGB] {
-    /// D50, and the inverse of sRGB's colorants adapted to it.
+    /// The white point D50, and the inverse of sRGB's colorants adapted to it.
     const WHITE: [f32; 3] = [0.9642, 1.0, 0.8249];
     const TO_LINEAR: [[f32; 3]; 3] =
         [[3.134_136, -1.617_386, -0.490_662], [-0.978_795, 1.916_254, 0.033_443], [0.071_955, -0.228_977, 1.405_386]];
@@ -238,7 +239,7 @@ fn rgb_of_lab(l: u8, a: u8, b: u8) -> [u8; RGB] {
     })
 }
 
-/// A palette's colours, of 16 bits a sample, all reds first.
+/// The colours of the palette, which is stored with 16 bits a sample, all reds first. It is empty if there is none.
 fn palette(directory: &Directory<'_>) -> Result<Vec<[u8; RGB]>> {
     let Some(values) = directory.palette else { return Ok(Vec::new()) };
     let count = 1u64 << directory.bits.min(8);

@@ -1,6 +1,6 @@
 //! Bounds-checked reads of integers.
 
-/// Order of an integer's bytes.
+/// The order of an integer's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Endian {
     Little,
@@ -24,7 +24,7 @@ impl Endian {
     }
 }
 
-/// Little-endian 24 bits, as WebP has them.
+/// A little-endian integer of 24 bits, as WebP has them.
 pub(crate) fn u24_le(bytes: &[u8], at: usize) -> Option<u32> {
     let [a, b, c] = array(bytes, at)?;
     Some(u32::from_le_bytes([a, b, c, 0]))

@@ -8,11 +8,11 @@ const BYTE: u16 = 1;
 const SHORT: u16 = 3;
 const LONG: u16 = 4;
 
-/// What stands for a tag that is there and holds no orientation.
+/// The value used for a tag that is present and holds no orientation.
 const UPRIGHT: u16 = 1;
 
-/// The orientation of an EXIF block (with or without its `Exif\0\0` prefix): the tag's value, whether or not it means
-/// one. `None` if the tag is missing or empty, or the block malformed; then XMP may have a say.
+/// The orientation in an EXIF block, with or without its `Exif\0\0` prefix. It is the tag's value, whether or not that
+/// means an orientation. `None` if the tag is missing or empty, or the block malformed; then XMP may decide.
 pub fn orientation(block: &[u8]) -> Option<u16> {
     let tiff = block.strip_prefix(b"Exif\0\0").unwrap_or(block);
     let endian = match tiff.get(..4)? {
@@ -38,7 +38,8 @@ pub fn orientation(block: &[u8]) -> Option<u16> {
     None
 }
 
-/// What a photo's metadata says together: EXIF first, as in Pillow's `exif_transpose`.
+/// The orientation that a photo's metadata gives together. EXIF takes precedence over XMP, as in Pillow's
+/// `exif_transpose`.
 pub fn upright(exif: Option<u16>, xmp: Option<u16>) -> Orientation {
     Orientation::from_exif(exif.or(xmp).unwrap_or(UPRIGHT))
 }

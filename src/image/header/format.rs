@@ -1,9 +1,9 @@
-//! The formats that are served, and what a header says: the words that every format's reader shares.
+//! The formats that are served, what a header says, and the errors that every format's reader shares.
 
 use crate::error::Error;
 use crate::geometry::{Orientation, Size};
 
-/// Image formats served, found by content.
+/// An image format that is served. It is found by the file's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Jpeg,
@@ -12,7 +12,7 @@ pub enum Format {
     Bmp,
     Gif,
     Tiff,
-    /// Only of builds with the cargo feature `heic`.
+    /// Served only by builds with the cargo feature `heic`.
     #[cfg(feature = "heic")]
     Heic,
 }
@@ -61,34 +61,37 @@ impl Format {
     }
 }
 
-/// Checked header of an image: sides are at least 1, pixels within the limit.
+/// The checked header of an image: its sides are at least 1, and its pixels are within the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     pub format: Format,
-    /// Size as stored.
+    /// The size as stored.
     pub stored: Size,
     pub orientation: Orientation,
     /// Whether pixels may be transparent.
     pub alpha: bool,
-    /// Bytes of the colour profile; 0 where there is none, or one too long to be looked at.
+    /// Bytes of the colour profile that is used; 0 if there is none, or only one that is damaged, incomplete or too
+    /// long.
     pub profile_bytes: u64,
-    /// Bytes the decoder holds at once besides single rows: 0 for baseline JPEG and non-interlaced PNG and GIF;
-    /// coefficients of a progressive JPEG; the whole decoded frame, with the decoder's own copies, of an interlaced
-    /// PNG or GIF, a WebP or a BMP; one row of tiles of a TIFF or a HEIC.
+    /// Bytes that the decoder holds at once besides single rows: none for a JPEG that is decoded in one pass, and for a
+    /// non-interlaced PNG or GIF; the coefficients of any other JPEG; the whole decoded frame, with the decoder's own
+    /// copies, of an interlaced PNG or GIF, a WebP or a BMP; one row of tiles of a TIFF or a HEIC, with what their
+    /// decoders keep.
     pub held_bytes: u64,
 }
 
-/// The longest colour profile that is used. Those of presses, the longest, have up to a few megabytes.
+/// The longest colour profile that is used. The longest in practice, those of printing presses, have up to a few
+/// megabytes.
 pub const MAX_PROFILE_BYTES: u64 = 4 << 20;
 
 impl Header {
-    /// An upright picture of opaque pixels in sRGB.
+    /// The header of an upright picture of opaque pixels in sRGB.
     #[must_use]
     pub fn plain(format: Format, stored: Size, held_bytes: u64) -> Self {
         Self { format, stored, orientation: Orientation::Upright, alpha: false, profile_bytes: 0, held_bytes }
     }
 
-    /// Size after turning upright: the size of masks and of everything reported.
+    /// The size after turning upright, which is that of masks and of everything reported.
     #[must_use]
     pub fn upright(&self) -> Size {
         self.orientation.upright(self.stored)
@@ -103,7 +106,7 @@ pub(in crate::image) fn unsupported(detail: &str) -> Error {
     Error::Unsupported { detail: detail.into() }
 }
 
-/// The file ends, or points outside itself, before its header is complete.
+/// The error for a file that ends, or points outside itself, before its header is complete.
 pub(super) fn cut_short() -> Error {
     undecodable("the file ends before its header is complete")
 }

@@ -23,19 +23,20 @@ pub fn read(bytes: &[u8]) -> Result<Header> {
     let interlaced = bytes.get(image + 8).ok_or_else(cut_short)? & 0x40 != 0;
     // As in Pillow, a first frame that reaches outside its screen makes the picture larger.
     let size = Size::new(screen.width.max(left + frame.width), screen.height.max(top + frame.height));
-    // Interlaced rows are put in their places as palette indices.
+    // The rows of an interlaced frame are put in their places as palette indices.
     let held_bytes = if interlaced { frame.area() } else { 0 };
     let alpha = control.is_some_and(Control::is_transparent);
     Ok(Header { alpha, ..Header::plain(Format::Gif, size, held_bytes) })
 }
 
-/// Bytes of the colour table that these flags announce.
+/// The size in bytes of the colour table that these flags announce.
 fn color_table_bytes(flags: u8) -> usize {
     if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) }
 }
 
 /// The parts of a file that its first frame needs: the screen with its palette, the frame's graphic control extension,
-/// and everything from its image descriptor on. Left out are comments, XMP and the like, however long.
+/// and everything from its image descriptor on. Comments, XMP and the like before it are left out, however long they
+/// are.
 pub(in crate::image) fn parts_of_first_frame(bytes: &[u8]) -> Result<[&[u8]; 3]> {
     let flags = *bytes.get(10).ok_or_else(cut_short)?;
     let screen = 13 + color_table_bytes(flags);
@@ -46,7 +47,7 @@ pub(in crate::image) fn parts_of_first_frame(bytes: &[u8]) -> Result<[&[u8]; 3]>
 /// A graphic control extension.
 #[derive(Debug, Clone, Copy)]
 struct Control<'a> {
-    /// All of its bytes.
+    /// All of the extension's bytes.
     extension: &'a [u8],
 }
 
@@ -56,7 +57,7 @@ impl Control<'_> {
     }
 }
 
-/// Where the first image descriptor's fields begin, and the graphic control extension that is meant for it.
+/// The index at which the first image descriptor's fields begin, and the graphic control extension that applies to it.
 fn first_image(bytes: &[u8], mut at: usize) -> Result<(usize, Option<Control<'_>>)> {
     let mut control = None;
     loop {

@@ -1,8 +1,8 @@
-//! HEIC: which coded pictures a HEIF file (ISO/IEC 23008-12) makes its photo of, and how.
+//! HEIC: which coded pictures of a HEIF file (ISO/IEC 23008-12) make up its photo, and how.
 //!
-//! A phone's photo is a grid of tiles, each a picture of its own coded with HEVC; other programs write one picture.
-//! Alpha is a second picture or grid beside it. Turning and mirroring are properties of the item; as the standard asks,
-//! EXIF has no say in it.
+//! A phone's photo is a grid of tiles, each of which is a picture of its own coded with HEVC; other programs write one
+//! picture. Alpha is a second picture or grid beside it. Turning and mirroring are properties of the item. EXIF is
+//! ignored for them, as the standard asks.
 
 mod boxes;
 mod meta;
@@ -15,40 +15,40 @@ use super::format::{Format, Header, MAX_PROFILE_BYTES, cut_short, undecodable, u
 use crate::error::{Error, Result};
 use crate::geometry::{Orientation, Region, Size};
 
-/// Sides of a coded picture are multiples of at most this, the largest coding block.
+/// The largest coding block. The sides of a coded picture are multiples of at most this.
 pub const BLOCK: u32 = 64;
 
-/// Of one coded picture; levels of the standard end at a third of it.
+/// The most pixels of one coded picture. The levels of the standard stop below a third of it.
 const MAX_CODED_PIXELS: u64 = 1 << 27;
 
-/// Parameter sets of one coded picture take a few hundred.
+/// The most bytes of a decoder configuration. The parameter sets of one coded picture take a few hundred.
 const MAX_CONFIG_BYTES: usize = 8 << 10;
 
-/// Bytes a pixel that the decoder holds beside the samples while it decodes: what it knows of each block of 4 × 4, and a
-/// copy of the luma samples for the last filter.
+/// Bytes that the decoder holds for each pixel beside the samples while it decodes: what it knows of each 4×4 block,
+/// and a copy of the luma samples for the last filter.
 const WORKING_BYTES_A_PIXEL: u64 = 4;
 
-/// Properties whose meaning is known here, or that say nothing of how pixels look.
+/// Properties whose meaning is known here, or that say nothing about how pixels look.
 const KNOWN: [&Kind; 12] =
     [b"hvcC", b"ispe", b"pixi", b"colr", b"irot", b"imir", b"clap", b"auxC", b"pasp", b"clli", b"mdcv", b"cclv"];
 
-/// A photo: its pictures, and what is to be done with them.
+/// A photo: its pictures, and what has to be done with them.
 #[derive(Debug)]
 pub struct Photo<'a> {
     pub color: Picture<'a>,
     pub alpha: Option<Picture<'a>>,
-    /// Whether colours were multiplied with alpha.
+    /// Whether the colours were multiplied with alpha.
     pub premultiplied: bool,
     /// The part of the picture that is the photo.
     pub crop: Region,
     orientation: Orientation,
     pub coding: Option<Coding>,
     profile: Option<&'a [u8]>,
-    /// Bytes of the lists of items.
+    /// Bytes that the lists of items take.
     lists: u64,
 }
 
-/// How colours are coded (ITU-T H.273), where the file says so.
+/// How colours are coded (ITU-T H.273), if the file says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Coding {
     primaries: u16,
@@ -57,14 +57,14 @@ pub struct Coding {
     pub full_range: bool,
 }
 
-/// A grid of coded pictures of one size; one alone is a grid of one.
+/// A grid of coded pictures of one size. A single picture is a grid of one.
 #[derive(Debug)]
 pub struct Picture<'a> {
     pub size: Size,
     pub tile: Size,
-    /// Tiles in a row.
+    /// The number of tiles in a row.
     pub across: u32,
-    /// Row by row.
+    /// The tiles, row by row.
     pub tiles: Vec<Tile<'a>>,
 }
 
@@ -72,18 +72,18 @@ pub struct Picture<'a> {
 #[derive(Debug)]
 pub struct Tile<'a> {
     pub config: Config<'a>,
-    /// Its bytes, in pieces.
+    /// Its bytes, which may lie in several pieces.
     pub data: Vec<&'a [u8]>,
 }
 
 /// The decoder's configuration (`hvcC`: ISO/IEC 14496-15, 8.3.3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config<'a> {
-    /// 0 is grey, 1 4:2:0, 2 4:2:2, 3 4:4:4.
+    /// The chroma format: 0 is grey, 1 is 4:2:0, 2 is 4:2:2 and 3 is 4:4:4.
     pub chroma: u8,
-    /// Bytes of the length before each unit.
+    /// How many bytes the length before each unit takes.
     pub length_bytes: usize,
-    /// Arrays of parameter sets.
+    /// The arrays of parameter sets.
     sets: Fields<'a>,
 }
 
@@ -114,7 +114,7 @@ impl<'a> Photo<'a> {
             return Err(unsupported("HEIC whose alpha has another size than its colours is not served; send a PNG"));
         }
         let coded: u64 = [Some(&color), alpha.as_ref()].into_iter().flatten().map(Picture::coded_bytes).sum();
-        // Tiles may share their bytes, but each costs the time that they take.
+        // Tiles may share their bytes, but each takes its own time to decode.
         if coded > 4 * bytes.len() as u64 {
             return Err(undecodable("its tiles overlap in the file"));
         }
@@ -129,7 +129,7 @@ impl<'a> Photo<'a> {
             profile: None,
             lists: meta.bytes(),
         };
-        // Colours may be described at the tiles alone.
+        // Colours may be described at the tiles only.
         let first_tile = meta.referred(*b"dimg", meta.primary).first().copied();
         for id in [Some(meta.primary), first_tile].into_iter().flatten() {
             meta.properties(id).filter(|property| property.kind == *b"colr").for_each(|colr| photo.describe(colr.body));
@@ -137,7 +137,7 @@ impl<'a> Photo<'a> {
         Ok(photo)
     }
 
-    /// Takes note of a `colr` property (ISO/IEC 14496-12, 12.1.5). The first of each kind counts.
+    /// Takes note of a `colr` property (ISO/IEC 14496-12, 12.1.5). The first one of each kind counts.
     fn describe(&mut self, body: &'a [u8]) {
         let mut fields = Fields(body);
         match fields.kind() {
@@ -162,7 +162,8 @@ impl<'a> Photo<'a> {
 }
 
 impl Coding {
-    /// A profile of the wide primaries that have a name instead of one. (Light of high dynamic range is left as it is.)
+    /// A profile of the wide primaries, for a file that names them instead of holding a profile. Colours of high
+    /// dynamic range are left as they are.
     fn profile(self) -> Option<Vec<u8>> {
         const DISPLAY_P3: u16 = 12;
         const BT2020: u16 = 9;
@@ -209,7 +210,7 @@ impl<'a> Picture<'a> {
             let kind = meta.kind(id).ok_or_else(|| undecodable("a part of the picture is missing"))?;
             tiles.push(Tile::read(meta, id, kind)?);
         }
-        // As many tiles as cover the picture, and no more.
+        // There have to be as many tiles as cover the picture, and no more.
         let covers = |side: u32, tile: u32, count: u32| u64::from(side).div_ceil(u64::from(tile)) == u64::from(count);
         if !covers(size_of_grid.width, tile.width, across) || !covers(size_of_grid.height, tile.height, down) {
             return Err(undecodable("its tiles do not cover it"));
@@ -217,13 +218,13 @@ impl<'a> Picture<'a> {
         Ok(Self { size: size_of_grid, tile, across, tiles })
     }
 
-    /// Bytes of all of its coded pictures.
+    /// Bytes of all its coded pictures.
     fn coded_bytes(&self) -> u64 {
         self.tiles.iter().map(Tile::coded_bytes).sum()
     }
 
-    /// What decoding holds: the samples of one row of tiles, and what the decoder needs for one of them, with two copies
-    /// of its bytes.
+    /// Bytes that decoding holds: the samples of one row of tiles, and what the decoder needs for one of them, with two
+    /// copies of its coded bytes.
     fn held_bytes(&self) -> u64 {
         let pixels = self.tile.padded_to(BLOCK).area();
         let sample_bytes = self.tiles.iter().map(|tile| tile.config.sample_bytes()).max().unwrap_or(0);
@@ -251,16 +252,16 @@ impl<'a> Tile<'a> {
 impl<'a> Config<'a> {
     fn read(body: &'a [u8]) -> Option<Self> {
         let mut fields = Fields(Some(body).filter(|body| body.len() <= MAX_CONFIG_BYTES)?);
-        // Profile, tier and level.
+        // These are the version, the profile, tier and level, and what is said of segmentation and parallel decoding.
         fields.bytes(16)?;
         let chroma = fields.uint(1)? as u8 & 3;
-        // Depths of samples, and the frame rate.
+        // These are the depths of samples, and the frame rate.
         fields.bytes(4)?;
         let length_bytes = (fields.uint(1)? as usize & 3) + 1;
         Some(Self { chroma, length_bytes, sets: fields })
     }
 
-    /// The units with parameter sets.
+    /// The units that hold parameter sets.
     pub fn units(&self) -> Option<Vec<&'a [u8]>> {
         let mut fields = self.sets;
         let mut units = Vec::new();
@@ -274,7 +275,7 @@ impl<'a> Config<'a> {
         Some(units)
     }
 
-    /// Bytes a pixel of decoded samples, of which each has two.
+    /// Bytes of the decoded samples for each pixel. A sample has two.
     fn sample_bytes(&self) -> u64 {
         match self.chroma {
             0 => 2,
@@ -285,7 +286,7 @@ impl<'a> Config<'a> {
     }
 }
 
-/// Refuses an item of which something must be known that is not known here.
+/// Refuses an item that has an unknown essential property, because a reader has to know those.
 fn known_properties(meta: &Meta<'_>, id: Id) -> Result<()> {
     match meta.properties(id).find(|property| property.essential && !KNOWN.contains(&&property.kind)) {
         None => Ok(()),
@@ -304,7 +305,7 @@ fn not_served(kind: Kind) -> Error {
     Error::Unsupported { detail }
 }
 
-/// Width and height of a coded picture.
+/// The width and height of a coded picture.
 fn coded_size(meta: &Meta<'_>, id: Id) -> Result<Size> {
     let fields = meta.property(id, *b"ispe").and_then(Fields::full);
     let (_, _, mut fields) = fields.ok_or_else(|| undecodable("the size of a picture is missing"))?;
@@ -322,7 +323,7 @@ fn two_sides(fields: &mut Fields<'_>, bytes: usize) -> Result<Size> {
     Ok(Size::new(width, height))
 }
 
-/// A grid's tiles across and down, and its size (ISO/IEC 23008-12, 6.6.2.3.2).
+/// A grid's tiles across and down, and its size in pixels (ISO/IEC 23008-12, 6.6.2.3.2).
 fn grid(data: &[&[u8]]) -> Result<(u32, u32, Size)> {
     const MOST_BYTES: usize = 12;
     let bytes: Vec<u8> = data.iter().copied().flatten().copied().take(MOST_BYTES).collect();
@@ -333,7 +334,7 @@ fn grid(data: &[&[u8]]) -> Result<(u32, u32, Size)> {
     Ok((across as u32 + 1, down as u32 + 1, two_sides(&mut fields, side_bytes)?))
 }
 
-/// The clean aperture, and how the photo is turned after it.
+/// The clean aperture, and how the photo is turned after it is cropped.
 fn transforms(meta: &Meta<'_>, size: Size) -> Result<(Region, Orientation)> {
     let mut crop = Region::from(size);
     let mut exif = 1;
@@ -353,18 +354,18 @@ fn transforms(meta: &Meta<'_>, size: Size) -> Result<(Region, Orientation)> {
     Ok((crop, Orientation::from_exif(exif as u16)))
 }
 
-/// What an EXIF orientation becomes, by its number, if the picture is turned or mirrored once more.
+/// What each EXIF orientation, by its number, becomes if the picture is turned or mirrored once more.
 const ANTICLOCKWISE: [usize; 9] = [0, 8, 5, 6, 7, 4, 1, 2, 3];
 const TOP_FOR_BOTTOM: [usize; 9] = [0, 4, 3, 2, 1, 8, 7, 6, 5];
 const LEFT_FOR_RIGHT: [usize; 9] = [0, 2, 1, 4, 3, 6, 5, 8, 7];
 
-/// The part of a picture that a `clap` property says, in whole pixels (ISO/IEC 14496-12, 12.1.4).
+/// The part of a picture that a `clap` property selects, in whole pixels (ISO/IEC 14496-12, 12.1.4).
 fn aperture(body: &[u8], size: Size) -> Option<Region> {
     let mut fields = Fields(body);
     let mut number = || fields.uint(4).map(|number| number as u32);
     let mut fraction = || Some((number()?, i64::from(number()?))).filter(|fraction| fraction.1 > 0);
     let (width, height, x, y) = (fraction()?, fraction()?, fraction()?, fraction()?);
-    // The aperture's middle lies at the offset from the picture's.
+    // The offset is that of the aperture's middle from the picture's.
     let axis = |side: u32, length: (u32, i64), offset: (u32, i64)| {
         let kept = u32::try_from(i64::from(length.0) / length.1).ok().filter(|&kept| 0 < kept && kept <= side)?;
         let shift = i64::from(offset.0.cast_signed()) as f64 / offset.1 as f64;
@@ -375,7 +376,7 @@ fn aperture(body: &[u8], size: Size) -> Option<Region> {
     Some(Region { left, top, size: Size::new(width, height) })
 }
 
-/// Whether the file says that it is a HEIF of pictures that may be coded with HEVC.
+/// Whether the file says that it is a HEIF whose pictures may be coded with HEVC.
 pub fn is_heic(bytes: &[u8]) -> bool {
     let Some((_, body)) = Boxes(bytes).next().filter(|(kind, _)| kind == b"ftyp") else { return false };
     let is_general = |brand: &[u8]| matches!(brand, b"mif1" | b"mif2" | b"msf1" | b"miaf");
@@ -384,7 +385,7 @@ pub fn is_heic(bytes: &[u8]) -> bool {
     let brands = || body.chunks_exact(4).enumerate().filter(|(index, _)| *index != 1).map(|(_, brand)| brand);
     match body.get(..4) {
         Some(major) if is_heic(major) => true,
-        // Of the general kind, what else it is says which.
+        // If the major brand is a general one, the other brands decide.
         Some(major) if is_general(major) => !brands().any(|brand| matches!(brand, b"avif" | b"avis")),
         _ => false,
     }

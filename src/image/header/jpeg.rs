@@ -1,4 +1,4 @@
-//! JPEG: markers up to the first scan (ITU-T T.81, annex B).
+//! JPEG: the markers up to the first scan (ITU-T T.81, annex B).
 
 use std::borrow::Cow;
 
@@ -8,7 +8,8 @@ use super::{exif, xmp};
 use crate::error::Result;
 use crate::geometry::Size;
 
-/// Scans of a progressive file: encoders write about ten; each one costs a pass over all coefficients.
+/// The most scans of a file that is not decoded in one pass. Encoders write about ten, and each costs a pass over all
+/// coefficients.
 const MAX_SCANS: usize = 100;
 
 const SOI: u8 = 0xd8;
@@ -18,7 +19,7 @@ const APP1: u8 = 0xe1;
 const APP2: u8 = 0xe2;
 
 const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
-/// Behind it, the number of a part of a colour profile, from 1, and how many there are.
+/// The identifier of a part of a colour profile. The part's number, from 1, and the number of parts follow it.
 const PROFILE: &[u8] = b"ICC_PROFILE\0";
 
 /// A component's sampling factors.
@@ -83,10 +84,10 @@ struct Metadata {
     profile: ProfileParts,
 }
 
-/// The parts of a colour profile that were met.
+/// What is known of the parts of a colour profile met so far.
 #[derive(Debug, Default)]
 struct ProfileParts {
-    /// How many there are, and how many there should be by the first of them.
+    /// How many parts there are, and how many there should be according to the first of them.
     count: usize,
     expected: usize,
     bytes: u64,
@@ -102,13 +103,13 @@ impl ProfileParts {
         }
     }
 
-    /// Bytes of the whole profile; 0 unless every part is there.
+    /// Bytes of the whole profile; 0 if a part is missing or the profile is too long.
     fn whole_bytes(&self) -> u64 {
         if self.count == self.expected && self.bytes <= MAX_PROFILE_BYTES { self.bytes } else { 0 }
     }
 }
 
-/// The colour profile of a JPEG, its parts in the order of their numbers.
+/// The colour profile of a JPEG, put together from its parts in the order of their numbers.
 pub fn profile(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
     let mut parts: Vec<&[u8]> = Vec::new();
     let mut at = 2;
@@ -156,7 +157,7 @@ fn next_marker(bytes: &[u8], mut at: usize) -> Option<(u8, usize)> {
     }
 }
 
-/// Markers without a segment: restarts, TEM, SOI, EOI.
+/// Whether a marker has no segment: restarts, TEM, SOI and EOI.
 fn is_standalone(marker: u8) -> bool {
     matches!(marker, 0x01 | 0xd0..=0xd7 | SOI | EOI)
 }
@@ -198,8 +199,8 @@ fn read_frame(marker: u8, segment: &[u8]) -> Result<Frame> {
     Ok(Frame { size, progressive: marker == 0xc2, components, count })
 }
 
-/// libjpeg's full-image coefficient arrays (`jdcoefct.c`): 64 coefficients of 2 bytes a block, blocks padded to whole
-/// MCUs, and a pointer a row of blocks.
+/// Bytes of libjpeg's full-image coefficient arrays (`jdcoefct.c`): 64 coefficients of 2 bytes for each block, in
+/// blocks padded to whole MCUs, and a pointer for each row of blocks.
 fn coefficient_bytes(frame: &Frame) -> u64 {
     let components = &frame.components[..frame.count];
     let most = |factor: fn(&Component) -> u32| components.iter().map(factor).max().unwrap_or(1);
@@ -216,7 +217,7 @@ fn coefficient_bytes(frame: &Frame) -> u64 {
         .sum()
 }
 
-/// Start-of-scan markers from the first one on, at most one more than the limit.
+/// Counts the start-of-scan markers from the first one on, up to one more than the limit.
 fn count_scans(bytes: &[u8], first: usize) -> usize {
     let mut at = first;
     let mut scans = 1;
@@ -234,10 +235,10 @@ fn count_scans(bytes: &[u8], first: usize) -> usize {
     scans
 }
 
-/// Whether the scans that are there give every coefficient to its last bit: what a file without its end marker has to
-/// show, since it may have lost whole scans.
+/// Whether the scans that are there give every coefficient to its last bit. A file without its end marker has to pass
+/// this, because it may have lost whole scans.
 pub(in crate::image) fn scans_are_complete(bytes: &[u8]) -> bool {
-    /// No scan has told this coefficient yet.
+    /// The value of a coefficient that no scan has given yet.
     const UNTOLD: u8 = u8::MAX;
     let mut ids: Vec<u8> = Vec::new();
     let mut missing_bits = [[UNTOLD; 64]; 4];

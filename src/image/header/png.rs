@@ -1,4 +1,4 @@
-//! PNG: IHDR, then a walk over the chunks for metadata (which may come after the pixels).
+//! PNG: IHDR, then a walk over all chunks for metadata, which may come after the pixels.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -13,13 +13,13 @@ use crate::geometry::Size;
 
 pub(in crate::image) const SIGNATURE: usize = 8;
 
-/// Text chunks that say how the photo is turned.
+/// Keywords of the text chunks that say how the photo is turned.
 const XMP: &[u8] = b"XML:com.adobe.xmp";
 const RAW_EXIF: &[u8] = b"Raw profile type exif";
-/// The most of a raw profile that is looked at: a photo's first EXIF directory takes a few hundred bytes.
+/// The most bytes of a raw profile that are looked at. A photo's first EXIF directory takes a few hundred.
 const MAX_RAW_EXIF_BYTES: usize = 1 << 16;
 
-/// What the chunks say besides the pixels.
+/// What the chunks other than those of pixels say.
 #[derive(Debug, Default)]
 struct Metadata {
     /// Whether there is a chunk for EXIF, whatever it says.
@@ -51,10 +51,10 @@ pub fn read(bytes: &[u8]) -> Result<Header> {
     }
     let metadata = Metadata::read(bytes, at);
     let alpha = matches!(color, 4 | 6) || metadata.transparent;
-    // Rows of all seven passes are put in their places in one frame.
+    // The rows of all seven passes are put in their places in one frame.
     let held_bytes = if interlace == 1 { size.area() * if alpha { 4 } else { 3 } } else { 0 };
     Ok(Header {
-        // As in Pillow, a raw profile is not looked at where there is a chunk for EXIF.
+        // As in Pillow, a raw profile is ignored if there is a chunk for EXIF.
         orientation: exif::upright(if metadata.has_exif { metadata.exif } else { metadata.raw_exif }, metadata.xmp),
         alpha,
         profile_bytes: metadata.profile,
@@ -88,14 +88,14 @@ impl Metadata {
     }
 }
 
-/// The text of a chunk that begins with `keyword`, unpacked while it is read (PNG, section 11.3.3).
+/// The text of a chunk that begins with `keyword`, which is unpacked while it is read (PNG, section 11.3.3).
 fn text<'a>(kind: [u8; 4], data: &'a [u8], keyword: &[u8]) -> Option<Box<dyn Read + 'a>> {
     let rest = data[keyword.len()..].strip_prefix(b"\0")?;
     let (packed, text) = match (&kind, rest) {
         (b"tEXt", text) => (false, text),
         (b"zTXt", [0, text @ ..]) => (true, text),
         (b"iTXt", [flag, _, rest @ ..]) => {
-            // The language and the translated keyword, each with a zero behind it.
+            // The language and the translated keyword come first, each followed by a zero.
             let mut fields = rest.splitn(3, |&byte| byte == 0).skip(2);
             (*flag == 1, fields.next()?)
         }
@@ -104,7 +104,8 @@ fn text<'a>(kind: [u8; 4], data: &'a [u8], keyword: &[u8]) -> Option<Box<dyn Rea
     Some(if packed { Box::new(ZlibDecoder::new(text)) } else { Box::new(text) })
 }
 
-/// The bytes of a raw profile: hexadecimal digits behind three lines (a name and a length). It ends where it is damaged.
+/// The bytes of a raw profile. They are hexadecimal digits behind three line breaks, between which a name and a length
+/// stand. Where the text is damaged, the bytes end.
 fn unhex(text: impl Read) -> Vec<u8> {
     let mut lines = 0;
     let mut high = None;
@@ -125,14 +126,14 @@ fn unhex(text: impl Read) -> Vec<u8> {
     bytes
 }
 
-/// The packed colour profile in an iCCP chunk.
+/// A reader of the compressed colour profile in an iCCP chunk.
 fn packed_profile(data: &[u8]) -> Option<ZlibDecoder<&[u8]>> {
     let end = data.iter().take(80).position(|&byte| byte == 0)?;
     let packed = data.get(end + 1..)?.strip_prefix(b"\0")?;
     Some(ZlibDecoder::new(packed))
 }
 
-/// How long the profile in an iCCP chunk is; `None` if it is damaged or too long to be one.
+/// The length of the profile in an iCCP chunk; `None` if it is damaged or too long to be used.
 fn profile_bytes(data: &[u8]) -> Option<u64> {
     let length = std::io::copy(&mut packed_profile(data)?.take(MAX_PROFILE_BYTES + 1), &mut std::io::sink()).ok()?;
     (length <= MAX_PROFILE_BYTES).then_some(length)

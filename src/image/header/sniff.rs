@@ -1,4 +1,4 @@
-//! The format of a file by its first bytes, and a name for what is not served.
+//! Finds the format of a file by its first bytes, and names the formats that are not served.
 
 use super::format::{Format, undecodable};
 #[cfg(feature = "heic")]
@@ -12,10 +12,10 @@ const SERVED: &str = if cfg!(feature = "heic") {
     "send a JPEG, PNG, WebP, BMP, GIF or TIFF image"
 };
 
-/// Finds the format.
+/// Finds the format of a file by its content.
 ///
 /// # Errors
-/// `Undecodable` for an empty file, `Unsupported` for everything that is not served.
+/// `Undecodable` for an empty file, `Unsupported` for every format that is not served.
 pub fn format(bytes: &[u8]) -> Result<Format> {
     if bytes.is_empty() {
         return Err(undecodable("the file is empty"));

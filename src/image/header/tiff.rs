@@ -45,7 +45,8 @@ pub(in crate::image) const MAX_SAMPLES: usize = 8;
 
 /// The largest window of a zstd frame that is served: that of level 19. Encoders ask for more only beyond it.
 pub(in crate::image) const ZSTD_WINDOW_BYTES: u64 = 8 << 20;
-/// What its decoder may hold: the window in a ring that doubles, and is copied while it does; blocks and tables.
+/// Bytes that the decoder of zstd may hold: the window, in a ring that doubles and is copied while it does, and blocks
+/// and tables.
 const ZSTD_BYTES: u64 = 3 * ZSTD_WINDOW_BYTES + (2 << 20);
 
 /// How a chunk's bytes are packed.
@@ -74,7 +75,7 @@ pub(in crate::image) enum Photometric {
 }
 
 impl Photometric {
-    /// Samples of a pixel that are colours.
+    /// The number of a pixel's samples that are colours.
     pub fn colors(self) -> usize {
         match self {
             Self::WhiteIsZero | Self::BlackIsZero | Self::Palette => 1,
@@ -93,7 +94,7 @@ pub(in crate::image) struct Alpha {
     pub associated: bool,
 }
 
-/// Values of a tag, read when they are asked for.
+/// The values of a tag, which are read when they are asked for.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::image) struct Values<'a> {
     source: &'a [u8],
@@ -148,7 +149,7 @@ impl<'a> Values<'a> {
     }
 }
 
-/// What the first directory says, with TIFF's defaults.
+/// What the first directory says, with TIFF's defaults for what it does not.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own that the file states")]
 pub(in crate::image) struct Directory<'a> {
@@ -170,26 +171,26 @@ pub(in crate::image) struct Directory<'a> {
     extra_samples: Option<Values<'a>>,
     sample_format: u64,
     pub jpeg_tables: &'a [u8],
-    /// Pixels that share a colour difference, across and down.
+    /// How many pixels share a colour difference, across and down.
     pub subsampling: (u64, u64),
     orientation: Option<u16>,
     xmp: Option<u16>,
     profile: Option<&'a [u8]>,
     pub offsets: Option<Values<'a>>,
     pub lengths: Option<Values<'a>>,
-    /// Samples do not all have the same bits or format.
+    /// Whether the samples do not all have the same bits or format.
     mixed: bool,
-    /// A tag has more values, or the directory more entries, than any picture needs.
+    /// Whether a tag has more values, or the directory more entries, than any picture needs.
     overfull: bool,
 }
 
-/// How the pixels of a directory are coded, checked to be a way that is served.
+/// How the pixels of a directory are coded. It is checked to be a way that is served.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::image) struct Coding {
     pub compression: Compression,
     pub photometric: Photometric,
     pub alpha: Option<Alpha>,
-    /// Width and height of a whole strip or tile.
+    /// The width and height of a whole strip or tile.
     pub chunk: Size,
     pub samples: usize,
 }
@@ -298,7 +299,7 @@ impl<'a> Directory<'a> {
         Some(())
     }
 
-    /// The value that all samples share; takes note if they do not.
+    /// The value that all samples share. If they do not share one, this is noted.
     fn common_value(&mut self, values: Values<'_>) -> Option<u64> {
         let first = values.get(0)?;
         self.mixed |= values.count <= MAX_VALUES && values.all().any(|value| value != Some(first));
@@ -316,7 +317,7 @@ impl<'a> Directory<'a> {
     /// How the pixels are coded.
     ///
     /// # Errors
-    /// `Unsupported` that names the way which is not served, `Undecodable` where tags contradict each other.
+    /// `Unsupported`, which names the way that is not served; `Undecodable` if tags contradict each other.
     pub fn coding(&self) -> Result<Coding> {
         let compression = self.compression()?;
         let photometric = self.photometric()?;
@@ -377,8 +378,8 @@ impl<'a> Directory<'a> {
         })
     }
 
-    /// The first extra sample that is alpha. As in Pillow, a fourth sample of RGB (and a second of grey) that nothing is
-    /// said about is alpha too.
+    /// The first extra sample that is alpha. If the file does not say what its extra samples are, a single one is taken
+    /// for alpha except beside CMYK. Pillow does this for a fourth sample of RGB and a second one of grey.
     fn alpha(&self, photometric: Photometric) -> Result<Option<Alpha>> {
         let colors = photometric.colors();
         let extra = (self.samples as usize).saturating_sub(colors);
@@ -392,14 +393,14 @@ impl<'a> Directory<'a> {
         let mut kinds = kinds.all().enumerate();
         let alpha = kinds.find_map(|(index, kind)| match kind {
             Some(1) => Some(Alpha { sample: colors + index, associated: true }),
-            // 999 is what Corel Draw 10 wrote.
+            // Corel Draw 10 wrote 999.
             Some(2 | 999) => Some(Alpha { sample: colors + index, associated: false }),
             _ => None,
         });
         Ok(alpha)
     }
 
-    /// Size of a whole strip or tile.
+    /// The size of a whole strip or tile.
     fn chunk(&self) -> Result<Size> {
         let side = |value: u64| u32::try_from(value).ok().filter(|&side| side > 0);
         let chunk = match self.tile {
@@ -410,9 +411,9 @@ impl<'a> Directory<'a> {
         Ok(Size::new(width, height))
     }
 
-    /// Ways of coding that do not go together, or not here.
+    /// Refuses ways of coding that contradict each other, or whose combination is not served.
     fn check_combination(&self, coding: &Coding) -> Result<()> {
-        // Each strip or tile takes a decompressor's time, whatever its size.
+        // Each strip or tile takes the time that it takes to start a decompressor, whatever its size.
         let down = u64::from(coding.chunk.height);
         let chunks = self.width.div_ceil(u64::from(coding.chunk.width)).saturating_mul(self.height.div_ceil(down));
         if chunks > self.height.saturating_mul(2).saturating_add(1 << 16) {
@@ -464,8 +465,8 @@ impl<'a> Directory<'a> {
         self.subsampling != (1, 1)
     }
 
-    /// What is held besides rows: the tiles of one row as 8-bit samples, since they come one after the other; what a
-    /// zstd decoder keeps; a copy of a chunk whose bits are reversed.
+    /// Bytes that are held besides rows: the tiles of one row as 8-bit samples, since the tiles come one after the
+    /// other; what a zstd decoder keeps; a copy of a chunk whose bits are reversed.
     fn held_bytes(&self, coding: &Coding, file_bytes: u64) -> u64 {
         let samples = self.samples;
         let planes = if self.planes_apart && self.tile.is_none() { samples } else { 1 };
@@ -482,8 +483,8 @@ impl<'a> Directory<'a> {
 /// The end of a refusal's sentence.
 const SEND: &str = "send one with LZW or deflate, or a PNG";
 
-/// Whether every value of the tag describes pixels: sizes, sample formats and the like. Not palettes, metadata and the
-/// index of strips or tiles.
+/// Whether the values of the tag describe pixels, as sizes and sample formats do. Palettes, metadata and the index of
+/// strips or tiles do not count.
 fn is_of_pixels(tag: u16) -> bool {
     matches!(tag, 254..=266 | 274 | 277..=278 | 284 | 292..=293 | 317 | 322..=323 | 338..=339 | 530)
 }
@@ -494,7 +495,8 @@ mod tests {
     use crate::error::Error;
     use crate::geometry::Orientation;
 
-    /// A little-endian TIFF of 64 × 48 RGB pixels with these entries (tag, type, count, value) besides, in 16 rows a strip.
+    /// A little-endian TIFF of 64 × 48 RGB pixels in strips of 16 rows, with these entries (tag, type, count, value)
+    /// added.
     fn tiff(more: &[(u16, u16, u32, u32)]) -> Vec<u8> {
         let mut entries =
             vec![(WIDTH, 3, 1, 64), (HEIGHT, 3, 1, 48), (BITS, 3, 1, 8), (SAMPLES, 3, 1, 3), (PHOTOMETRIC, 3, 1, 2)];
@@ -559,7 +561,7 @@ mod tests {
         assert_eq!(alpha(&[(SAMPLES, 3, 1, 4), (EXTRA_SAMPLES, 3, 1, 0)]), None);
         assert_eq!(alpha(&[(SAMPLES, 3, 1, 4), (EXTRA_SAMPLES, 3, 1, 1)]), Some(associated));
         assert_eq!(alpha(&[(SAMPLES, 3, 1, 4), (EXTRA_SAMPLES, 3, 1, 2)]), Some(straight));
-        // 0 and 2 in one field.
+        // The field holds two values, 0 and 2.
         let second = Alpha { sample: 4, associated: false };
         assert_eq!(alpha(&[(SAMPLES, 3, 1, 5), (EXTRA_SAMPLES, 3, 2, 2 << 16)]), Some(second));
     }

@@ -1,13 +1,13 @@
-//! How much memory the prefix codes of a lossless WebP need: the one thing that its size does not bound.
+//! How much memory the prefix codes of a lossless WebP need, which is the one thing that its size does not bound.
 //!
 //! A picture may have up to 65,536 groups of five codes, and a decoder keeps a lookup table for each, so a small file
-//! can ask for more than a gigabyte. This walks over the stream (RFC 9649, section 3) up to its last code without
-//! keeping a pixel: to find the next bit, only how many pixels a symbol stands for matters, and the number of groups
-//! is one more than the largest literal of the entropy image, since copies only repeat literals.
+//! can ask for more than a gigabyte. This module walks over the stream (RFC 9649, section 3) up to its last code
+//! without keeping a pixel. To find the next bit, it only has to know how many pixels a symbol stands for. The number
+//! of groups is one more than the largest literal of the entropy image, since copies only repeat literals.
 
-/// Code lengths are stored in this order (RFC 9649, section 3.7.2.1).
+/// The order in which code lengths are stored (RFC 9649, section 3.7.2.1).
 const LENGTH_ORDER: [usize; 19] = [17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
-/// Symbols of the green, red, blue, alpha and distance codes, without colour cache.
+/// The numbers of symbols of the green, red, blue, alpha and distance codes, without a colour cache.
 const ALPHABETS: [usize; 5] = [256 + 24, 256, 256, 256, 40];
 const LITERALS: u32 = 256;
 const LENGTHS: u32 = 24;
@@ -15,12 +15,12 @@ const MAX_CACHE_BITS: u32 = 11;
 const MAX_SYMBOLS: usize = 256 + 24 + (1 << MAX_CACHE_BITS);
 const MAX_LENGTH: usize = 15;
 
-/// `image-webp`'s `HuffmanTree`: longer codes go on in a tree behind a table of this many bits.
+/// `image-webp`'s `HuffmanTree` has a table of this many bits; longer codes continue in a tree behind it.
 const TABLE_BITS: usize = 10;
 const TABLE_ENTRY_BYTES: u64 = 4;
-/// Two nodes of 16 bytes a long code, twice, should the vector grow.
+/// Two nodes of 16 bytes for each long code, and twice that in case the vector grows.
 const LONG_CODE_BYTES: u64 = 64;
-/// A group of five trees, three times since their vector doubles, and what the allocator adds to ten blocks.
+/// A group of five trees, counted three times because their vector doubles, and what the allocator adds to ten blocks.
 const GROUP_BYTES: u64 = 3 * 320 + 10 * 16;
 
 /// Bytes of the prefix codes that decoding a picture of `width` × `height` holds. `stream` begins behind VP8L's header
@@ -59,12 +59,12 @@ fn alphabets(cache_bits: u32) -> [usize; 5] {
 
 struct Walk<'a> {
     bits: Bits<'a>,
-    /// The prefix code that is used at the moment; one is kept so that its vectors are reused.
+    /// The prefix code that is read at the moment. One is kept so that its vectors are reused.
     code: Code,
 }
 
 impl Walk<'_> {
-    /// Passes the transforms; the width of what follows.
+    /// Passes over the transforms and returns the width of what follows.
     fn transforms(&mut self, mut width: u32, height: u32) -> Option<u32> {
         let mut seen = [false; 4];
         while self.bits.read(1)? == 1 {
@@ -80,7 +80,7 @@ impl Walk<'_> {
                 3 => {
                     let colors = self.bits.read(8)? + 1;
                     self.sub_image(colors, 1)?;
-                    // Few colours share a byte.
+                    // With few colours, several pixels share a byte.
                     width = blocks(
                         width,
                         if colors <= 2 {
@@ -106,7 +106,7 @@ impl Walk<'_> {
         (1..=MAX_CACHE_BITS).contains(&bits).then_some(bits)
     }
 
-    /// Passes a sub-image; its largest literal's red and green as one number.
+    /// Passes over a sub-image and returns the largest number that red and green together make in one of its literals.
     fn sub_image(&mut self, width: u32, height: u32) -> Option<u32> {
         let cache_bits = self.cache_bits()?;
         let mut codes: [Code; 5] = std::array::from_fn(|_| Code::new());
@@ -136,9 +136,9 @@ impl Walk<'_> {
 
 /// A canonical prefix code, decoded by counting.
 struct Code {
-    /// Number of codes of each length.
+    /// The number of codes of each length.
     counts: [u16; MAX_LENGTH + 1],
-    /// Symbols in order of their codes.
+    /// The symbols in the order of their codes.
     symbols: Vec<u16>,
 }
 
@@ -173,7 +173,7 @@ impl Code {
             self.counts[length] = (self.symbols.len() - before) as u16;
         }
         let used: u32 = (1..=MAX_LENGTH).map(|length| u32::from(self.counts[length]) << (MAX_LENGTH - length)).sum();
-        // One symbol needs no bits; more have to fill the code.
+        // A single symbol needs no bits; several have to fill the code.
         (self.symbols.len() == 1 || used == 1 << MAX_LENGTH).then_some(())
     }
 
@@ -205,7 +205,7 @@ impl Code {
     }
 }
 
-/// The lengths of a code, themselves coded.
+/// Reads the lengths of a code, which are coded themselves.
 fn read_lengths(bits: &mut Bits<'_>, lengths: &mut [u8]) -> Option<()> {
     let mut own = [0u8; LENGTH_ORDER.len()];
     for &symbol in &LENGTH_ORDER[..4 + bits.read(4)? as usize] {
@@ -236,7 +236,7 @@ fn read_lengths(bits: &mut Bits<'_>, lengths: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// Bits, the lowest of each byte first.
+/// Reads bits, the lowest of each byte first.
 struct Bits<'a> {
     stream: &'a [u8],
     /// Index of the next bit.
@@ -244,7 +244,7 @@ struct Bits<'a> {
 }
 
 impl Bits<'_> {
-    /// At most 16 bits.
+    /// Reads at most 16 bits.
     fn read(&mut self, count: u32) -> Option<u32> {
         let byte = self.at / 8;
         let last = (self.at + count as usize).div_ceil(8);
@@ -255,7 +255,7 @@ impl Bits<'_> {
         Some(shifted & ((1 << count) - 1))
     }
 
-    /// A length or distance: its prefix decides how many bits follow.
+    /// Reads a length or distance, whose prefix decides how many bits follow.
     fn prefixed(&mut self, prefix: u32) -> Option<u32> {
         if prefix < 4 {
             return Some(prefix + 1);
@@ -291,12 +291,12 @@ mod tests {
             self
         }
 
-        /// A code of one symbol below 256.
+        /// Writes a code of one symbol below 256.
         fn single(&mut self, symbol: u32) -> &mut Self {
             self.put(1, 1).put(0, 1).put(1, 1).put(symbol, 8)
         }
 
-        /// A code of two symbols below 256.
+        /// Writes a code of two symbols below 256.
         fn double(&mut self, zero: u32, one: u32) -> &mut Self {
             self.put(1, 1).put(1, 1).put(1, 1).put(zero, 8).put(one, 8)
         }
@@ -316,9 +316,9 @@ mod tests {
     #[test]
     fn groups_are_counted_by_the_largest_literal() {
         let mut writer = Writer::default();
-        // No transform, no cache, an entropy image of 2 × 1 blocks of 4 pixels.
+        // There are no transforms and no cache, and an entropy image of 2 × 1 blocks of 4 pixels.
         writer.put(0, 1).put(0, 1).put(1, 1).put(0, 3);
-        // Its cache flag and codes: green 0 or 44, red 1, and its two pixels.
+        // Its cache flag, its codes (green 0 or 44, and red 1) and its two pixels follow.
         writer.put(0, 1).double(0, 44).single(1).single(0).single(0).single(0).put(0, 1).put(1, 1);
         let groups = 256 + 44 + 1;
         for _ in 0..groups * 5 {

@@ -1,4 +1,4 @@
-//! WebP: the RIFF chunks.
+//! WebP: its RIFF chunks.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use super::{exif, vp8l, xmp};
 use crate::error::Result;
 use crate::geometry::Size;
 
-/// Of a coded picture; the canvas of an animation may be larger.
+/// The longest side of a coded picture. The canvas of an animation may be larger.
 const MAX_SIDE: u32 = 1 << 14;
 
 /// How the pixels are coded, which decides what the decoder holds.
@@ -17,7 +17,7 @@ struct Coding {
     animated: bool,
     alpha: bool,
     lossless: bool,
-    /// Bytes of prefix codes of a lossless picture or alpha plane.
+    /// Bytes of the prefix codes of a lossless picture or alpha plane.
     codes: u64,
 }
 
@@ -53,7 +53,7 @@ pub fn read(bytes: &[u8]) -> Result<Header> {
     })
 }
 
-/// Walks over the chunks behind VP8X.
+/// Walks over the chunks that follow VP8X.
 fn extended(bytes: &[u8], mut at: usize, size: Size, coding: &mut Coding) -> Result<Metadata> {
     let mut metadata = Metadata::default();
     let mut first_frame = true;
@@ -79,7 +79,7 @@ fn extended(bytes: &[u8], mut at: usize, size: Size, coding: &mut Coding) -> Res
     Ok(metadata)
 }
 
-/// What the chunks say besides the pixels.
+/// What the chunks other than those of pixels say.
 #[derive(Debug, Default)]
 struct Metadata {
     exif: Option<u16>,
@@ -111,7 +111,7 @@ impl Coding {
                 self.lossless = true;
                 stream
             }
-            // The lowest bits say whether it is compressed.
+            // The lowest two bits say how the plane is compressed; 1 is lossless coding.
             (b"ALPH", [flags, stream @ ..]) if flags & 3 == 1 => stream,
             _ => return Ok(()),
         };
@@ -125,14 +125,16 @@ impl Coding {
     }
 }
 
-/// What `image-webp` 0.2 holds at its peak, read from its source (`decoder.rs`, `vp8.rs`, `lossless.rs`, `extended.rs`).
+/// Bytes that `image-webp` 0.2 holds at its peak, read from its source (`decoder.rs`, `vp8.rs`, `lossless.rs`,
+/// `extended.rs`).
 fn held_bytes(size: Size, coding: &Coding, file: u64) -> u64 {
     let area = size.area();
     let padded = u64::from(size.width.div_ceil(16)) * u64::from(size.height.div_ceil(16)) * 256;
-    // Sub-images of the lossless coding: predictors, colour transform and entropy image of one entry per 4×4 pixels.
+    // The sub-images of the lossless coding are predictors, the colour transform and the entropy image, with one entry
+    // per 4×4 pixels.
     let blocks = u64::from(size.width.div_ceil(4)) * u64::from(size.height.div_ceil(4));
     let sub_images = blocks * (4 + 4 + 4 + 2) + coding.codes;
-    // Luma and subsampled chroma, and the partitions of the file, which are copied.
+    // The lossy coding holds luma and subsampled chroma, and a copy of the file's partitions.
     let lossy = padded * 3 / 2 + file;
     // The alpha plane is decoded as RGBA, from which the green samples are copied.
     let alpha_plane = area * 5 + sub_images;

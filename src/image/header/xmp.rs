@@ -1,15 +1,15 @@
-//! The orientation in XMP metadata, found as Pillow's `getexif` finds it: `tiff:Orientation="6"` or
-//! `<tiff:Orientation>6`, the first that is there.
+//! The orientation in XMP metadata. It is found as Pillow's `getexif` finds it: the first `tiff:Orientation="6"` or
+//! `<tiff:Orientation>6`.
 
 use std::io::Read;
 
 const NAME: &[u8] = b"tiff:Orientation";
-/// The longest match: the name, `="` and a digit.
+/// The length of the longest match: the name, `="` and a digit.
 const MATCH: usize = NAME.len() + 3;
-/// The most that is read of metadata that is stored compressed.
+/// The most bytes that are read of metadata that is stored compressed.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// The orientation's number, whether or not it means one.
+/// The orientation's number, whether or not it means an orientation.
 pub fn orientation(xmp: &[u8]) -> Option<u16> {
     let mut rest = xmp;
     loop {
@@ -22,13 +22,14 @@ pub fn orientation(xmp: &[u8]) -> Option<u16> {
     }
 }
 
-/// As [`orientation`], of metadata that is unpacked while it is read: a small part of it is held at a time.
+/// As [`orientation`], for metadata that is unpacked while it is read, so that only a small part of it is held at a
+/// time.
 pub fn packed_orientation(xmp: impl Read) -> Option<u16> {
     let mut xmp = xmp.take(MAX_BYTES);
     let mut window = Vec::new();
     let mut part = [0; 4096];
     loop {
-        // What is damaged ends here.
+        // Where the data is damaged, it counts as ended.
         let length = xmp.read(&mut part).unwrap_or(0);
         if length == 0 {
             return None;

@@ -1,7 +1,7 @@
-//! One coded picture as samples, by the crate `heifer-hevc-dec`.
+//! Decodes one coded picture to samples with the crate `heifer-hevc-dec`.
 //!
-//! The loop over units is here, not the crate's own: each block is decoded once, whatever the slices say, so that a small
-//! file cannot take hours, and nothing is copied that need not be.
+//! The loop over units is written here instead of using the crate's own, so that each block is decoded once whatever
+//! the slices say, which keeps a small file from taking hours, and so that nothing is copied needlessly.
 
 use std::borrow::Cow;
 
@@ -19,7 +19,7 @@ use crate::image::decode::row::undecodable;
 use crate::image::header::format::unsupported;
 use crate::image::header::heif::{BLOCK, Tile};
 
-/// Of one picture; levels of the standard allow 600.
+/// The most slice segments of one picture. The standard's levels allow 600.
 const MAX_SLICES: usize = 600;
 
 pub fn decode(tile: &Tile<'_>, size: Size) -> Result<Frame> {
@@ -27,7 +27,7 @@ pub fn decode(tile: &Tile<'_>, size: Size) -> Result<Frame> {
     let mut sets = ParameterSets::default();
     let mut add = |unit: &NalUnit<'_>| {
         sets.add(unit).map_err(damaged)?;
-        // At once: what comes next believes the sizes.
+        // The sizes are checked at once, because what comes next relies on them.
         sets.sps.iter().flatten().try_for_each(|sps| check(sps, tile.config.chroma, size))
     };
     for unit in tile.config.units().ok_or_else(|| undecodable("its decoder configuration is damaged"))? {
@@ -37,7 +37,7 @@ pub fn decode(tile: &Tile<'_>, size: Size) -> Result<Frame> {
         }
     }
     let mut units = Units { bytes: &data, length_bytes: tile.config.length_bytes };
-    // Parameter sets may stand before the first slice, too.
+    // Parameter sets may also stand before the first slice.
     let mut first = None;
     while let (None, Some(unit)) = (&first, units.next()) {
         let unit = unit?;
@@ -110,7 +110,7 @@ fn check(sps: &Sps, chroma: u8, size: Size) -> Result<()> {
     Ok(())
 }
 
-/// The units of a picture, each behind its length. Those of other layers are left out.
+/// The units of a picture, each preceded by its length. Units of other layers and of unknown types are left out.
 struct Units<'a> {
     bytes: &'a [u8],
     length_bytes: usize,
@@ -143,7 +143,7 @@ impl<'a> Iterator for Units<'a> {
     }
 }
 
-/// By value, as it is passed to `map_err`.
+/// The error is taken by value so that the function can be passed to `map_err`.
 #[allow(clippy::needless_pass_by_value)]
 fn damaged(error: HevcError) -> Error {
     match error {

@@ -1,26 +1,26 @@
-//! Samples of luma and chroma as RGB (ITU-T H.273, 8.3).
+//! Conversion of luma and chroma samples to RGB (ITU-T H.273, 8.3).
 
 use crate::error::Result;
 use crate::image::decode::row::RGB;
 use crate::image::header::format::unsupported;
 use crate::image::header::heif::Coding;
 
-/// Matrix coefficients that mean what H.273 says.
+/// Values of the matrix coefficients, with their meaning in H.273.
 const IDENTITY: u16 = 0;
 const UNSPECIFIED: u16 = 2;
 
 /// A decoded picture.
 pub struct Frame {
-    /// Luma, then chroma, if there is any; row by row.
+    /// The luma plane, then the chroma planes if there are any, each row by row.
     pub planes: [Vec<u16>; 3],
-    /// Samples of a row in each plane.
+    /// The number of samples of a row in each plane.
     pub strides: [usize; 3],
     /// Where the picture begins in the luma plane.
     pub left: usize,
     pub top: usize,
-    /// Luma samples for each sample of chroma, across and down; `None` is grey.
+    /// Luma samples for each chroma sample, across and down; `None` if the picture is grey.
     pub chroma: Option<(usize, usize)>,
-    /// Bits of luma and chroma samples.
+    /// Bits of a luma sample and of a chroma sample.
     pub depths: [u8; 2],
     pub full_range: bool,
     pub matrix: u16,
@@ -37,10 +37,10 @@ impl Frame {
     }
 }
 
-/// Row `y` of the frame as RGB, as many pixels as `rgb` takes. What the file says of colours counts more than what the
-/// picture says.
+/// Converts row `y` of the frame to RGB, as many pixels as `rgb` takes. What the file says about colours takes
+/// precedence over what the coded picture says.
 ///
-/// Pixels that share samples of chroma have them unchanged, as in libheif, and so in Pillow.
+/// Pixels that share a chroma sample all take it unchanged, as in libheif and therefore in Pillow.
 pub fn rgb(frame: &Frame, coding: Option<Coding>, y: usize, rgb: &mut [u8]) -> Result<()> {
     let (matrix, full_range) = coding.map_or((frame.matrix, frame.full_range), |said| (said.matrix, said.full_range));
     let luma = Scale::luma(frame.depths[0], full_range);
@@ -51,11 +51,11 @@ pub fn rgb(frame: &Frame, coding: Option<Coding>, y: usize, rgb: &mut [u8]) -> R
     };
     let row = (y + frame.top) / down;
     let (first, second) = (frame.row(1, row), frame.row(2, row));
-    // One column or two.
+    // A chroma sample covers one column or two.
     let shift = across - 1;
     let pixels = pixels.zip(frame.left..).map(|((rgb, &y), x)| (rgb, y, first[x >> shift], second[x >> shift]));
     if matrix == IDENTITY {
-        // Green, blue, red.
+        // The planes are green, blue and red, in this order.
         let other = Scale::luma(frame.depths[1], full_range);
         pixels.for_each(|(rgb, y, cb, cr)| *rgb = [other.of(cr), luma.of(y), other.of(cb)].map(byte));
         return Ok(());
@@ -72,13 +72,13 @@ pub fn rgb(frame: &Frame, coding: Option<Coding>, y: usize, rgb: &mut [u8]) -> R
     Ok(())
 }
 
-/// Row `y` of the frame as alpha, which is always of full range.
+/// Converts row `y` of the frame to alpha, which always has full range.
 pub fn alpha(frame: &Frame, y: usize, alpha: &mut [u8]) {
     let scale = Scale::luma(frame.depths[0], true);
     alpha.iter_mut().zip(frame.luma(y)).for_each(|(alpha, &sample)| *alpha = byte(scale.of(sample)));
 }
 
-/// From samples to 0–1, chroma to ±½.
+/// The scale that maps luma samples to 0–1 and chroma samples to ±½.
 #[derive(Debug, Clone, Copy)]
 struct Scale {
     zero: f32,
@@ -101,12 +101,12 @@ impl Scale {
     }
 }
 
-/// The largest sample.
+/// The largest sample of this depth.
 fn most(depth: u8) -> f32 {
     256.0 * step(depth) - 1.0
 }
 
-/// Levels for each level of 8 bits, of which there are at least as many.
+/// How many levels of this depth make one level of 8 bits. No depth is below 8.
 fn step(depth: u8) -> f32 {
     f32::from(1u16 << (depth - 8))
 }
@@ -115,12 +115,12 @@ fn byte(value: f32) -> u8 {
     (value * 255.0 + 0.5) as u8
 }
 
-/// Shares of red and blue in luma.
+/// The shares of red and blue in luma.
 fn weights(matrix: u16) -> Result<(f32, f32)> {
     match matrix {
         1 => Ok((0.2126, 0.0722)),
         4 => Ok((0.30, 0.11)),
-        // Without a word it is BT.601, as libheif has it.
+        // If the file does not say, it is BT.601, as in libheif.
         UNSPECIFIED | 5 | 6 => Ok((0.299, 0.114)),
         7 => Ok((0.212, 0.087)),
         9 => Ok((0.2627, 0.0593)),
@@ -132,7 +132,7 @@ fn weights(matrix: u16) -> Result<(f32, f32)> {
 mod tests {
     use super::*;
 
-    /// One pixel of 8 bits.
+    /// Converts one pixel of 8-bit samples.
     fn pixel(samples: [u16; 3], matrix: u16, full_range: bool) -> [u8; RGB] {
         let frame = Frame {
             planes: samples.map(|sample| vec![sample]),
@@ -149,7 +149,7 @@ mod tests {
         pixel
     }
 
-    /// Values by the formulas of H.273 in exact arithmetic.
+    /// The expected values come from the formulas of H.273 in exact arithmetic.
     #[test]
     fn matrices_and_ranges() {
         assert_eq!(pixel([100, 120, 200], 6, true), [201, 51, 86]);

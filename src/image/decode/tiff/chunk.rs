@@ -1,4 +1,4 @@
-//! The rows of one strip or tile as samples of 8 bits: unpacked, with the predictor undone.
+//! The rows of one strip or tile as 8-bit samples, unpacked and with the predictor undone.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -16,8 +16,8 @@ use crate::image::header::bytes::Endian;
 use crate::image::header::tiff::{Coding, Compression, Directory, Photometric};
 use crate::image::header::{format, jpeg};
 
-/// Adobe's marker, whose last byte says how three or four samples were transformed: 0 not at all, 1 to YCbCr. Without
-/// it libjpeg would guess, and take RGB for YCbCr.
+/// Adobe's marker, whose last byte says how three or four samples were transformed: 0 for not at all, 1 for YCbCr.
+/// Without it, libjpeg would guess and could take RGB for YCbCr.
 const AS_STORED: &[u8] = b"\xff\xd8\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0";
 const AS_YCBCR: &[u8] = b"\xff\xd8\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\x01";
 
@@ -29,7 +29,7 @@ pub(super) enum Chunk<'a> {
 }
 
 impl<'a> Chunk<'a> {
-    /// `samples`: of a pixel, in this chunk; `height`: rows that will be read.
+    /// `samples` is the number of samples of a pixel in this chunk, and `height` the number of rows that will be read.
     pub fn new(
         bytes: &'a [u8],
         directory: &Directory<'a>,
@@ -60,12 +60,12 @@ impl<'a> Chunk<'a> {
             row: vec![0; (width * samples * bits).div_ceil(8)],
             bits,
             endian: directory.endian,
-            // How far the sample lies that a sample is the difference to.
+            // With the predictor, a sample is stored as its difference from the one this far before it.
             predictor: (predicts && directory.predictor == 2).then_some(samples),
         }))
     }
 
-    /// The next row: chunk's width × samples bytes.
+    /// Writes the next row to `out`, which takes the chunk's width × samples bytes.
     pub fn next_row(&mut self, out: &mut [u8]) -> Result<()> {
         match self {
             Self::Packed(packed) => packed.next_row(out),
@@ -76,12 +76,12 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// A row's bytes did not come.
+/// The error for a row whose bytes could not be read.
 fn unread(error: &io::Error) -> crate::error::Error {
     if error.kind() == io::ErrorKind::UnexpectedEof { too_few_rows() } else { undecodable("its data is damaged") }
 }
 
-/// A JPEG stream that may have its tables elsewhere.
+/// Begins to read a JPEG stream whose tables may lie elsewhere in the file.
 fn jpeg_stream<'a>(
     bytes: &'a [u8],
     directory: &Directory<'a>,
@@ -89,13 +89,13 @@ fn jpeg_stream<'a>(
     samples: usize,
     height: usize,
 ) -> Result<Scanlines<'a>> {
-    // Progressive streams would hold coefficients that nobody has planned for; TIFF's are sequential.
+    // A progressive stream would hold coefficients that the plan has not counted. The streams in a TIFF are sequential.
     let own = jpeg::read(bytes)?;
     if own.held_bytes > 0 {
         return Err(format::unsupported("TIFF with progressive JPEG is not served; send the JPEG itself"));
     }
     let adobe = if coding.photometric == Photometric::YCbCr { AS_YCBCR } else { AS_STORED };
-    // Their own start and end markers are left out.
+    // The start and end markers of the tables are left out.
     let tables = directory.jpeg_tables.get(2..).and_then(|tables| tables.strip_suffix(b"\xff\xd9")).unwrap_or(&[]);
     let stream = if samples == 1 { [&bytes[..2], tables, &bytes[2..], &[]] } else { [adobe, tables, &bytes[2..], &[]] };
     let stream = Scanlines::new(stream)?;
@@ -152,7 +152,7 @@ impl Packed<'_> {
     }
 }
 
-/// Samples of 1, 2 or 4 bits, the first in the highest bits.
+/// Unpacks samples of 1, 2 or 4 bits, the first of which is in the highest bits.
 fn unpack(row: &[u8], bits: usize, out: &mut [u8]) {
     let in_a_byte = 8 / bits;
     let mask = (1u8 << bits) - 1;
@@ -162,13 +162,14 @@ fn unpack(row: &[u8], bits: usize, out: &mut [u8]) {
     }
 }
 
-/// YCbCr whose colour differences are shared by several pixels: blocks of so many luma samples and two differences.
+/// YCbCr whose colour differences are shared by several pixels. It is stored in blocks of `across` × `down` luma
+/// samples and two differences.
 pub(super) struct Subsampled<'a> {
     source: Box<dyn Read + 'a>,
     blocks: Vec<u8>,
     across: usize,
     down: usize,
-    /// Rows given of the blocks read.
+    /// How many rows of the current blocks were given.
     given: usize,
 }
 
@@ -196,7 +197,7 @@ impl<'a> Subsampled<'a> {
     }
 }
 
-/// Fax compression: a sample is 1 where the paper is black.
+/// Rows in fax compression. A sample is 1 where the paper is black.
 pub(super) struct Fax<'a> {
     decoder: FaxDecoder<'a>,
     width: u16,
@@ -207,13 +208,13 @@ pub(super) struct Fax<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     NotYet,
-    /// By its code: what is left of the page is white.
+    /// The code for the end was met, so the rest of the page is white.
     Told,
-    /// By the end of the data, behind a whole line.
+    /// The data ended behind a whole line, without that code.
     Silent,
 }
 
-/// Bytes that lie in the file or in a turned copy.
+/// Bytes that lie in the file, or in a copy whose bits were reversed.
 type Bytes<'a> = Box<dyn Iterator<Item = std::result::Result<u8, Infallible>> + 'a>;
 
 enum FaxDecoder<'a> {
@@ -243,7 +244,8 @@ impl<'a> Fax<'a> {
             (_, End::Told) => {}
             (_, End::Silent) => return Err(damaged()),
             (FaxDecoder::Group3(decoder), End::NotYet) => {
-                // A line comes with the end behind it. Many writers leave the code for the end out.
+                // The decoder reads each line together with the end-of-line code behind it. Many writers leave out the
+                // code for the end of the page.
                 match decoder.advance() {
                     Ok(DecodeStatus::Incomplete) => {}
                     Ok(DecodeStatus::End) => self.end = End::Told,

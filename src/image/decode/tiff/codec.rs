@@ -1,4 +1,4 @@
-//! The bytes that a strip or tile was packed from, as they are asked for.
+//! Readers of the bytes that a strip or tile was packed from, which unpack as they are read.
 
 use std::borrow::Cow;
 use std::io::{self, Cursor, Read};
@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::image::decode::row::undecodable;
 use crate::image::header::tiff::{Compression, ZSTD_WINDOW_BYTES};
 
-/// A reader of the unpacked bytes. JPEG and fax give pixels, not bytes, and come elsewhere.
+/// A reader of the unpacked bytes. JPEG and fax are handled elsewhere, because they give pixels and not bytes.
 pub(super) fn reader<'a>(bytes: Cow<'a, [u8]>, compression: Compression) -> Result<Box<dyn Read + 'a>> {
     let bytes = Cursor::new(bytes);
     Ok(match compression {
@@ -34,7 +34,7 @@ struct Lzw<'a> {
 
 impl<'a> Lzw<'a> {
     fn new(source: Cursor<Cow<'a, [u8]>>) -> Self {
-        // Not every writer ends its data with the code that ends it, so what is decoded is given at once.
+        // Not every writer puts the end code behind its data, so what is decoded is given at once.
         let decoder = Configuration::with_tiff_size_switch(BitOrder::Msb, 8).with_yield_on_full_buffer(true).build();
         Self { source, decoder }
     }
@@ -55,7 +55,7 @@ impl Read for Lzw<'_> {
     }
 }
 
-/// Runs of bytes: as they are, or one byte many times (TIFF 6.0, section 9).
+/// `PackBits` (TIFF 6.0, section 9): runs of literal bytes, and runs of one byte repeated.
 struct PackBits<R> {
     source: R,
     run: Run,

@@ -1,6 +1,6 @@
-//! Boxes of the ISO base media file format (ISO/IEC 14496-12, 4.2), and the integers in them.
+//! The boxes of the ISO base media file format (ISO/IEC 14496-12, 4.2), and the integers in them.
 
-/// Walks over the boxes that lie one after the other. The last one may be cut short.
+/// Walks over boxes that lie one after the other. The last one may be cut short.
 #[derive(Debug, Clone)]
 pub struct Boxes<'a>(pub &'a [u8]);
 
@@ -8,7 +8,7 @@ pub struct Boxes<'a>(pub &'a [u8]);
 pub type Kind = [u8; 4];
 
 impl<'a> Iterator for Boxes<'a> {
-    /// A box's type and what is in it.
+    /// A box's type and its contents.
     type Item = (Kind, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -29,7 +29,7 @@ impl<'a> Iterator for Boxes<'a> {
 }
 
 impl<'a> Boxes<'a> {
-    /// What is in the first box of this type.
+    /// The contents of the first box of this type.
     pub fn first(&self, wanted: Kind) -> Option<&'a [u8]> {
         self.clone().find_map(|(kind, body)| (kind == wanted).then_some(body))
     }
@@ -40,7 +40,7 @@ impl<'a> Boxes<'a> {
 pub struct Fields<'a>(pub &'a [u8]);
 
 impl<'a> Fields<'a> {
-    /// The version and the flags of a full box, and the fields behind them.
+    /// The version and the flags of a full box, and the fields that follow them.
     pub fn full(body: &'a [u8]) -> Option<(u8, u32, Self)> {
         let mut fields = Self(body);
         let word = fields.uint(4)? as u32;
@@ -53,7 +53,7 @@ impl<'a> Fields<'a> {
         Some(bytes)
     }
 
-    /// An integer of up to 8 bytes; of none it is 0.
+    /// Reads an integer of up to 8 bytes. An integer of no bytes is 0.
     pub fn uint(&mut self, bytes: usize) -> Option<u64> {
         Some(self.bytes(bytes)?.iter().fold(0, |value, &byte| value << 8 | u64::from(byte)))
     }

@@ -1,6 +1,6 @@
-//! The items of a HEIF file (ISO/IEC 14496-12, 8.11): what each is, where its bytes are, what belongs to it.
+//! The items of a HEIF file (ISO/IEC 14496-12, 8.11): what each is, where its bytes are, and what belongs to it.
 //!
-//! What is kept is bounded by the number of items and references, and they by [`MAX_ITEMS`] and [`MAX_REFERENCES`],
+//! What is kept is bounded by the numbers of items and references, and these by [`MAX_ITEMS`] and [`MAX_REFERENCES`],
 //! whatever a file claims.
 
 use std::collections::HashMap;
@@ -9,20 +9,20 @@ use super::boxes::{Boxes, Fields, Kind};
 use crate::error::Result;
 use crate::image::header::format::{cut_short, undecodable, unsupported};
 
-/// A photo of 200 megapixels in tiles of 160 pixels a side has fewer.
+/// The most items. A photo of 200 megapixels in tiles of 160 pixels a side has fewer.
 const MAX_ITEMS: usize = 1 << 13;
-/// Properties that one item may have, and pieces that its bytes may lie in.
+/// The most properties that one item may have, and the most pieces that its bytes may lie in.
 const MAX_PROPERTIES: usize = 32;
 const MAX_PIECES: usize = 16;
-/// References together: a grid has at most as many tiles.
+/// The most references of all items together. A grid has at most this many tiles.
 const MAX_REFERENCES: usize = 1 << 16;
-/// Bytes that [`Meta`] holds for each item at most, with the pieces of its bytes.
+/// Bytes that [`Meta`] holds for each item at most, with the pieces that its bytes lie in.
 pub const ITEM_BYTES: u64 = 1 << 10;
 
 /// An item's number.
 pub type Id = u32;
 
-/// A property of an item, and whether who does not know it must leave the item alone.
+/// A property of an item. A reader that does not know an essential property must leave the item alone.
 #[derive(Debug, Clone, Copy)]
 pub struct Property<'a> {
     pub kind: Kind,
@@ -33,11 +33,11 @@ pub struct Property<'a> {
 #[derive(Debug)]
 pub struct Meta<'a> {
     file: &'a [u8],
-    /// Bytes of items that lie in the meta box itself.
+    /// The bytes of items that lie in the meta box itself.
     inside: &'a [u8],
     pub primary: Id,
     kinds: HashMap<Id, Kind>,
-    /// Type, item and what it refers to.
+    /// Each reference's type, the item that has it, and the items that it refers to.
     references: Vec<(Kind, Id, Vec<Id>)>,
     properties: Vec<(Kind, &'a [u8])>,
     associations: HashMap<Id, Vec<Association>>,
@@ -46,7 +46,7 @@ pub struct Meta<'a> {
 
 #[derive(Debug, Clone, Copy)]
 struct Association {
-    /// Place among the properties, from 1 on; 0 is none.
+    /// The place among the properties, from 1 on; 0 is none.
     index: u16,
     essential: bool,
 }
@@ -54,7 +54,7 @@ struct Association {
 #[derive(Debug)]
 struct Location {
     method: u8,
-    /// First byte and length.
+    /// The first byte and the length of each piece.
     pieces: Vec<(u64, u64)>,
 }
 
@@ -82,7 +82,7 @@ impl<'a> Meta<'a> {
         })
     }
 
-    /// Bytes that this holds at most.
+    /// Bytes that this value holds at most.
     pub fn bytes(&self) -> u64 {
         let most = [self.kinds.len(), self.associations.len(), self.locations.len(), self.properties.len()];
         let referred: usize = self.references.iter().map(|(_, _, to)| to.len() + 16).sum();
@@ -93,7 +93,7 @@ impl<'a> Meta<'a> {
         self.kinds.get(&id).copied()
     }
 
-    /// What `from` refers to by references of this type.
+    /// The items that `from` refers to by its first reference of this type.
     pub fn referred(&self, kind: Kind, from: Id) -> &[Id] {
         let mut references = self.references.iter().filter(|reference| (reference.0, reference.1) == (kind, from));
         references.next().map_or(&[], |(_, _, to)| to)
@@ -115,7 +115,7 @@ impl<'a> Meta<'a> {
         })
     }
 
-    /// What is in the first property of this type.
+    /// The contents of the item's first property of this type.
     pub fn property(&self, id: Id, kind: Kind) -> Option<&'a [u8]> {
         self.properties(id).find_map(|property| (property.kind == kind).then_some(property.body))
     }
@@ -146,7 +146,7 @@ fn damaged() -> crate::error::Error {
     undecodable("its list of pictures is damaged")
 }
 
-/// How long a number of an item is in a box of this version.
+/// How many bytes an item's number takes in a box of this version.
 fn id_bytes(version: u8) -> usize {
     if version == 0 { 2 } else { 4 }
 }
@@ -164,7 +164,7 @@ fn kinds(body: &[u8]) -> Result<HashMap<Id, Kind>> {
     let mut kinds = HashMap::new();
     for (_, entry) in Boxes(fields.0).filter(|(kind, _)| kind == b"infe") {
         let (version, _, mut fields) = Fields::full(entry).ok_or_else(damaged)?;
-        // Older ones are of files that hold no pictures.
+        // Entries of older versions belong to files that hold no pictures.
         if version < 2 {
             continue;
         }
@@ -250,7 +250,7 @@ fn locations(body: &[u8]) -> Result<HashMap<Id, Location>> {
         if location.pieces.len() > MAX_PIECES || locations.len() >= MAX_ITEMS {
             return Err(too_many());
         }
-        // What lies in another file is missing here.
+        // An item whose bytes lie in another file counts as missing.
         if !elsewhere {
             locations.insert(id, location);
         }
