@@ -18,7 +18,7 @@ use crate::geometry::{Orientation, Region, Size};
 /// The largest coding block. The sides of a coded picture are multiples of at most this.
 pub const BLOCK: u32 = 64;
 
-/// The most pixels of one coded picture. The levels of the standard stop below a third of it.
+/// The most pixels of one coded picture: more than three times what HEVC's level 6.2 allows.
 const MAX_CODED_PIXELS: u64 = 1 << 27;
 
 /// The most bytes of a decoder configuration. The parameter sets of one coded picture take a few hundred.
