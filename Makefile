@@ -324,7 +324,7 @@ test-model: build $(MODEL_VENV)/packages ## tests of the trainer, the exporter a
 	@cd model/train && M2FP=$(abspath $(M2FP)) OMP_WAIT_POLICY=passive $(abspath $(MODEL_VENV))/bin/python -m pytest -q
 	$(say) "running the evaluation's tests (half a minute)"
 	@cd model/evaluate && M2FP=$(abspath $(M2FP)) $(abspath $(MODEL_VENV))/bin/python -m pytest -q
-	$(say) "building the judges' window (release; about five minutes the first time)"
+	$(say) "building the judges' window (release; two minutes)"
 	@$(CARGO) build --release --locked --features judges --bin raw_queries
 	$(say) "running the exporter's tests (about six minutes)"
 	@cd model/export && M2FP=$(abspath $(M2FP)) RAW_QUERIES=$(abspath $(TARGET_DIR))/release/raw_queries OMP_WAIT_POLICY=passive $(abspath $(MODEL_VENV))/bin/python -m pytest -q
