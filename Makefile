@@ -229,6 +229,8 @@ DATA ?= ../shared/data
 # those garments anew.
 NETWORK ?= multipose
 NANO ?= model/pico/model.onnx
+# A graph whose learned part a new run goes on from: LEARNED=model/nano/model.onnx; empty for one from the beginning.
+LEARNED ?=
 MINUTES ?= $(if $(filter nano,$(NETWORK)),216,120)
 RUN ?= runs/$(NETWORK)
 TAUGHT ?= runs/taught
@@ -251,7 +253,7 @@ train: build $(MODEL_VENV)/packages ## a packaged model from the data in DATA, i
 	$(say) "training for $(MINUTES) minutes in $(RUN)"
 	@MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456 OMP_WAIT_POLICY=passive \
 		$(MODEL_VENV)/bin/python -m m2fp_train train --network $(NETWORK) --nano '$(NANO)' --data '$(DATA)' --taught '$(TAUGHT)' \
-		--out '$(RUN)' --minutes $(MINUTES) $(ARGS)
+		$(if $(LEARNED),--learned '$(LEARNED)') --out '$(RUN)' --minutes $(MINUTES) $(ARGS)
 	$(say) "exporting to $(TRAINED), and measuring what it can and what it takes"
 	@$(MODEL_VENV)/bin/python -m m2fp_train export --data '$(DATA)' --m2fp $(M2FP) \
 		--checkpoint '$(RUN)/checkpoint.pt' --about model/train/about/$(NETWORK).json --out '$(TRAINED)'

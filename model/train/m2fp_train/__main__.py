@@ -40,8 +40,14 @@ def _train(arguments: argparse.Namespace) -> None:
         run = Run(arguments.out, Recipe(**settings), arguments.data / "bodypix", device)
         run.train(_ccp(arguments), budget, arguments.save_every, arguments.workers)
         return
-    recipe = MultiposeRecipe(**settings)
-    published = Published(multipose_graph(arguments.data), arguments.nano)
+    going_on = arguments.learned is not None
+    recipe = MultiposeRecipe.going_on(**settings) if going_on else MultiposeRecipe(**settings)
+    published = Published(
+        multipose_graph(arguments.data),
+        arguments.nano,
+        arguments.data / "bodypix",
+        arguments.learned,
+    )
     run = MultiposeRun(arguments.out, recipe, published, device)
     sources = read_sources(arguments.data, Taught(arguments.taught))
     run.train_on(AllScenes(sources, recipe), budget, arguments.save_every, arguments.workers)
@@ -119,6 +125,9 @@ def _arguments() -> argparse.ArgumentParser:
         type=Path,
         default=Path("model/pico/model.onnx"),
         help="graph with the garments that multipose is joined with",
+    )
+    train.add_argument(
+        "--learned", type=Path, help="graph of an earlier run, to go on from what it learned"
     )
     train.add_argument("--steps", type=int, help="end after so many steps")
     train.add_argument("--minutes", type=float, help="end after so many minutes of training")

@@ -57,8 +57,34 @@ class MobileNetV1(nn.Module):
             module.requires_grad_(False)
 
 
-def load_bodypix(backbone: MobileNetV1, folder: Path) -> None:
-    """Copy BodyPix's weights into `backbone` from `folder` (`model-stride16.json`, its shard)."""
+class BodyPix(nn.Module):
+    """Normalised RGB [N, 3, H, W] -> logits of anybody [N, 1, h, w], and the features they are of.
+
+    At stride 16: h and w are H and W by 16, rounded up. A cell's middle is its first pixel.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = MobileNetV1()
+        self.segment = nn.Conv2d(BLOCK_CHANNELS[-1], 1, 1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.backbone(image)[2]
+        return self.segment(features), features
+
+
+def load_bodypix(network: BodyPix, folder: Path) -> None:
+    """Copy the weights in `folder` (`model-stride16.json`, its shard) into `network`."""
+    weights = load_backbone(network.backbone, folder)
+    name = "MobilenetV1/segment_2"
+    assign(network.segment, weights[f"{name}/weights"], weights[f"{name}/Conv2D_bias"])
+
+
+def load_backbone(backbone: MobileNetV1, folder: Path) -> dict[str, np.ndarray]:
+    """Copy BodyPix's weights into `backbone` from `folder` (`model-stride16.json`, its shard).
+
+    Returns all weights that are there, as `read_tfjs_weights` does.
+    """
     weights = read_tfjs_weights(folder / "model-stride16.json")
     prefix = "MobilenetV1/Conv2d_"
     assign(backbone.stem, weights[f"{prefix}0/weights"], weights[f"{prefix}0/Conv2D_bias"])
@@ -70,6 +96,7 @@ def load_bodypix(backbone: MobileNetV1, folder: Path) -> None:
         assign(depthwise, weights[f"{name}_weights"].swapaxes(2, 3), weights[f"{name}_bias"])
         name = f"{prefix}{block}_pointwise"
         assign(pointwise, weights[f"{name}/weights"], weights[f"{name}/Conv2D_bias"])
+    return weights
 
 
 def read_tfjs_weights(graph: Path) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ from m2fp_train import manifest
 from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.checkpoint import load_network
 from m2fp_train.confidence import fit_confidence
-from m2fp_train.geometry import NANO_SIZE
+from m2fp_train.geometry import MULTIPOSE_SIZE, NANO_SIZE
 from m2fp_train.multipose_parser import MultiposeParser
 from m2fp_train.multipose_queries import MultiposeQueryParser
 from m2fp_train.onnx_graph import store_small, verify_graph, write_graph
@@ -25,11 +25,12 @@ def export(checkpoint: Path, out: Path, data: ClothingCoParsing, about: manifest
     out.mkdir(parents=True, exist_ok=True)
     graph = out / GRAPH_NAME
     network = load_network(checkpoint)
-    kind = MultiposeQueryParser if isinstance(network, MultiposeParser) else QueryParser
-    parser = kind(network, NANO_SIZE.divisor).eval()
+    joined = isinstance(network, MultiposeParser)
+    kind, size = (MultiposeQueryParser, MULTIPOSE_SIZE) if joined else (QueryParser, NANO_SIZE)
+    parser = kind(network, size.divisor).eval()
     people = [data.load(number) for number in data.validation]
     parser.confidence.copy_(fit_confidence(parser, people, CONFIDENCE_SCENES))
     write_graph(parser, graph)
     print(f"verified: largest difference of a logit {verify_graph(parser, graph):.1e}", flush=True)
     store_small(graph)
-    manifest.write(manifest.build(graph, about), out)
+    manifest.write(manifest.build(graph, about, size), out)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from m2fp_train.classes import BACKGROUND_ID, CLASS_NAMES, PERSON_ID, voc_color
-from m2fp_train.geometry import NANO_SIZE, STRIDE
+from m2fp_train.geometry import STRIDE, SizeRule
 from m2fp_train.onnx_graph import INPUT_NAME, OUTPUT_NAMES
 from m2fp_train.queries import NUM_QUERIES
 
@@ -49,8 +49,8 @@ class About:
         return cls(**json.loads(path.read_text()))
 
 
-def build(graph: Path, about: About) -> dict[str, Any]:
-    """The manifest of the model whose only file is `graph`."""
+def build(graph: Path, about: About, size: SizeRule) -> dict[str, Any]:
+    """The manifest of the model whose only file is `graph`, and which is shown photos by `size`."""
     data = graph.read_bytes()
     return {
         "schema": SCHEMA,
@@ -65,7 +65,7 @@ def build(graph: Path, about: About) -> dict[str, Any]:
                 "bytes": len(data),
             }
         ],
-        "input": {"name": INPUT_NAME, "dtype": "uint8", "size": asdict(NANO_SIZE)},
+        "input": {"name": INPUT_NAME, "dtype": "uint8", "size": asdict(size)},
         "outputs": {
             "class_logits": OUTPUT_NAMES[0],
             "mask_logits": OUTPUT_NAMES[1],

@@ -6,6 +6,7 @@ keypoints. Batch normalisation is folded into the convolutions.
 Weights: Google's MoveNet multipose (Apache-2.0), as an ONNX graph with these dense heads.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from m2fp_train.onnx_weights import convolutions
+from m2fp_train.persons import at_cells
 
 MULTIPOSE_STRIDE = 4
 """Photo pixels per cell of the heads, in each direction."""
@@ -53,6 +55,14 @@ HEAD_WIDTH = 96
 KEYPOINTS = 17
 
 
+class PersonHeads(NamedTuple):
+    """What the heads say at M cells of each of N images, as `Heads` has it: [N, M, channels]."""
+
+    boxes: Tensor
+    offsets: Tensor
+    ways: Tensor
+
+
 class Heads(NamedTuple):
     """What multipose says at stride 4 of N images.
 
@@ -66,6 +76,19 @@ class Heads(NamedTuple):
     offsets: Tensor
     keypoints: Tensor
     ways: Tensor
+
+    def at(self, cells: Tensor) -> PersonHeads:
+        """What is said at cells int64 [N, M], counted row by row."""
+        maps = (self.boxes, self.offsets, self.ways)
+        return PersonHeads(*(at_cells(values, cells) for values in maps))
+
+
+class PeopleMaps(NamedTuple):
+    """What of `Heads` must be known everywhere to find people; the rest is computed where asked."""
+
+    centres: Tensor
+    keypoints: Tensor
+    at: Callable[[Tensor], PersonHeads]
 
 
 class Features(NamedTuple):
@@ -106,6 +129,13 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(F.relu(self.pointwise(self.depthwise(x))))
+
+    def at(self, around: Tensor) -> Tensor:
+        """[N, M, C]: the same at M places, around [N, 9, M, channels] which the map has this."""
+        kernel = self.depthwise.weight.flatten(1).T  # [9, channels]
+        x = (around * kernel[:, None]).sum(1)
+        x = F.relu(F.linear(x, self.pointwise.weight[..., 0, 0], self.pointwise.bias))
+        return F.linear(x, self.last.weight[..., 0, 0], self.last.bias)
 
 
 class Multipose(nn.Module):
@@ -165,6 +195,25 @@ class Multipose(nn.Module):
             self.keypoints(pyramid),
             self.ways(pyramid),
         )
+
+    def people_maps(self, pyramid: Tensor) -> PeopleMaps:
+        """As `heads`; most of what these say is asked of a few cells, and computed for them."""
+        padded = F.pad(pyramid, (1, 1, 1, 1))
+        width = pyramid.shape[3]
+
+        def at(cells: Tensor) -> PersonHeads:
+            corner = torch.div(cells, width, rounding_mode="floor") * 2 + cells
+            around = torch.stack(
+                [
+                    at_cells(padded, corner + row * (width + 2) + column)
+                    for row in range(3)
+                    for column in range(3)
+                ],
+                1,
+            )
+            return PersonHeads(*(head.at(around) for head in (self.boxes, self.offsets, self.ways)))
+
+        return PeopleMaps(self.centres(pyramid), self.keypoints(pyramid), at)
 
     def convolutions(self) -> list[nn.Conv2d]:
         """All convolutions in the order of the published graph."""

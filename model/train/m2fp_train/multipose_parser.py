@@ -1,13 +1,16 @@
-"""The parser of two parts: multipose's people, nano's garments, and what is learned on top."""
+"""The parser of three parts: multipose's people, nano's garments, BodyPix's anybody, and what is
+learned on top."""
 
 import math
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from m2fp_train.backbone import BLOCK_CHANNELS, BodyPix
 from m2fp_train.classes import NUM_CLASSES, NUM_PARTS
 from m2fp_train.multipose import (
     BLOCKS,
@@ -19,6 +22,7 @@ from m2fp_train.multipose import (
     Features,
     Heads,
     Multipose,
+    PeopleMaps,
 )
 from m2fp_train.network import (
     CONTEXT_DILATIONS,
@@ -30,6 +34,7 @@ from m2fp_train.network import (
     double,
     projection,
 )
+from m2fp_train.onnx_weights import assign_convolution, biases, layers, make_idle
 from m2fp_train.persons import FEATURES, KERNEL, at_cells, person_masks, pixel_positions
 from m2fp_train.queries import PERSON_QUERIES, pad_to, peaks
 
@@ -51,6 +56,8 @@ OUTSIDE_WEIGHT = 6.0
 are told apart by their boxes from the first step."""
 
 
+SUREST = 8.0
+"""Logit of anybody, by BodyPix, that counts as 1, and its most."""
 PEAK_WINDOW = 5
 """Side of the square of cells of which a person's centre scores best."""
 FAINTEST_CENTRE = math.log(0.02 / 0.98)
@@ -84,7 +91,7 @@ class View(NamedTuple):
     pyramid: [N, C, h, w], what the heads look at.
     """
 
-    heads: Heads
+    heads: Heads | PeopleMaps
     pyramid: Tensor
     stride: int
 
@@ -158,18 +165,24 @@ class Regions(nn.Module):
 class MultiposeParser(nn.Module):
     """RGB [N, 3, H, W] in -1..1, H and W multiples of 32 -> `MultiposeAnswer`.
 
-    Two networks that are there already look at the image and stay as they are: multipose, which
-    knows people in ordinary photos, and the parts of `nano`, which knows garments. What is trained
+    Three networks that are there already look at the image and stay as they are: multipose, which
+    knows people in ordinary photos, the parts of `nano`, which knows garments, and BodyPix, which
+    knows in half of the image whether somebody is there, close to the camera, too. What is trained
     draws people's masks, and corrects the logits of the parts: by nothing at first.
+
+    goes_on: whether the learned part was read out of a graph, into whose convolutions the
+    normalisations were taken: these are idle then, in training, too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, goes_on: bool = False) -> None:
         super().__init__()
+        self.goes_on = goes_on
         stride4, stride8, stride16, stride32 = (BLOCKS[block][0] for block in TAPS.values())
         pyramid = PYRAMID[-1][1]
         self.multipose = Multipose().requires_grad_(False)
         self.nano = PartNetwork().requires_grad_(False)
-        self.reduce32 = projection(stride32, WIDTH)
+        self.bodypix = BodyPix().requires_grad_(False)
+        self.reduce32 = projection(stride32 + BLOCK_CHANNELS[-1], WIDTH)
         self.reduce16 = projection(stride16 + WIDTH, WIDTH)
         self.regions = Regions(WIDTH)
         self.context = nn.ModuleList(
@@ -191,41 +204,54 @@ class MultiposeParser(nn.Module):
             nn.Linear(WIDTH + pyramid + 2, KERNEL_WIDTH), nn.ReLU(), nn.Linear(KERNEL_WIDTH, KERNEL)
         )
         self.features = nn.Conv2d(FINE_WIDTH, FEATURES, 1)
-        self.inside = nn.Conv2d(3, 64, 1)
+        self.inside = nn.Conv2d(4, 64, 1)
         nn.init.zeros_(self.inside.weight)
         nn.init.zeros_(self.inside.bias)
 
     def train(self, mode: bool = True) -> "MultiposeParser":
         """As usual; the networks that stay as they are do not train."""
         super().train(mode)
-        self.multipose.eval()
-        self.nano.eval()
+        still = [self.multipose, self.nano, self.bodypix]
+        if self.goes_on:
+            still += [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+        for module in still:
+            module.eval()
         return self
 
     def forward(self, image: Tensor) -> MultiposeAnswer:
         # In training halves do, in half of the time where a processor has them.
         halves = torch.autocast(image.device.type, torch.bfloat16, enabled=self.training)
         with torch.no_grad(), halves:
-            seen, heads = self.multipose(image)
-            far, far_heads = self.multipose(pad_to(F.avg_pool2d(image, 2), MULTIPOSE_DIVISOR))
+            seen = self.multipose.features(image)
+            half = F.avg_pool2d(image, 2)
+            far = self.multipose.features(pad_to(half, MULTIPOSE_DIVISOR))
             known = self.nano.maps(image)
             logits = self.nano.classifier(known.stride4)
+            # Cells lie around the borders of those of the other maps: each of these is a mean.
+            anybody, people32 = (
+                F.avg_pool2d(cells, 2, 1) for cells in self.bodypix(F.pad(half, (0, 1, 0, 1)))
+            )
         seen, known = Features(*_floats(seen)), Maps(*_floats(known))
-        views = (
-            View(Heads(*_floats(heads)), seen.pyramid, MULTIPOSE_STRIDE),
-            View(Heads(*_floats(far_heads)), far.pyramid.float(), 2 * MULTIPOSE_STRIDE),
-        )
-        logits = logits.float()
+        with torch.no_grad():
+            views = tuple(
+                View(self.multipose.people_maps(pyramid), pyramid, stride)
+                for pyramid, stride in (
+                    (seen.pyramid, MULTIPOSE_STRIDE),
+                    (far.pyramid.float(), 2 * MULTIPOSE_STRIDE),
+                )
+            )
+        logits, anybody, people32 = _floats((logits, anybody, people32))
         before = logits[:, :NUM_PARTS]
         parts16 = F.avg_pool2d(before, 4)
         x = self.reduce16(torch.cat([seen.stride16, known.stride16], 1))
-        x = x + double(self.reduce32(seen.stride32))
+        x = x + double(self.reduce32(torch.cat([seen.stride32, people32], 1)))
         scene = self.scene(x.mean((2, 3), keepdim=True)).expand_as(x)
         wide = [scene, self.regions(x, parts16), *(branch(x) for branch in self.context)]
         x = self.fuse(torch.cat([x, *wide], 1))
         near = self.lateral8(torch.cat([seen.stride8, known.stride8], 1))
         found = find_people(views).best(PERSON_QUERIES)
-        near = near + self.inside(box_maps(near, found))
+        anybody = double(double(anybody.clamp(-SUREST, SUREST) / SUREST))
+        near = near + self.inside(torch.cat([box_maps(near, found), anybody], 1))
         x = self.refine8(torch.cat([double(x), near], 1))
         people = self.people(x)
         near = self.lateral4(torch.cat([seen.stride4, seen.pyramid, known.stride4], 1))
@@ -247,6 +273,34 @@ class MultiposeParser(nn.Module):
             answer.features, kernels, found.boxes.centres, MULTIPOSE_STRIDE, found.boxes.sizes / 2
         )
         return masks - outside(answer.features, found.boxes)
+
+
+def load_learned(network: MultiposeParser, path: Path) -> None:
+    """Copy the learned part of an exported graph into `network`, whose normalisations become idle.
+
+    A graph of before BodyPix took part will do: what it adds is ignored at first. Raises ValueError
+    where the graph lacks a layer.
+    """
+    found, linear_biases = layers(path), biases(path)
+    modules = {
+        name: module
+        for name, module in network.named_modules()
+        if not name.startswith(tuple(f"{still}." for still in ("multipose", "nano", "bodypix")))
+    }
+    make_idle(modules.values())
+    for name, module in modules.items():
+        if not isinstance(module, nn.Conv2d | nn.Linear):
+            continue
+        if name not in found:
+            raise ValueError(f"{path} has no layer {name}")
+        # nano's layers, of which some have the same names, come first in the graph.
+        tensors = found[name][-1]
+        if isinstance(module, nn.Conv2d):
+            assign_convolution(modules, name, tensors)
+        else:
+            with torch.no_grad():
+                module.weight.copy_(torch.from_numpy(tensors[0]))
+                module.bias.copy_(torch.from_numpy(linear_biases[name]))
 
 
 def _floats(maps: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -284,17 +338,18 @@ def _find_in(view: View) -> FoundPeople:
 
 
 def person_boxes(
-    heads: Heads, cells: Tensor, stride: int = MULTIPOSE_STRIDE
+    heads: Heads | PeopleMaps, cells: Tensor, stride: int = MULTIPOSE_STRIDE
 ) -> tuple[Tensor, PersonBoxes]:
     """The middles of cells int64 [N, M] in pixels [N, M, 2], and the boxes of the people there."""
     places = at_cells(pixel_positions(heads.centres, stride), cells)
-    offsets = at_cells(heads.offsets, cells).flip(2)
-    sizes = at_cells(heads.boxes, cells).flip(2) * stride
+    said = heads.at(cells)
+    offsets = said.offsets.flip(2)
+    sizes = said.boxes.flip(2) * stride
     centres = places + (offsets - 0.5) * stride
     return places, PersonBoxes(centres, sizes.clamp(min=SMALLEST_SIDE))
 
 
-def keypoint_factor(heads: Heads, cells: Tensor) -> Tensor:
+def keypoint_factor(heads: Heads | PeopleMaps, cells: Tensor) -> Tensor:
     """[N, M]: the mean probability of the keypoints of people at cells int64 [N, M].
 
     Of those above `LEAST_KEYPOINT`; 0 where there is none.
@@ -303,7 +358,7 @@ def keypoint_factor(heads: Heads, cells: Tensor) -> Tensor:
     near = near.flatten(2).sigmoid()
     positions = pixel_positions(heads.centres, 1)
     x, y = at_cells(positions, cells)[:, :, None].split(1, 3)
-    ways = at_cells(heads.ways, cells).reshape(*cells.shape, KEYPOINTS, 2)
+    ways = heads.at(cells).ways.reshape(*cells.shape, KEYPOINTS, 2)
     last = positions.flatten(2)[:, None, None, :, -1]
     columns = torch.minimum(x[..., 0] + ways[..., 1], last[..., 0]).clamp(min=0).floor().long()
     rows = torch.minimum(y[..., 0] + ways[..., 0], last[..., 1]).clamp(min=0).floor().long()

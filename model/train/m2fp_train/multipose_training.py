@@ -1,6 +1,6 @@
-"""Training of the parser of two parts: it learns to draw people and to correct garments.
+"""Training of the parser of three parts: it learns to draw people and to correct garments.
 
-Multipose and nano stay as they are, so that what they know is kept.
+Multipose, nano and BodyPix stay as they are, so that what they know is kept.
 """
 
 from dataclasses import dataclass
@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from m2fp_train.backbone import load_bodypix
 from m2fp_train.classes import IGNORE, NUM_PARTS
 from m2fp_train.losses import garment_loss, mask_loss, parsing_loss
 from m2fp_train.multipose import MULTIPOSE_STRIDE, load_multipose
-from m2fp_train.multipose_parser import MultiposeParser, PersonBoxes, overlaps
+from m2fp_train.multipose_parser import MultiposeParser, PersonBoxes, load_learned, overlaps
 from m2fp_train.network import load_parts
 from m2fp_train.partial import SOMEBODY, partial_loss, without_partial
 from m2fp_train.persons import agreed_masks, somebody_logit
@@ -25,22 +26,36 @@ LOSSES = ("parts", "partial", "garments", "masks")
 GARMENT_WEIGHT = 0.5
 MIDDLE = MULTIPOSE_STRIDE // 2
 """Of the pixels of a cell: the losses of parts are taken there, for what is finer, nano knows."""
+REFINING_RATE = 8e-4
+"""Learning rate of a run that goes on from what was learned."""
 LEAST_OVERLAP = 0.4
 """Of the box that multipose finds and a person's, from which on it finds this person."""
 
 
 class Published(NamedTuple):
-    """Graphs with the weights of the two networks that are built upon."""
+    """The weights of the networks that are built upon: graphs, and BodyPix's folder.
+
+    learned: the exported graph of an earlier run, whose learned part a run goes on from; None for
+    one that starts anew.
+    """
 
     multipose: Path
     nano: Path
+    bodypix: Path
+    learned: Path | None = None
 
 
 @dataclass(frozen=True)
 class MultiposeRecipe(Recipe):
-    """As `Recipe`. crop: a multiple of 384."""
+    """As `Recipe`. crop: a multiple of 384. goes_on: whether `Published.learned` is given."""
 
     network: str = "multipose"
+    goes_on: bool = False
+
+    @classmethod
+    def going_on(cls, **settings: int) -> "MultiposeRecipe":
+        """What has been learned is refined, not learned again: more slowly."""
+        return cls(goes_on=True, head_rate=REFINING_RATE, **settings)
 
 
 class MultiposeRun(Run):
@@ -49,11 +64,14 @@ class MultiposeRun(Run):
     loss_names = LOSSES
 
     def _new_network(self) -> nn.Module:
-        return MultiposeParser()
+        return MultiposeParser(self.recipe.goes_on)
 
     def _load_published(self, published: Published) -> None:
+        if published.learned is not None:
+            load_learned(self.network, published.learned)
         load_multipose(self.network.multipose, published.multipose)
         load_parts(self.network.nano, published.nano)
+        load_bodypix(self.network.bodypix, published.bodypix)
 
     def _losses(
         self,

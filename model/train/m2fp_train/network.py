@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from m2fp_train.backbone import BLOCK_CHANNELS, TAPS, MobileNetV1
 from m2fp_train.classes import NUM_CLASSES
-from m2fp_train.onnx_weights import convolutions
+from m2fp_train.onnx_weights import assign_convolution, layers, make_idle
 from m2fp_train.persons import FEATURES, KERNEL
 
 WIDTH = 128
@@ -144,43 +144,14 @@ def load_parts(network: PartNetwork, path: Path) -> None:
     """Copy the weights of an exported graph of `nano`, or one that it is a part of, into `network`.
 
     The graph's convolutions have taken their normalisations in, which become idle here: `network`
-    is to be used in evaluation mode. Raises ValueError where the graph lacks a convolution.
+    is to be used in evaluation mode. Raises ValueError where the graph lacks a convolution, or has
+    another of its name.
     """
-    found = {}
-    for name, tensors in convolutions(path).items():
-        # PyTorch names a node `/network/refine8/refine8.0/depthwise/Conv`.
-        steps = name.split("/")[2:-1]
-        whole = [
-            step
-            for step, inner in zip(steps, [*steps[1:], ""], strict=False)
-            if not inner.startswith(f"{step}.")
-        ]
-        found[".".join(whole)] = tensors
-    inner = {name.removeprefix("nano."): found[name] for name in found if name.startswith("nano.")}
-    found = inner or found
+    found = layers(path)
     modules = dict(network.named_modules())
-    with torch.no_grad():
-        for module in modules.values():
-            if isinstance(module, nn.BatchNorm2d):
-                nn.init.ones_(module.weight)
-                nn.init.zeros_(module.bias)
-                module.running_mean.zero_()
-                module.running_var.fill_(1 - module.eps)
-        for name, module in modules.items():
-            if not isinstance(module, nn.Conv2d):
-                continue
-            if name not in found or found[name][0].shape != tuple(module.weight.shape):
-                raise ValueError(f"{path} has no convolution {name} of its shape")
-            weight, bias = (torch.from_numpy(tensor) for tensor in found[name])
-            module.weight.copy_(weight)
-            if module.bias is None:
-                _norm_after(modules, name).bias.copy_(bias)
-            else:
-                module.bias.copy_(bias)
-
-
-def _norm_after(modules: dict[str, nn.Module], name: str) -> nn.BatchNorm2d:
-    """The normalisation of what a convolution without biases gives."""
-    parent, _, last = name.rpartition(".")
-    follower = str(int(last) + 1) if last.isdigit() else f"{last}_norm"
-    return modules[f"{parent}.{follower}"]
+    make_idle(modules.values())
+    for name, module in modules.items():
+        if isinstance(module, nn.Conv2d):
+            if name not in found:
+                raise ValueError(f"{path} has no convolution {name}")
+            assign_convolution(modules, name, found[name][0])

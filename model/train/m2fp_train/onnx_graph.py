@@ -26,7 +26,7 @@ VERIFIED_SIZES = (
 """(width, height) in pixels: ordinary, exact multiples of the divisor, tiny, odd and elongated."""
 SMALLEST_HALVED = 256
 """Numbers of a tensor from which it is stored as float16; biases are too few to matter."""
-SMALLEST_IN_BYTES = 200_000
+SMALLEST_IN_BYTES = 100_000
 """Numbers of a convolution's weights from which they are stored as bytes: those of the deepest
 layers."""
 TINY = np.float32(1e-12)

@@ -37,8 +37,9 @@ from m2fp_train.training import Recipe, TrainingScenes
 
 SHARES = {"street": 0.6, "tagged": 0.05, "ordinary": 0.3, "garments": 0.05}
 """How often a sample starts from a photo of each source."""
-ZOOM = (0.5, 1.6)
-"""Least and greatest scale of an ordinary or tagged photo."""
+ZOOM = (0.5, 2.5)
+"""Least and greatest scale of an ordinary or tagged photo: people close to the camera, who exceed
+the frame, are what parsers of street photos miss."""
 GARMENT_SIDE = (120, 420)
 """Least and greatest long side of a photo of a garment in a sample, in pixels."""
 PASTED = (0.5, 0.25, 0.15, 0.1)

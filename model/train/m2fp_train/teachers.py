@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from m2fp_train.backbone import BLOCK_CHANNELS, MobileNetV1, assign, load_bodypix, read_tfjs_weights
+from m2fp_train.backbone import BodyPix, load_bodypix
 from m2fp_train.multipose import Multipose, load_multipose, multipose_graph
 from m2fp_train.multipose_parser import (
     FAINTEST_CENTRE,
@@ -117,27 +117,12 @@ def without_duplicates(found: Sequence[FoundBox]) -> list[FoundBox]:
     return kept
 
 
-class BodyPix(nn.Module):
-    """RGB [N, 3, 16 k + 1, 16 l + 1] in -1..1 -> logits of anybody [N, 1, k + 1, l + 1]."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.backbone = MobileNetV1()
-        self.segment = nn.Conv2d(BLOCK_CHANNELS[-1], 1, 1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.segment(self.backbone(image)[2])
-
-
 class BodyPixTeacher:
     """The chance that a pixel is anybody's."""
 
     def __init__(self, folder: Path) -> None:
         self.network = BodyPix().eval()
-        load_bodypix(self.network.backbone, folder)
-        weights = read_tfjs_weights(folder / "model-stride16.json")
-        name = "MobilenetV1/segment_2"
-        assign(self.network.segment, weights[f"{name}/weights"], weights[f"{name}/Conv2D_bias"])
+        load_bodypix(self.network, folder)
 
     def anybody(self, image: np.ndarray) -> np.ndarray:
         """float32 [H, W] of uint8 RGB [H, W, 3]."""
@@ -160,7 +145,7 @@ class BodyPixTeacher:
         ]
         view = _tensor(_resized(image, shape)) / 127.5 - 1
         with torch.no_grad():
-            logits = self.network(torch.cat([view, view.flip(3)]))
+            logits, _ = self.network(torch.cat([view, view.flip(3)]))
             logits = F.interpolate(logits, image.shape[:2], mode="bilinear", align_corners=True)
             chance = logits.sigmoid()
         return ((chance[0, 0] + chance[1, 0].flip(1)) / 2).numpy()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from m2fp_train.backbone import load_bodypix
+from m2fp_train.backbone import load_backbone
 from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.checkpoint import Checkpoint
 from m2fp_train.classes import IGNORE, NUM_PARTS
@@ -195,7 +195,7 @@ class Run:
         return network
 
     def _load_published(self, published: Path) -> None:
-        load_bodypix(self.network.backbone, published)
+        load_backbone(self.network.backbone, published)
 
     def _step(self, batch: list[Tensor], progress: float) -> Tensor:
         """One step of the optimizer; the losses before it, in the order of `loss_names`."""

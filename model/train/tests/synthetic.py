@@ -122,6 +122,8 @@ def write_bodypix(folder: Path) -> None:
         shapes[f"{name}pointwise/weights"] = (1, 1, channels, out_channels)
         shapes[f"{name}pointwise/Conv2D_bias"] = (out_channels,)
         channels = out_channels
+    shapes["MobilenetV1/segment_2/weights"] = (1, 1, channels, 1)
+    shapes["MobilenetV1/segment_2/Conv2D_bias"] = (1,)
     count = sum(int(np.prod(shape)) for shape in shapes.values())
     write_tfjs(folder, shapes, np.random.default_rng(0).integers(0, 5, count))
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from m2fp_train.backbone import MobileNetV1, load_bodypix, read_tfjs_weights
+from m2fp_train.backbone import MobileNetV1, load_backbone, read_tfjs_weights
 from synthetic import write_bodypix, write_tfjs
 
 
@@ -22,7 +22,7 @@ def test_weights_are_dequantised_in_file_order(tmp_path: Path) -> None:
 def test_bodypix_kernels_land_where_they_belong(tmp_path: Path) -> None:
     write_bodypix(tmp_path)
     backbone = MobileNetV1()
-    load_bodypix(backbone, tmp_path)
+    load_backbone(backbone, tmp_path)
     weights = read_tfjs_weights(tmp_path / "model-stride16.json")
     name = "MobilenetV1/Conv2d_3_"
     depthwise = weights[f"{name}depthwise/depthwise_weights"]

@@ -1,18 +1,20 @@
 import pytest
 
-from m2fp_train.geometry import NANO_SIZE
+from m2fp_train.geometry import MULTIPOSE_SIZE, NANO_SIZE, SizeRule
 
 
 @pytest.mark.parametrize(
-    ("photo", "working"),
+    ("rule", "photo", "working"),
     [
-        ((1920, 1080), (683, 384)),
-        ((1080, 1920), (384, 683)),
-        ((550, 825), (384, 576)),
-        ((100, 100), (384, 384)),
-        ((1000, 400), (800, 320)),
-        ((4000, 1), (800, 1)),
+        (NANO_SIZE, (1920, 1080), (683, 384)),
+        (NANO_SIZE, (1080, 1920), (384, 683)),
+        (NANO_SIZE, (550, 825), (384, 576)),
+        (NANO_SIZE, (100, 100), (384, 384)),
+        (NANO_SIZE, (1000, 400), (800, 320)),
+        (NANO_SIZE, (4000, 1), (800, 1)),
+        (MULTIPOSE_SIZE, (640, 480), (512, 384)),
+        (MULTIPOSE_SIZE, (1920, 1080), (576, 324)),
     ],
 )
-def test_working_size(photo: tuple[int, int], working: tuple[int, int]) -> None:
-    assert NANO_SIZE.working_size(*photo) == working
+def test_working_size(rule: SizeRule, photo: tuple[int, int], working: tuple[int, int]) -> None:
+    assert rule.working_size(*photo) == working

@@ -9,6 +9,7 @@ import pytest
 from m2fp_train import manifest
 from m2fp_train.__main__ import ABOUT
 from m2fp_train.classes import voc_color
+from m2fp_train.geometry import NANO_SIZE
 from m2fp_train.onnx_graph import open_session
 
 PACKAGED = Path(__file__).parents[2] / "nano"
@@ -22,7 +23,7 @@ KEYS = [
 def test_what_is_built_is_what_is_written(tmp_path: Path) -> None:
     graph = tmp_path / "model.onnx"
     graph.write_bytes(b"graph")
-    built = manifest.build(graph, manifest.About.read(ABOUT))
+    built = manifest.build(graph, manifest.About.read(ABOUT), NANO_SIZE)
     manifest.write(built, tmp_path)
     text = (tmp_path / "model.json").read_text()
     assert json.loads(text) == built

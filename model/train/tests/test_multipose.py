@@ -16,12 +16,14 @@ from m2fp_train.multipose_parser import (
     box_maps,
     find_people,
     keypoint_factor,
+    load_learned,
     overlaps,
     person_boxes,
 )
 from m2fp_train.multipose_queries import MultiposeQueryParser
 from m2fp_train.network import PartNetwork, load_parts
 from m2fp_train.onnx_graph import store_small, verify_graph, write_graph
+from m2fp_train.onnx_weights import assign_convolution
 from m2fp_train.queries import NUM_QUERIES, PERSON_QUERIES
 from synthetic import people_at, write_multipose, write_nano
 
@@ -45,6 +47,21 @@ def test_the_heads_are_those_of_the_published_graph(graph: Path) -> None:
     for expected, actual in zip(theirs, probabilities, strict=True):
         assert np.abs(expected).max() > 1e-3
         np.testing.assert_allclose(actual.numpy(), expected, rtol=1e-4, atol=1e-2)
+
+
+def test_heads_asked_at_cells_say_what_their_maps_do() -> None:
+    torch.manual_seed(3)
+    network = Multipose().eval()
+    pyramid = torch.randn(2, PYRAMID[-1][1], 5, 7)
+    cells = torch.tensor([[0, 6, 17], [34, 28, 3]])  # corners, edges and the middle
+    with torch.no_grad():
+        whole = network.heads(pyramid)
+        maps = network.people_maps(pyramid)
+        some = maps.at(cells)
+    assert torch.equal(maps.centres, whole.centres) and torch.equal(maps.keypoints, whole.keypoints)
+    for ours, theirs in zip(some, whole.at(cells), strict=True):
+        assert theirs.std() > 0.01
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_another_graph_is_refused(graph: Path) -> None:
@@ -164,8 +181,48 @@ def test_what_is_there_already_does_not_train() -> None:
     network = MultiposeParser().train()
     trained = {name.split(".")[0] for name, p in network.named_parameters() if p.requires_grad}
     assert {"correction", "features", "kernel"} <= trained
-    assert not trained & {"multipose", "nano"}
-    assert network.regions.training and not network.nano.fuse.training
+    assert not trained & {"multipose", "nano", "bodypix"}
+    assert network.fuse[1].training and not network.nano.fuse.training
+    # What goes on from a graph trains its normalisations as they are.
+    network = MultiposeParser(goes_on=True).train()
+    assert network.fuse.training and not network.fuse[1].training
+
+
+def test_what_was_learned_is_read_out_of_a_graph(graph: Path, tmp_path: Path) -> None:
+    write_nano(tmp_path / "nano.onnx")
+    torch.manual_seed(4)
+    networks = [MultiposeParser().eval() for _ in range(2)]
+    for network in networks:
+        load_multipose(network.multipose, graph)
+        load_parts(network.nano, tmp_path / "nano.onnx")
+        network.bodypix.load_state_dict(networks[0].bodypix.state_dict())
+    learned, fresh = networks
+    for module in learned.fuse, learned.refine4:
+        for norm in module.modules():
+            if isinstance(norm, torch.nn.BatchNorm2d):
+                torch.nn.init.uniform_(norm.running_var, 0.5, 2)
+    torch.nn.init.normal_(learned.inside.weight)
+    torch.nn.init.normal_(learned.correction.weight)
+    write_graph(MultiposeQueryParser(learned, 32).eval(), tmp_path / "both.onnx")
+    image = torch.rand(1, 3, 64, 96) * 2 - 1
+    load_learned(fresh, tmp_path / "both.onnx")
+    with torch.no_grad():
+        expected, actual = learned(image), fresh(image)
+        masks = [
+            network.masks(answer) for network, answer in ((learned, expected), (fresh, actual))
+        ]
+    assert (expected.logits - expected.before.new_zeros(1)).abs().max() > 0.1
+    torch.testing.assert_close(actual.logits, expected.logits, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(*masks, rtol=1e-3, atol=1e-2)
+
+
+def test_inputs_that_were_not_there_are_ignored_at_first() -> None:
+    conv = torch.nn.Conv2d(3, 2, 1)
+    kernel, bias = np.full((2, 2, 1, 1), 3, np.float32), np.array([5, 6], np.float32)
+    assign_convolution({"conv": conv}, "conv", [kernel, bias])
+    assert conv.weight[0, :, 0, 0].tolist() == [3, 3, 0] and conv.bias.tolist() == [5, 6]
+    with pytest.raises(ValueError, match="another shape"):
+        assign_convolution({"conv": torch.nn.Conv2d(1, 2, 1)}, "conv", [kernel, bias])
 
 
 def test_masks_stay_near_their_boxes() -> None:
