@@ -2,7 +2,7 @@
 //!
 //! The names come in requests, direct invocations and events; whether an object is there is the store's business.
 
-use super::record::Destination;
+use super::destination::Destination;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::object_names::{check_bucket, check_key};

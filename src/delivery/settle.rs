@@ -13,16 +13,23 @@
 //!
 //! The function needs `s3:ListBucket` on both buckets: without it S3 says 403 for an object that is gone.
 
+use futures_util::FutureExt;
+use futures_util::future::{ready, try_join};
+
 use super::access;
-use super::record::{self, Destination, DestinationState, WorkId, Written};
+use super::destination::{self, Destination, Slot};
+use super::look::{self, DestinationState, KeyState};
+use super::record::{self, Set, Written};
+use super::work::WorkId;
 use crate::config::Config;
-use crate::error::{Error, Limit, Result};
+use crate::error::{Error, Result};
 use crate::options::{Options, RawOptions};
 use crate::pipeline::{Attempt, Outcome, Source};
-use crate::store::{ObjectMeta, ObjectRef, ObjectStore};
+use crate::store::{ObjectMeta, ObjectRef, ObjectStore, OpenObject};
 use crate::telemetry::emf::Ended;
 
-/// How often one delivery begins again because the photo was replaced, or others wrote, meanwhile.
+/// How often one delivery begins again because the photo was replaced meanwhile, and how often it writes again because
+/// others wrote.
 const MAX_RUNS: usize = 3;
 
 /// What became of an object.
@@ -105,8 +112,8 @@ impl Order {
     }
 }
 
-/// Parses an object as `order` says and stores what comes of it. `event` names the object and, if it says so, a version;
-/// what is made is always of the newest. The door [counts](count) the attempt.
+/// Parses an object as `order` says and stores what comes of it. `event` names the object and, if it says so, a
+/// version; what is made is always of the newest. The door [counts](count) the attempt.
 ///
 /// # Errors
 /// Those that a retry or an operator must mend; see the module.
@@ -123,13 +130,13 @@ pub async fn process(attempt: &Attempt<'_>, event: &ObjectRef, order: &Order) ->
     Settlement { attempt, store, destination, options: &order.options }.settle(event).await
 }
 
-/// Whether a key says that it is not a photo for us: a folder's marker, an upload that its owner sends to `/parse`, one of
-/// our outputs by its name, or anything under the output prefix of a bucket that is written to. Without this an output would be taken for an upload, its
-/// output again, and so on.
+/// Whether a key says that it is not a photo for us: a folder's marker, an upload that its owner sends to `/parse`, one
+/// of our outputs by its name, or anything under the output prefix of a bucket that is written to. Without this an
+/// output would be taken for an upload, its output again, and so on.
 fn is_passed(object: &ObjectRef, order: &Order, config: &Config) -> Result<bool> {
     let is_written_to = order.writes_to(object) || Order::configured(config)?.writes_to(object);
     let is_sent_to_parse = config.is_upload(&object.bucket, &object.key);
-    Ok(object.key.ends_with('/') || is_sent_to_parse || record::is_output_key(&object.key) || is_written_to)
+    Ok(object.key.ends_with('/') || is_sent_to_parse || destination::is_output_key(&object.key) || is_written_to)
 }
 
 /// One object that an event named, on its way to its outputs.
@@ -142,78 +149,153 @@ struct Settlement<'a> {
 
 impl Settlement<'_> {
     /// Makes what belongs to the object as it stands, whatever version the event names: an event says that a key
-    /// changed, and every delivery leaves the destination as the newest version wants it. Only another look, after
-    /// whatever was written, ends it; so whoever writes last has seen that all is right.
+    /// changed, and every delivery leaves the destination as the newest version wants it. Only a look, after whatever
+    /// was written, ends it; so whoever writes last has seen that all is right.
     async fn settle(&self, event: &ObjectRef) -> Result<Done> {
-        let mut made: Option<(ObjectRef, Done)> = None;
         for run in 0.. {
-            let Some(meta) = self.newest(event).await? else {
-                record::withdraw_mixed(self.store, &self.destination).await?;
+            let report = look::look_at(self.store, &self.destination, Slot::REPORT);
+            let (photo, report) = try_join(self.open(event), report).await?;
+            let Some(photo) = photo else {
+                record::withdraw_torn(self.store, &self.destination, report).await?;
                 return Ok(Done::Gone);
             };
-            if record::is_output(&meta) {
+            if look::is_output(&photo.meta) {
                 return Ok(Done::Passed);
             }
-            let at = ObjectRef { etag: meta.etag, version_id: meta.version_id, ..event.clone() };
+            let at = pinned(event, &photo.meta);
             let work = WorkId::of_pinned(&at, self.options, &self.attempt.pipeline.manifest);
-            let state = record::look(self.store, &self.destination).await?;
-            let is_whole = state.is_whole(&work);
-            match &made {
-                Some((of, done @ Done::Refused { .. })) if *of == at && state.is_refusal(&work) => {
-                    return Ok(done.clone());
-                }
-                Some((of, done)) if *of == at && is_whole => return Ok(done.clone()),
-                _ if is_whole && is_about(event, &at) => return Ok(Done::StoredBefore),
-                _ if is_whole => return Ok(Done::Overtaken),
-                _ if run == MAX_RUNS => break,
-                _ => made = self.make(&at, meta.bytes, &work, &state).await?.map(|done| (at, done)),
+            // Where no report stands, most often nothing does. Writing on that condition finds out.
+            let seen = match report {
+                KeyState::Absent => None,
+                report => Some(look::look_beyond(self.store, &self.destination, Some((Slot::REPORT, report))).await?),
+            };
+            if seen.as_ref().is_some_and(|state| state.is_whole(&work)) {
+                return Ok(if is_about(event, &at) { Done::StoredBefore } else { Done::Overtaken });
+            }
+            if run == MAX_RUNS {
+                break;
+            }
+            if let Some(done) = self.make(photo, &at, &work, seen).await? {
+                return Ok(done);
             }
         }
         Err(record::contended())
     }
 
-    /// The object as it stands now; `None` if there is none.
-    async fn newest(&self, at: &ObjectRef) -> Result<Option<ObjectMeta>> {
-        let newest = ObjectRef { version_id: None, etag: None, ..at.clone() };
-        match self.store.head(&newest).await {
+    /// The object as it stands now, its bytes not read yet; `None` if there is none.
+    async fn open(&self, event: &ObjectRef) -> Result<Option<OpenObject>> {
+        match self.store.open(&newest(event)).await {
+            Ok(photo) => Ok(Some(photo)),
+            Err(Error::NoObject { .. }) => Ok(None),
+            Err(Error::Archived { .. }) => self.open_archived(event).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An object whose bytes cannot be read. Which version that is, only a `HEAD` tells, and whether it is so of that
+    /// version, only another try to read it.
+    async fn open_archived(&self, event: &ObjectRef) -> Result<Option<OpenObject>> {
+        let Some(meta) = self.head(event).await? else { return Ok(None) };
+        match self.store.open(&pinned(event, &meta)).await {
+            Ok(photo) => Ok(Some(photo)),
+            Err(error @ Error::Archived { .. }) => Ok(Some(OpenObject { meta, body: ready(Err(error)).boxed() })),
+            Err(Error::NoObject { .. } | Error::Overtaken) => {
+                Err(Error::Storage { detail: "the photo was replaced while it was read".to_owned(), source: None })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is known of the object as it stands now; `None` if there is none.
+    async fn head(&self, event: &ObjectRef) -> Result<Option<ObjectMeta>> {
+        match self.store.head(&newest(event)).await {
             Ok(meta) => Ok(Some(meta)),
             Err(Error::NoObject { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Parses one version and writes what comes of it over what `state` says; `None` when the photo, or
-    /// what stands there, is another by now.
-    async fn make(&self, at: &ObjectRef, bytes: u64, work: &WorkId, state: &DestinationState) -> Result<Option<Done>> {
-        let parsed = self.parse(at, bytes).await;
-        let newest = self.newest(at).await?;
-        if newest.is_none_or(|meta| meta.etag != at.etag || meta.version_id != at.version_id) {
-            return Ok(None);
-        }
-        let (written, done) = match parsed {
-            Ok(outcome) => (record::write(self.store, &self.destination, work, state, &outcome).await?, Done::Stored),
-            Err(error) if error.is_about_the_photo() => {
-                tracing::info!(error = error.chain(), "the photo cannot be served");
-                let written = record::write_error(self.store, &self.destination, work, state, &error).await?;
-                let (code, ended) = (error.code(), Ended::of_error(&error));
-                (written, Done::Refused { code, detail: error.to_string(), ended })
-            }
-            // It was another when it was read.
-            Err(Error::Overtaken | Error::NoObject { .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        Ok((written == Written::Yes).then_some(done))
+    /// Whether this version is the one that stands.
+    async fn stands(&self, at: &ObjectRef) -> Result<bool> {
+        Ok(self.head(at).await?.is_some_and(|meta| meta.etag == at.etag && meta.version_id == at.version_id))
     }
 
-    async fn parse(&self, at: &ObjectRef, bytes: u64) -> Result<Outcome> {
-        let most = self.attempt.pipeline.config.max_object_bytes;
-        if bytes > most {
-            let detail = format!("the object has {bytes} bytes; at most {most} are read");
-            return Err(Error::TooLarge { limit: Limit::Body, detail });
+    /// Parses one version and leaves what comes of it over what was `seen` (see [`Self::leave`]); `None` when the photo
+    /// is another by now.
+    async fn make(
+        &self,
+        photo: OpenObject,
+        at: &ObjectRef,
+        work: &WorkId,
+        seen: Option<DestinationState>,
+    ) -> Result<Option<Done>> {
+        // Kept until all is stored: it holds the memory that its outputs take.
+        let parsed = self.parse(photo).await;
+        let (set, done) = match &parsed {
+            Ok(outcome) => (Set::of_outcome(&self.destination, work, outcome)?, Done::Stored),
+            Err(error) if error.is_about_the_photo() => {
+                tracing::info!(error = error.chain(), "the photo cannot be served");
+                let (code, ended) = (error.code(), Ended::of_error(error));
+                (Set::of_error(work, error)?, Done::Refused { code, detail: error.to_string(), ended })
+            }
+            Err(_) => return parsed.map(|_| None),
+        };
+        Ok(self.leave(&set, at, seen).await?.then_some(done))
+    }
+
+    /// Writes a set over what was `seen`, or over nothing where nobody looked, until a look finds it whole and its
+    /// photo standing. False when the photo is another by now.
+    ///
+    /// # Errors
+    /// Those of the store; `Storage`, too, when others keep writing there.
+    async fn leave(&self, set: &Set, at: &ObjectRef, mut seen: Option<DestinationState>) -> Result<bool> {
+        let (store, destination) = (self.store, &self.destination);
+        for run in 0.. {
+            if let Some(state) = &seen {
+                // After the look: whatever a newer photo's run writes from here on is not as it was seen.
+                if !self.stands(at).await? {
+                    return Ok(false);
+                }
+                if set.is_left(state) {
+                    return Ok(true);
+                }
+            }
+            if run == MAX_RUNS {
+                break;
+            }
+            let nothing = DestinationState::nothing();
+            let written = set.write(store, destination, seen.as_ref().unwrap_or(&nothing)).await?;
+            if written == Written::Yes {
+                // Over nothing, the record's own write was the last, and tells as much as a look at it.
+                let known = seen.is_none().then(|| set.written_record());
+                let (stands, state) = try_join(self.stands(at), look::look_beyond(store, destination, known)).await?;
+                if !stands {
+                    return Ok(false);
+                }
+                if set.is_left(&state) {
+                    return Ok(true);
+                }
+            }
+            seen = Some(look::look(store, destination).await?);
         }
-        let prepared = self.attempt.prepare(Source::Object(at.clone()), self.options.clone()).await?;
+        Err(record::contended())
+    }
+
+    async fn parse(&self, photo: OpenObject) -> Result<Outcome> {
+        let photo = photo.read(self.attempt.pipeline.config.max_object_bytes).await?;
+        let prepared = self.attempt.prepare(Source::Bytes(photo.body), self.options.clone()).await?;
         self.attempt.run(prepared).await
     }
+}
+
+/// The object at an event's key, of whatever version.
+fn newest(event: &ObjectRef) -> ObjectRef {
+    ObjectRef { version_id: None, etag: None, ..event.clone() }
+}
+
+/// The version of an event's object that `meta` is of.
+fn pinned(event: &ObjectRef, meta: &ObjectMeta) -> ObjectRef {
+    ObjectRef { version_id: meta.version_id.clone(), etag: meta.etag.clone(), ..event.clone() }
 }
 
 /// Whether an event is about this version, as far as it says.

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::app::App;
 use super::{headers, json};
-use crate::delivery::record;
+use crate::delivery::look;
 use crate::error::{Error, Limit, Result};
 use crate::options::OutputKind;
 use crate::pipeline::{Outcome, Prepared};
@@ -81,7 +81,7 @@ async fn linked(app: &App, kind: OutputKind, etag: &str, body: Bytes) -> Result<
     };
     let bytes = body.len();
     let key = format!("{}{ANSWERS_PREFIX}{}{}", config.output_prefix, etag.trim_matches('"'), kind.suffix());
-    let metadata = BTreeMap::from([(record::MARK.to_owned(), "1".to_owned())]);
+    let metadata = BTreeMap::from([(look::MARK.to_owned(), "1".to_owned())]);
     let object =
         NewObject { bucket: bucket.clone(), key: key.clone(), body, content_type: kind.content_type(), metadata };
     store.put(object, &Standing::Whatever).await?;

@@ -21,7 +21,8 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::app::App;
 use super::{body, describe, encoding, headers, negotiate, page, problem, respond, uploads};
-use crate::delivery::record::{self, Destination};
+use crate::delivery::destination::Destination;
+use crate::delivery::record;
 use crate::error::{Error, Result};
 use crate::memory::blob::Blob;
 use crate::options::{Options, RawOptions};

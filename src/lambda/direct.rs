@@ -7,7 +7,8 @@
 use serde_json::value::RawValue;
 
 use super::payload::payload;
-use crate::delivery::record::{self, Destination};
+use crate::delivery::destination::Destination;
+use crate::delivery::record;
 use crate::error::{Error, Result};
 use crate::http::body;
 use crate::options::{Options, OutputKind};

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Secret;
-use crate::error::Result;
+use crate::error::{Error, Limit, Result};
 use crate::memory::blob::Blob;
 
 /// Where an object is. `version_id` and `etag` pin a read to one version.
@@ -51,6 +52,28 @@ pub struct ObjectMeta {
 pub struct Object {
     pub meta: ObjectMeta,
     pub body: Blob,
+}
+
+/// An object whose bytes are on their way: they are read when they are asked for, or not at all.
+pub struct OpenObject {
+    pub meta: ObjectMeta,
+    /// Reads all bytes, and fails as [`ObjectStore::get`] does where they are not as many as `meta` says.
+    pub body: BoxFuture<'static, Result<Blob>>,
+}
+
+impl OpenObject {
+    /// Reads an object whose size does not exceed `max_bytes`. The size is checked before the body is read.
+    ///
+    /// # Errors
+    /// `TooLarge` with `Limit::Body`; those of the store.
+    pub async fn read(self, max_bytes: u64) -> Result<Object> {
+        let Self { meta, body } = self;
+        if meta.bytes > max_bytes {
+            let detail = format!("the object has {} bytes; at most {max_bytes} are read", meta.bytes);
+            return Err(Error::TooLarge { limit: Limit::Body, detail });
+        }
+        Ok(Object { meta, body: body.await? })
+    }
 }
 
 /// An object to write.
@@ -95,16 +118,23 @@ pub enum Standing {
 
 /// The object store.
 ///
-/// Errors of every method: `NoObject` (no such bucket, key or version), `Forbidden` (permission), `Overtaken` (the
-/// ETag asked for is gone), `Archived` (of [`ObjectStore::get`]: its bytes must be restored first), `Storage` (anything that may succeed when tried again).
+/// Errors of every method: `NoObject` (no such bucket, key or version), `Forbidden` (permission), `Overtaken` (the ETag
+/// asked for is gone), `Archived` (of [`ObjectStore::open`]: its bytes must be restored first), `Storage` (anything
+/// that may succeed when tried again).
 #[async_trait]
 pub trait ObjectStore: Send + Sync {
     /// Metadata of an object. Fails with `Overtaken` if `at.etag` is set and differs.
     async fn head(&self, at: &ObjectRef) -> Result<ObjectMeta>;
 
+    /// Begins to read an object: one request, whose answer tells the metadata before any of the bytes is taken. Fails
+    /// with `Overtaken` if `at.etag` is set and differs.
+    async fn open(&self, at: &ObjectRef) -> Result<OpenObject>;
+
     /// Reads an object whose size does not exceed `max_bytes`; the size is checked before the body is read, and the
     /// read never keeps more. Larger is `TooLarge` with `Limit::Body`.
-    async fn get(&self, at: &ObjectRef, max_bytes: u64) -> Result<Object>;
+    async fn get(&self, at: &ObjectRef, max_bytes: u64) -> Result<Object> {
+        self.open(at).await?.read(max_bytes).await
+    }
 
     /// Writes an object whole, with an integrity checksum, if what stands is `over`. False: something else stands, and
     /// nothing was written; or it was written, and the store's answer to the first of several tries was lost.

@@ -15,12 +15,13 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumAlgorithm;
+use futures_util::FutureExt;
 use tokio::sync::OnceCell;
 
 use crate::config::Secret;
-use crate::error::{Error, Limit, Result};
+use crate::error::{Error, Result};
 use crate::memory::blob::{Blob, BlobWriter};
-use crate::store::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore, SignedRequest, Standing, UploadTerms};
+use crate::store::{NewObject, ObjectMeta, ObjectRef, ObjectStore, OpenObject, SignedRequest, Standing, UploadTerms};
 
 /// To a connection. Default of the SDK: 3.1 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -90,7 +91,7 @@ impl ObjectStore for S3Store {
         same_version(at, meta)
     }
 
-    async fn get(&self, at: &ObjectRef, max_bytes: u64) -> Result<Object> {
+    async fn open(&self, at: &ObjectRef) -> Result<OpenObject> {
         let request = self.client().await.get_object().bucket(&at.bucket).key(&at.key);
         let request = request.set_version_id(at.version_id.clone()).set_if_match(at.etag.clone());
         let answer = request.send().await.map_err(|e| classify(e, "read", at))?;
@@ -101,12 +102,8 @@ impl ObjectStore for S3Store {
             metadata: metadata(answer.metadata),
         };
         let meta = same_version(at, meta)?;
-        if meta.bytes > max_bytes {
-            let detail = format!("the object has {} bytes; at most {max_bytes} are read", meta.bytes);
-            return Err(Error::TooLarge { limit: Limit::Body, detail });
-        }
-        let body = read(answer.body, meta.bytes, at).await?;
-        Ok(Object { meta, body })
+        let (body, bytes, at) = (answer.body, meta.bytes, at.clone());
+        Ok(OpenObject { meta, body: async move { read(body, bytes, &at).await }.boxed() })
     }
 
     async fn put(&self, object: NewObject, over: &Standing) -> Result<bool> {

@@ -217,7 +217,7 @@ async fn an_answer_too_large_is_linked_or_refused() {
     assert!(key.starts_with("masks/answers/") && key.ends_with(".mask.png"), "{key}");
     let whole = send(&app(&[]), "POST /parse", &[], photo(200, 200)).await;
     assert_eq!(store.body("masks", key).as_ref(), Some(whole.body()));
-    assert!(m2fp::delivery::record::is_output(&store.metadata("masks", key).unwrap()));
+    assert!(m2fp::delivery::look::is_output(&store.metadata("masks", key).unwrap()));
 
     let refusing = lambda(&[], None, 100);
     let response = send(&refusing, "POST /parse?output=cutout", &[], photo(200, 200)).await;

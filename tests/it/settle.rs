@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use m2fp::delivery::record::{self, Destination, WorkId, Written};
+use m2fp::delivery::destination::Destination;
+use m2fp::delivery::look::{DestinationState, look};
+use m2fp::delivery::record::{Set, Written};
 use m2fp::delivery::settle::{Done, Order, process};
+use m2fp::delivery::work::WorkId;
 use m2fp::error::{Error, Result};
 use m2fp::pipeline::{Pipeline, Source};
 use m2fp::store::{ObjectRef, ObjectStore};
@@ -13,11 +16,15 @@ use m2fp::units::hex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::support::counted::{Counted, Requests};
 use crate::support::events::photo;
 use crate::support::http as support;
 use crate::support::memory_store::{Failing, Kept, MemoryStore};
 
 const KEY: &str = "a/b.jpg";
+
+/// Operations of a first upload up to its last write: GET, HEAD, two PUT. What others do before them, its look finds.
+const WRITTEN: usize = 4;
 
 /// A pipeline whose network is made up, over a store in memory.
 fn pipeline(settings: &[(&str, &str)]) -> (Arc<Pipeline>, Arc<MemoryStore>) {
@@ -101,7 +108,6 @@ async fn an_upload_leaves_mask_and_report_and_is_done_once() {
     let at = store.add("photos", KEY, photo());
     assert_eq!(run(&pipeline, &at).await.unwrap(), Done::Stored);
     assert_eq!(outputs(&store), set(&[".mask.png", ".json"]));
-    assert_eq!(store.operations(), 18, "scripts/scale.py counts them: 15 HEAD, 1 GET, 2 PUT");
     let before = store.objects();
     let report: Value = serde_json::from_slice(&before["out/masks/a/b.jpg.json"].body).unwrap();
     assert_eq!(report["source"]["key"], KEY);
@@ -117,6 +123,55 @@ async fn an_upload_leaves_mask_and_report_and_is_done_once() {
     store.change(|objects| objects.remove("out", "masks/a/b.jpg.mask.png"));
     assert_eq!(run(&pipeline, &at).await.unwrap(), Done::Stored);
     assert_eq!(bodies(&store.objects()), bodies(&before));
+}
+
+/// What one delivery of the photo asks of the buckets, and how many bodies it reads.
+async fn cost_of_delivery(store: &Arc<MemoryStore>, outputs: &str) -> (Requests, usize) {
+    let counted = Arc::new(Counted::new(Arc::clone(store)));
+    let settings = [("OUTPUT_BUCKET", "out"), ("OUTPUTS", outputs)];
+    let pipeline = support::pipeline(&settings, Some(Arc::clone(&counted) as Arc<dyn ObjectStore>));
+    let event = ObjectRef { bucket: "photos".into(), key: KEY.into(), version_id: None, etag: None };
+    let before = store.reads();
+    run(&pipeline, &event).await.unwrap();
+    (counted.take(), store.reads() - before)
+}
+
+/// The figures of ARCHITECTURE.md (Deliveries); those of the first upload are also what `scripts/scale.py` counts with.
+#[tokio::test]
+async fn requests_and_trips_are_counted() {
+    let (good, other, bad) = (photo(), other_photo(), Bytes::from_static(b"no image"));
+    let default = "mask,json";
+    let rows: [(&str, &[&Bytes], &str, [usize; 5]); 7] = [
+        // What stood, then what is uploaded; GET and HEAD, PUT, DELETE, trips, bodies read.
+        ("a first upload", &[&good], default, [8, 2, 0, 4, 1]),
+        ("a first upload, every output", &[&good], "mask,overlay,instances,cutout,json", [8, 5, 0, 4, 1]),
+        ("no image", &[&bad], default, [8, 1, 0, 3, 1]),
+        ("no image, replaced by none", &[&bad, &bad], default, [17, 2, 0, 7, 1]),
+        ("a photo replaced", &[&good, &other], default, [15, 2, 1, 7, 1]),
+        ("no image any more", &[&good, &bad], default, [15, 1, 2, 7, 1]),
+        ("a photo at last", &[&bad, &good], default, [22, 2, 1, 8, 1]),
+    ];
+    for (scene, uploads, outputs, expected) in rows {
+        let store = Arc::new(MemoryStore::default());
+        let mut cost = (Requests::default(), 0);
+        for (number, body) in uploads.iter().enumerate() {
+            // An error record names the photo, and a bad one may be replaced by another.
+            let tail = if scene.ends_with("by none") { number.to_string() } else { String::new() };
+            store.add("photos", KEY, [&body[..], tail.as_bytes()].concat().into());
+            cost = cost_of_delivery(&store, outputs).await;
+        }
+        let (asked, reads) = cost;
+        let counted = [asked.of(&["GET", "HEAD"]), asked.of(&["PUT"]), asked.of(&["DELETE"]), asked.trips, reads];
+        assert_eq!(counted, expected, "{scene}: {asked:?}");
+        let (again, reads) = cost_of_delivery(&store, outputs).await;
+        if uploads.last() != Some(&&bad) {
+            assert_eq!((again.of(&["GET", "HEAD"]), again.trips, reads), (7, 2, 0), "{scene}, delivered again");
+            assert_eq!(again.of(&["PUT", "DELETE"]), 0, "{scene}, delivered again");
+        }
+    }
+    // A photo that is gone, and left nothing.
+    let (asked, reads) = cost_of_delivery(&Arc::new(MemoryStore::default()), default).await;
+    assert_eq!((asked.of(&["GET", "HEAD", "PUT", "DELETE"]), asked.trips, reads), (2, 1, 0));
 }
 
 #[tokio::test]
@@ -159,6 +214,7 @@ async fn too_large_is_known_before_the_body_is_read() {
     let at = store.add("photos", KEY, photo());
     assert_eq!(refused(run(&pipeline, &at).await), "body_too_large");
     assert_eq!(outputs(&store), set(&[".error.json"]));
+    assert_eq!(store.reads(), 0);
 }
 
 #[tokio::test]
@@ -271,6 +327,10 @@ async fn a_photo_replaced_at_any_moment_ends_with_the_new_ones_outputs() {
             assert_eq!(result, Done::Stored);
             break;
         }
+        if at_operation <= WRITTEN {
+            // The first operation of the look afterwards is at the photo.
+            assert_ne!(source_of_report(&store)["etag"], old.etag.clone().unwrap(), "before operation {at_operation}");
+        }
         let new = &store.objects()["photos/a/b.jpg"];
         let event = ObjectRef { version_id: None, etag: Some(new.etag.clone()), ..old };
         run(&pipeline, &event).await.unwrap();
@@ -296,6 +356,9 @@ async fn what_others_write_meanwhile_is_not_left_mixed() {
                 break;
             }
             assert_eq!(done, Done::Stored);
+            if at_operation < WRITTEN {
+                assert_eq!(outputs(&store), set(&[".mask.png", ".json"]), "{suffix}, before operation {at_operation}");
+            }
             // After our last look it is for whoever wrote to look, and for a later delivery to mend.
             run(&pipeline, &at).await.unwrap();
             assert_eq!(outputs(&store), set(&[".mask.png", ".json"]), "{suffix}, operation {at_operation}");
@@ -303,38 +366,43 @@ async fn what_others_write_meanwhile_is_not_left_mixed() {
     }
 }
 
-/// A run that stood still while a newer one did everything: it may not touch what that one wrote.
+/// A run that stood still while a newer one did everything, whether it had looked at what stood before or not: it may
+/// not touch what that one wrote.
 #[tokio::test]
 async fn a_run_that_was_overtaken_writes_nothing_over_the_newer_ones() {
-    let (pipeline, store) = to_out(&[("OUTPUTS", "mask,overlay")]);
-    let old = store.add("photos", KEY, photo());
-    let order = Order::configured(&pipeline.config).unwrap();
-    let destination = Destination::for_source("out", "masks/", KEY).unwrap();
-    let context = support::context();
-    let seen = record::look(store.as_ref(), &destination).await.unwrap();
-    let work = WorkId::of_pinned(&old, &order.options, &pipeline.manifest);
-    let prepared = pipeline.begin(&context).prepare(Source::Object(old.clone()), order.options).await.unwrap();
-    let outcome = pipeline.begin(&context).run(prepared).await.unwrap();
+    for has_looked in [true, false] {
+        let (pipeline, store) = to_out(&[("OUTPUTS", "mask,overlay")]);
+        let old = store.add("photos", KEY, photo());
+        let order = Order::configured(&pipeline.config).unwrap();
+        let destination = Destination::for_source("out", "masks/", KEY).unwrap();
+        let context = support::context();
+        let looked = look(store.as_ref(), &destination).await.unwrap();
+        let seen = if has_looked { looked } else { DestinationState::nothing() };
+        let work = WorkId::of_pinned(&old, &order.options, &pipeline.manifest);
+        let prepared = pipeline.begin(&context).prepare(Source::Object(old.clone()), order.options).await.unwrap();
+        let outcome = pipeline.begin(&context).run(prepared).await.unwrap();
 
-    let new = store.add("photos", KEY, other_photo());
-    assert_eq!(run(&second(&store), &new).await.unwrap(), Done::Stored);
-    let before = store.objects();
-    // Where the newer one's options leave nothing, the old one can still write, but its report it cannot.
-    let written = record::write(store.as_ref(), &destination, &work, &seen, &outcome).await.unwrap();
-    assert_eq!(written, Written::Conflict);
-    let error = Error::Undecodable { detail: "late".to_owned() };
-    let refused = record::write_error(store.as_ref(), &destination, &work, &seen, &error).await.unwrap();
-    for (name, kept) in before {
-        assert_eq!(store.objects()[&name], kept, "{name}");
+        let new = store.add("photos", KEY, other_photo());
+        assert_eq!(run(&second(&store), &new).await.unwrap(), Done::Stored);
+        let before = store.objects();
+        // Where the newer one's options leave nothing, the old one can still write, but its report it cannot.
+        let late = Set::of_outcome(&destination, &work, &outcome).unwrap();
+        assert_eq!(late.write(store.as_ref(), &destination, &seen).await.unwrap(), Written::Conflict);
+        let refusal = Set::of_error(&work, &Error::Undecodable { detail: "late".to_owned() }).unwrap();
+        let refused = refusal.write(store.as_ref(), &destination, &seen).await.unwrap();
+        for (name, kept) in before {
+            assert_eq!(store.objects()[&name], kept, "{name}");
+        }
+        // The error record had nothing in its way; whoever wrote it looks again, as every run does.
+        assert_eq!(refused, Written::Yes);
+        assert!(!refusal.is_left(&look(store.as_ref(), &destination).await.unwrap()));
+        assert_eq!(run(&second(&store), &old).await.unwrap(), Done::Stored);
+        assert_eq!(outputs(&store), set(&[".instances.png", ".json"]));
     }
-    // The error record had nothing in its way; whoever wrote it looks again, as every run does.
-    assert_eq!(refused, Written::Yes);
-    assert_eq!(run(&second(&store), &old).await.unwrap(), Done::Stored);
-    assert_eq!(outputs(&store), set(&[".instances.png", ".json"]));
 }
 
-/// A photo in Glacier, Deep Archive or an archive of Intelligent-Tiering: no permission would help, so it is recorded as
-/// refused, and parsed once it is restored and named again.
+/// A photo in Glacier, Deep Archive or an archive of Intelligent-Tiering: no permission would help, so it is recorded
+/// as refused, and parsed once it is restored and named again.
 #[tokio::test]
 async fn an_archived_photo_is_recorded_and_parsed_once_it_is_restored() {
     let (pipeline, store) = to_out(&[]);
@@ -350,19 +418,51 @@ async fn an_archived_photo_is_recorded_and_parsed_once_it_is_restored() {
     assert_eq!(outputs(&store), set(&[".mask.png", ".json"]));
 }
 
+/// The new photo is not taken for the archived one, whenever it comes.
 #[tokio::test]
-async fn a_mixed_report_of_a_photo_that_is_gone_is_withdrawn() {
+async fn an_archived_photo_may_be_replaced_at_any_moment() {
+    for at_operation in 0.. {
+        let (pipeline, store) = to_out(&[]);
+        let old = store.add("photos", KEY, photo());
+        store.archive("photos", KEY);
+        store.interrupt(at_operation, |objects| objects.put("photos", KEY, other_photo(), BTreeMap::new()));
+        let result = run(&pipeline, &old).await;
+        if store.operations() <= at_operation {
+            assert_eq!(refused(result), "archived");
+            assert_eq!(outputs(&store), set(&[".error.json"]));
+            break;
+        }
+        match result {
+            Ok(done) if outputs(&store) == set(&[".mask.png", ".json"]) => assert_eq!(done, Done::Stored),
+            // Its look at the photo was before; or it was between the two.
+            Ok(done) => assert_eq!((refused(Ok(done)), at_operation > WRITTEN), ("archived", true)),
+            Err(error) => assert!(error.retryable() && at_operation == 2, "{error} before operation {at_operation}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_torn_report_of_a_photo_that_is_gone_is_withdrawn() {
     let (pipeline, store) = to_out(&[]);
     let at = store.add("photos", KEY, photo());
     run(&pipeline, &at).await.unwrap();
     store.change(|objects| objects.remove("photos", KEY));
     assert_eq!(run(&pipeline, &at).await.unwrap(), Done::Gone);
     assert_eq!(outputs(&store), set(&[".mask.png", ".json"]), "whole outputs stay");
+    let whole = store.objects();
     store.change(|objects| {
         objects.put("out", "masks/a/b.jpg.mask.png", Bytes::from_static(b"theirs"), BTreeMap::new());
     });
     assert_eq!(run(&pipeline, &at).await.unwrap(), Done::Gone);
     assert_eq!(outputs(&store), set(&[".mask.png"]));
+    // Or an output is lost.
+    let report = whole["out/masks/a/b.jpg.json"].clone();
+    store.change(|objects| {
+        objects.put("out", "masks/a/b.jpg.json", report.body, report.metadata);
+        objects.remove("out", "masks/a/b.jpg.mask.png");
+    });
+    assert_eq!(run(&pipeline, &at).await.unwrap(), Done::Gone);
+    assert_eq!(outputs(&store), set(&[]));
 }
 
 #[tokio::test]

@@ -196,13 +196,13 @@ def test_a_block_is_what_was_put_there(tmp_path: Path) -> None:
 
 
 def test_plans_follow_time_and_prices() -> None:
-    model = scale.Model("a", cost_table.Work(inference_core_seconds=0.5, serial_seconds=0.26), least_mb=512)
-    # One vCPU, and eight round trips of 30 ms.
+    model = scale.Model("a", cost_table.Work(inference_core_seconds=0.5, serial_seconds=0.38), least_mb=512)
+    # One vCPU, and four round trips of 30 ms.
     assert scale.seconds(model, 1769) == pytest.approx(1.0)
     # 1 s of 1769 MB at USD 0.0000133334 a GB-second, and the request.
     assert scale.lambda_usd(model, 1769, "arm64") == pytest.approx(2.3234e-5, rel=1e-3)
-    # 16 reads of USD 0.0004 and 2 writes of USD 0.005 a thousand.
-    assert scale.s3_usd() == pytest.approx(1.64e-5)
+    # 8 reads of USD 0.0004 and 2 writes of USD 0.005 a thousand.
+    assert scale.s3_usd() == pytest.approx(1.32e-5)
     assert scale.express_usd(1.01) == pytest.approx(1e-6 + 1.1 / 16 * 0.00001667)
 
 

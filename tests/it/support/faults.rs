@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use m2fp::config::Secret;
 use m2fp::error::{Error, Result};
-use m2fp::store::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore, SignedRequest, Standing, UploadTerms};
+use m2fp::store::{NewObject, ObjectMeta, ObjectRef, ObjectStore, OpenObject, SignedRequest, Standing, UploadTerms};
 use tokio::sync::Notify;
 
 /// What an operation may come to.
@@ -111,8 +111,8 @@ impl<S: ObjectStore> ObjectStore for Faulty<S> {
         self.operate(&at.key, self.inner.head(at)).await
     }
 
-    async fn get(&self, at: &ObjectRef, max_bytes: u64) -> Result<Object> {
-        self.operate(&at.key, self.inner.get(at, max_bytes)).await
+    async fn open(&self, at: &ObjectRef) -> Result<OpenObject> {
+        self.operate(&at.key, self.inner.open(at)).await
     }
 
     async fn put(&self, object: NewObject, over: &Standing) -> Result<bool> {

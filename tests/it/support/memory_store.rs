@@ -2,14 +2,16 @@
 //! test wants them to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use m2fp::config::Secret;
-use m2fp::error::{Error, Limit, Result};
-use m2fp::store::{NewObject, Object, ObjectMeta, ObjectRef, ObjectStore, SignedRequest, Standing, UploadTerms};
+use m2fp::error::{Error, Result};
+use m2fp::store::{NewObject, ObjectMeta, ObjectRef, ObjectStore, OpenObject, SignedRequest, Standing, UploadTerms};
 use m2fp::units::hex;
 use sha2::{Digest, Sha256};
 
@@ -39,6 +41,7 @@ type Interruption = Box<dyn FnOnce(&mut Objects) + Send>;
 #[derive(Default)]
 pub struct Objects {
     kept: BTreeMap<String, Kept>,
+    archived: BTreeSet<String>,
     gives_versions: bool,
     ignores_conditions: bool,
     writes: usize,
@@ -49,6 +52,7 @@ impl Objects {
         self.writes += 1;
         let etag = format!("\"{}\"", hex(&Sha256::digest(&body)[..16]));
         let version_id = self.gives_versions.then(|| format!("v{}", self.writes));
+        self.archived.remove(&name(bucket, key));
         self.kept.insert(name(bucket, key), Kept { body, etag, version_id, metadata });
     }
 
@@ -76,14 +80,13 @@ struct State {
     failing: Option<(usize, Failing)>,
     interruption: Option<(usize, Interruption)>,
     forbidden: Option<String>,
-    /// By `bucket/key`.
-    archived: BTreeSet<String>,
 }
 
 /// See the module.
 #[derive(Default)]
 pub struct MemoryStore {
     state: Mutex<State>,
+    reads: Arc<AtomicUsize>,
 }
 
 fn name(bucket: &str, key: &str) -> String {
@@ -95,14 +98,14 @@ impl MemoryStore {
     #[must_use]
     pub fn with_versions() -> Self {
         let objects = Objects { gives_versions: true, ..Objects::default() };
-        Self { state: Mutex::new(State { objects, ..State::default() }) }
+        Self { state: Mutex::new(State { objects, ..State::default() }), ..Self::default() }
     }
 
     /// A store that writes whatever stands, as some servers do.
     #[must_use]
     pub fn ignoring_conditions() -> Self {
         let objects = Objects { ignores_conditions: true, ..Objects::default() };
-        Self { state: Mutex::new(State { objects, ..State::default() }) }
+        Self { state: Mutex::new(State { objects, ..State::default() }), ..Self::default() }
     }
 
     /// A store with one object.
@@ -174,6 +177,12 @@ impl MemoryStore {
         self.state().operations
     }
 
+    /// How many bodies were read, of those that were opened.
+    #[must_use]
+    pub fn reads(&self) -> usize {
+        self.reads.load(Ordering::Relaxed)
+    }
+
     /// Lets the operation after `operations` others fail; `None`: none.
     pub fn fail(&self, failing: Option<(usize, Failing)>) {
         let mut state = self.state();
@@ -195,12 +204,12 @@ impl MemoryStore {
 
     /// Moves an object into an archive: it is there, and cannot be read.
     pub fn archive(&self, bucket: &str, key: &str) {
-        self.state().archived.insert(name(bucket, key));
+        self.state().objects.archived.insert(name(bucket, key));
     }
 
     /// Brings an object back from its archive.
     pub fn restore(&self, bucket: &str, key: &str) {
-        self.state().archived.remove(&name(bucket, key));
+        self.state().objects.archived.remove(&name(bucket, key));
     }
 
     fn operate<T>(&self, bucket: &str, operation: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
@@ -253,17 +262,19 @@ impl ObjectStore for MemoryStore {
         self.operate(&at.bucket, |state| Ok(meta(&find(&state.objects, at)?)))
     }
 
-    async fn get(&self, at: &ObjectRef, max_bytes: u64) -> Result<Object> {
+    async fn open(&self, at: &ObjectRef) -> Result<OpenObject> {
         self.operate(&at.bucket, |state| {
             let kept = find(&state.objects, at)?;
-            if state.archived.contains(&name(&at.bucket, &at.key)) {
+            if state.objects.archived.contains(&name(&at.bucket, &at.key)) {
                 let detail = format!("s3://{}/{} is archived: restore it first", at.bucket, at.key);
                 return Err(Error::Archived { detail });
             }
-            if kept.body.len() as u64 > max_bytes {
-                return Err(Error::TooLarge { limit: Limit::Body, detail: "the object is too large".to_owned() });
-            }
-            Ok(Object { meta: meta(&kept), body: kept.body.into() })
+            let (meta, reads) = (meta(&kept), Arc::clone(&self.reads));
+            let body = async move {
+                reads.fetch_add(1, Ordering::Relaxed);
+                Ok(kept.body.into())
+            };
+            Ok(OpenObject { meta, body: body.boxed() })
         })
     }
 

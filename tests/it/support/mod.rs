@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod alone;
+pub mod counted;
 pub mod drawn;
 pub mod events;
 pub mod fake_engine;
