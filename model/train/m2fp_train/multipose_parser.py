@@ -126,8 +126,9 @@ class MultiposeAnswer(NamedTuple):
     """What the network says of N images of H x W pixels.
 
     logits: [N, 21, H/4, W/4]. 0..19 are the parts, to be read by a softmax; 20 is anybody, by a
-        sigmoid: it teaches the features, and is not exported.
+        sigmoid.
     before: [N, 20, H/4, W/4], the logits of the parts as nano has them, not corrected.
+    bodypix: [N, 1, H/8, W/8], logits of anybody by BodyPix.
     found: the people that multipose finds.
     people: [N, WIDTH, H/8, W/8], what a person's kernel is made of.
     features: [N, FEATURES, H/4, W/4], what masks are drawn from.
@@ -135,6 +136,7 @@ class MultiposeAnswer(NamedTuple):
 
     logits: Tensor
     before: Tensor
+    bodypix: Tensor
     found: FoundPeople
     people: Tensor
     features: Tensor
@@ -250,14 +252,14 @@ class MultiposeParser(nn.Module):
         x = self.fuse(torch.cat([x, *wide], 1))
         near = self.lateral8(torch.cat([seen.stride8, known.stride8], 1))
         found = find_people(views).best(PERSON_QUERIES)
-        anybody = double(double(anybody.clamp(-SUREST, SUREST) / SUREST))
-        near = near + self.inside(torch.cat([box_maps(near, found), anybody], 1))
+        anybody = double(double(anybody.clamp(-SUREST, SUREST)))
+        near = near + self.inside(torch.cat([box_maps(near, found), anybody / SUREST], 1))
         x = self.refine8(torch.cat([double(x), near], 1))
         people = self.people(x)
         near = self.lateral4(torch.cat([seen.stride4, seen.pyramid, known.stride4], 1))
         x = self.refine4(double(x) + near)
         logits = logits + self.correction(x)
-        return MultiposeAnswer(logits, before, found, people, self.features(x))
+        return MultiposeAnswer(logits, before, anybody, found, people, self.features(x))
 
     def masks(self, answer: MultiposeAnswer) -> Tensor:
         """Mask logits [N, 24, H/4, W/4] of the people found."""

@@ -5,25 +5,29 @@ from torch import Tensor
 
 from m2fp_train.classes import BACKGROUND_ID, NUM_PARTS
 from m2fp_train.multipose_parser import MultiposeAnswer
+from m2fp_train.network import double
 from m2fp_train.persons import agreed_masks, somebody_logit
 from m2fp_train.queries import MOST_FURTHER_AGREEMENT, QueryParser
 
-SURE = 5.0
+SURE = 8.0
 """Logit of somebody, or of nobody, from which on nano's parts are hardly corrected: where nano is
 sure, as on street photos, it knows outlines better."""
+MOST_SAID = 4.0
+"""What of the logits of anybody counts, that which was learned and BodyPix's: neither is so sure
+that the other is not heard."""
 
 
 class MultiposeQueryParser(QueryParser):
     """As `QueryParser`, of the people that multipose finds.
 
-    Of what the correction says of the parts, whether somebody is there is taken: which garment it
-    is, nano alone knows better. People's masks agree with the correction, sure or not.
+    Whether somebody is at a pixel, where nano is not sure of it, the learned network and BodyPix
+    say: each sees people that the other misses. Which garment it is, nano alone knows. People's
+    masks agree with the learned parts.
     """
 
     def _part_logits(self, answer: MultiposeAnswer) -> Tensor:
         before = somebody_logit(answer.before)
-        change = somebody_logit(answer.logits[:, :NUM_PARTS]) - before
-        change = change * (SURE - before.abs()).sigmoid()
+        change = (said_of_anybody(answer) - before) * (SURE - before.abs()).sigmoid()
         background = answer.before[:, BACKGROUND_ID : BACKGROUND_ID + 1] - change[:, None]
         return torch.cat([background, answer.before[:, BACKGROUND_ID + 1 :]], 1)
 
@@ -32,3 +36,9 @@ class MultiposeQueryParser(QueryParser):
         masks = self.network.masks(answer)
         masks = agreed_masks(agreed_masks(masks, somebody), somebody, MOST_FURTHER_AGREEMENT)
         return self._person_classes(answer.found.chances, masks, somebody), masks
+
+
+def said_of_anybody(answer: MultiposeAnswer) -> Tensor:
+    """Logit [N, h, w] that anybody is at a pixel, by what was learned and by BodyPix."""
+    learned, bodypix = answer.logits[:, NUM_PARTS], double(answer.bodypix)[:, 0]
+    return learned.clamp(-MOST_SAID, MOST_SAID) + bodypix.clamp(-MOST_SAID, MOST_SAID)

@@ -24,6 +24,7 @@ from m2fp_train.multipose_queries import MultiposeQueryParser
 from m2fp_train.network import PartNetwork, load_parts
 from m2fp_train.onnx_graph import store_small, verify_graph, write_graph
 from m2fp_train.onnx_weights import assign_convolution
+from m2fp_train.persons import somebody_logit
 from m2fp_train.queries import NUM_QUERIES, PERSON_QUERIES
 from synthetic import people_at, write_multipose, write_nano
 
@@ -161,20 +162,26 @@ def test_a_graph_without_the_parts_is_refused(graph: Path) -> None:
         load_parts(PartNetwork(), graph)
 
 
-def test_the_graph_takes_of_a_correction_whether_somebody_is_there() -> None:
+@pytest.mark.parametrize(("bodypix", "both"), [(50.0, 8.0), (-50.0, 0.0)])
+def test_where_nano_is_unsure_the_others_say_whether_somebody_is_there(
+    bodypix: float, both: float
+) -> None:
     torch.manual_seed(0)
     network = MultiposeParser().eval()
     parser = MultiposeQueryParser(network, 32).eval()
+    before = torch.randn(1, NUM_PARTS, 16, 16)
+    before[:, BACKGROUND_ID] += 3  # about as likely as anybody
+    before[:, BACKGROUND_ID, :8] += 30  # surely nobody
+    learned = torch.zeros(1, NUM_PARTS + 1, 16, 16)
+    learned[:, NUM_PARTS] = 50
     with torch.no_grad():
-        answer = network(torch.zeros(1, 3, 64, 64))
-        before = torch.randn(1, NUM_PARTS, 16, 16)
-        before[:, BACKGROUND_ID, :8] += 30  # surely nobody
-        corrected = before + torch.randn_like(before)
-        corrected[:, BACKGROUND_ID] -= 3
-        parts = parser._part_logits(answer._replace(before=before, logits=corrected))
+        answer = network(torch.zeros(1, 3, 64, 64))._replace(
+            before=before, logits=learned, bodypix=torch.full((1, 1, 8, 8), bodypix)
+        )
+        parts = parser._part_logits(answer)
     torch.testing.assert_close(parts[:, 1:], before[:, 1:])
     torch.testing.assert_close(parts[:, :, :8], before[:, :, :8], atol=1e-3, rtol=0)
-    assert (parts[:, BACKGROUND_ID, 8:] < before[:, BACKGROUND_ID, 8:]).float().mean() > 0.9
+    assert (somebody_logit(parts)[:, 8:] - both).abs().max() < 0.3
 
 
 def test_what_is_there_already_does_not_train() -> None:
