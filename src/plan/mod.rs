@@ -426,8 +426,8 @@ mod tests {
     fn plenty_of_memory_gives_the_native_size() {
         let decision = decide(4096, &header(1920, 1080, 0), &options(""));
         assert!(decision.refusal.is_none());
-        assert_eq!(decision.plan.working, Size::new(683, 384));
-        assert_eq!(decision.plan.geometry.padded, Size::new(704, 384));
+        assert_eq!(decision.plan.working, Size::new(576, 324));
+        assert_eq!(decision.plan.geometry.padded, Size::new(576, 352));
         assert!(decision.plan.warnings.is_empty());
         assert_eq!(decision.plan.reason, "the model's native size");
     }
@@ -437,7 +437,7 @@ mod tests {
         let plan = |query| decide(4096, &header(1920, 1080, 0), &options(query)).plan;
         assert_eq!(plan("max_side=400").working, Size::new(400, 225));
         assert_eq!(plan("max_side=400").reason, "max_side=400 asked for");
-        assert_eq!(plan("max_side=4000").working, Size::new(683, 384));
+        assert_eq!(plan("max_side=4000").working, Size::new(576, 324));
     }
 
     #[test]
@@ -492,7 +492,7 @@ mod tests {
         let lowered = plan(6000, 4000, "mode=tiled&max_side=700");
         assert_eq!((lowered.working, lowered.reason.as_str()), (Size::new(700, 467), "tiles at max_side=700"));
         // In each of these, one tile would hold the photo, or one run enlarges it already.
-        for (width, height) in [(500, 500), (100, 150), (512, 400), (700, 350)] {
+        for (width, height) in [(500, 500), (100, 150), (512, 400), (560, 280)] {
             let small = plan(width, height, "mode=tiled");
             assert_eq!((small.mode(), small.tiles()), ("auto", 1), "{width}×{height}");
         }
