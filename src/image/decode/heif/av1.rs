@@ -63,10 +63,8 @@ fn check_units(data: &[u8], sequence: &SequenceHeader, size: Size) -> Result<()>
     for unit in ObuIter::new(data) {
         let unit = unit.map_err(damaged)?;
         match unit.obu_type {
-            ObuType::SequenceHeader => {
-                if parse_sequence_header(unit.payload).map_err(damaged)? != *sequence {
-                    return Err(contradiction());
-                }
+            ObuType::SequenceHeader if parse_sequence_header(unit.payload).map_err(damaged)? != *sequence => {
+                return Err(contradiction());
             }
             ObuType::FrameHeader | ObuType::Frame => {
                 frames += 1;
