@@ -31,8 +31,8 @@ pub fn chroma(sequence: &SequenceHeader) -> u8 {
     }
 }
 
-/// Bytes that the decoder holds for each pixel beside the samples that it gives, as an upper bound of what was measured.
-/// Its own samples have four bytes, twice those that it gives, and are filtered in place before they become those.
+/// Bytes that the decoder holds for each pixel beside the samples that it gives, as an upper bound of what was
+/// measured. Its own samples have four bytes, twice those that it gives, and are filtered in place.
 /// Film grain needs three copies of them, and the picture without the grain, but nothing of the blocks any more.
 /// Super-resolution was not measured: by the decoder's code, it needs three copies, too.
 pub fn working_bytes_a_pixel(sequence: &SequenceHeader, sample_bytes: u64) -> u64 {
