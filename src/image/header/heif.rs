@@ -1,8 +1,8 @@
 //! HEIC and AVIF: which coded pictures of a HEIF file (ISO/IEC 23008-12) make up its photo, and how.
 //!
-//! A phone's photo is a grid of tiles, each of which is a picture of its own coded with HEVC (HEIC) or AV1 (AVIF); other
-//! programs write one picture. Alpha is a second picture or grid beside it. Turning and mirroring are properties of the
-//! item. EXIF is ignored for them, as the standard asks.
+//! A phone's photo is a grid of tiles, each of which is a picture of its own coded with HEVC (HEIC) or AV1 (AVIF);
+//! other programs write one picture. Alpha is a second picture or grid beside it. Turning and mirroring are properties
+//! of the item. EXIF is ignored for them, as the standard asks.
 
 #[cfg(feature = "avif")]
 pub mod av1;
