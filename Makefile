@@ -297,7 +297,7 @@ test-rust: runtime tools ## tests of the crate, those under the Lambda emulator 
 	$(say) "running the crate's tests"
 	@$(CARGO) test --locked --lib --tests
 	$(say) "running the tests of what is no default"
-	@$(CARGO) test --locked --features heic --lib --test it -- heic heif image_memory image_hostile
+	@$(CARGO) test --locked --features heic --lib --test it -- heic heif image_memory image_hostile hostile::a_thousand
 
 test-python: runtime tools ## tests of the template, the scripts and the packaging
 	$(say) "running the Python tests"
@@ -343,6 +343,7 @@ lint-rust: runtime
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --locked --all-targets -- -D warnings
 	@$(CARGO) clippy --locked --all-targets --features heic -- -D warnings
+	@$(CARGO) clippy --locked --no-default-features -- -D warnings
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --locked --no-deps --document-private-items
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked --log-level error check bans licenses sources; \
 		else echo 'cargo-deny is not installed (cargo install --locked cargo-deny): dependencies not checked'; fi

@@ -29,6 +29,8 @@ const EXTENSIONS: &[&str] = &[
     "tif",
     "tiff",
     "jfif",
+    #[cfg(feature = "avif")]
+    "avif",
     #[cfg(feature = "heic")]
     "heic",
     #[cfg(feature = "heic")]
@@ -37,7 +39,8 @@ const EXTENSIONS: &[&str] = &[
     "hif",
 ];
 
-/// What phones write, and how to have it served.
+/// What other builds serve, and how to have it served.
+const AVIF: &str = "AVIF (served by builds with the cargo feature `avif`)";
 const HEIC: &str = "HEIC (served by builds with the cargo feature `heic`)";
 
 /// Endings of images that are not served, and how they are called in the count of what was passed over. An ending that
@@ -46,7 +49,7 @@ const NOT_SERVED: [(&str, &str); 23] = [
     ("heic", HEIC),
     ("heif", HEIC),
     ("hif", HEIC),
-    ("avif", "AVIF"),
+    ("avif", AVIF),
     ("jxl", "JPEG XL"),
     ("jp2", "JPEG 2000"),
     ("j2k", "JPEG 2000"),
@@ -404,9 +407,17 @@ mod tests {
         assert_eq!(masks(folder.path(), &[".thumbnails"]).1, ["out/a.jpg.mask.png"]);
     }
 
-    /// A build that serves HEIC finds it; one that does not says how to get it.
+    /// A build that serves AVIF or HEIC finds it; one that does not says how to get it.
     #[test]
-    fn heic_is_a_photo_or_passed_over() {
+    fn avif_and_heic_are_photos_or_passed_over() {
+        let avif = folder(&["a.jpg", "b.avif"]);
+        let (found, names) = masks(avif.path(), &[""]);
+        if cfg!(feature = "avif") {
+            assert_eq!(names, ["out/a.jpg.mask.png", "out/b.avif.mask.png"]);
+        } else {
+            let line = found.passed_over().unwrap();
+            assert_eq!(line, "1 passed over: AVIF (served by builds with the cargo feature `avif`)");
+        }
         let folder = folder(&["a.jpg", "IMG_1.HEIC", "IMG_2.heif"]);
         let (found, names) = masks(folder.path(), &[""]);
         if cfg!(feature = "heic") {

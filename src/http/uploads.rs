@@ -123,7 +123,7 @@ mod tests {
             (r#"{"content_type": "image/jpeg", "bytes": -1}"#, "bad_request"),
             (r#"{"content_type": "image/jpeg", "bytes": 1.5}"#, "bad_request"),
             (r#"{"content_type": "image/jpeg", "bytes": 1, "key": "../a"}"#, "bad_request"),
-            (r#"{"content_type": "image/avif", "bytes": 1}"#, "unsupported"),
+            (r#"{"content_type": "image/jxl", "bytes": 1}"#, "unsupported"),
             (r#"{"content_type": "text/html", "bytes": 1}"#, "unsupported"),
             (r#"{"content_type": "image/jpeg\r\nx: y", "bytes": 1}"#, "unsupported"),
             (r#"{"content_type": "image/jpeg", "bytes": 15000001}"#, "body_too_large"),

@@ -9,7 +9,7 @@ mod color;
 mod frame;
 mod gif;
 mod guard;
-#[cfg(feature = "heic")]
+#[cfg(any(feature = "avif", feature = "heic"))]
 mod heif;
 mod jpeg;
 mod png;
@@ -40,6 +40,8 @@ pub fn ns_per_pixel(header: &Header) -> f64 {
         Format::Jpeg if header.held_bytes == 0 => 9.0,
         Format::Jpeg => 17.0,
         Format::Png | Format::WebP | Format::Bmp | Format::Gif | Format::Tiff => 21.0,
+        #[cfg(feature = "avif")]
+        Format::Avif => 90.0,
         #[cfg(feature = "heic")]
         Format::Heic => 50.0,
     }
@@ -153,6 +155,8 @@ fn stored_rows(source: &Blob, header: &Header, sink: RowSink<'_>) -> Result<()> 
         Format::Tiff => tiff::rows(bytes, header, sink),
         Format::WebP => frame::webp_rows(bytes, header, sink),
         Format::Bmp => frame::bmp_rows(bytes, header, sink),
+        #[cfg(feature = "avif")]
+        Format::Avif => heif::rows(bytes, header, sink),
         #[cfg(feature = "heic")]
         Format::Heic => heif::rows(bytes, header, sink),
     });
@@ -168,6 +172,8 @@ fn decoder_bytes(header: &Header) -> u64 {
         Format::Gif => gif::WORKING_BYTES,
         Format::Tiff => tiff::WORKING_BYTES,
         Format::WebP | Format::Bmp => frame::WORKING_BYTES,
+        #[cfg(feature = "avif")]
+        Format::Avif => heif::WORKING_BYTES,
         #[cfg(feature = "heic")]
         Format::Heic => heif::WORKING_BYTES,
     };

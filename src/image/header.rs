@@ -7,7 +7,7 @@ pub(super) mod bytes;
 mod exif;
 pub(super) mod format;
 pub(super) mod gif;
-#[cfg(feature = "heic")]
+#[cfg(any(feature = "avif", feature = "heic"))]
 pub(super) mod heif;
 pub(super) mod jpeg;
 pub(super) mod png;
@@ -36,6 +36,8 @@ pub fn read(bytes: &[u8], max_pixels: u64) -> Result<Header> {
         Format::Bmp => bmp::read(bytes),
         Format::Gif => gif::read(bytes),
         Format::Tiff => tiff::read(bytes),
+        #[cfg(feature = "avif")]
+        Format::Avif => heif::read(bytes),
         #[cfg(feature = "heic")]
         Format::Heic => heif::read(bytes),
     }?;
@@ -61,6 +63,8 @@ pub(super) fn profile<'a>(bytes: &'a [u8], header: &Header) -> Option<Cow<'a, [u
         Format::Png => png::profile(bytes),
         Format::WebP => webp::profile(bytes),
         Format::Tiff => tiff::profile(bytes),
+        #[cfg(feature = "avif")]
+        Format::Avif => heif::profile(bytes),
         #[cfg(feature = "heic")]
         Format::Heic => heif::profile(bytes),
         Format::Bmp | Format::Gif => None,
@@ -101,14 +105,21 @@ mod tests {
             let file = [&b"\0\0\0\x14ftyp"[..], brand, b"\0\0\0\0miaf"].concat();
             assert!(refusal(&file).starts_with("HEIC is served by builds with the cargo feature `heic` only"));
         }
-        assert!(refusal(b"\0\0\0\x18ftypmif1\0\0\0\0avifmiaf").starts_with("AVIF is not served; send a JPEG"));
-        assert!(refusal(b"\0\0\0\x18ftypavif\0\0").starts_with("AVIF"));
+        #[cfg(not(feature = "avif"))]
+        for file in [&b"\0\0\0\x18ftypmif1\0\0\0\0avifmiaf"[..], b"\0\0\0\x18ftypavif\0\0"] {
+            assert!(refusal(file).starts_with("AVIF is served by builds with the cargo feature `avif` only"));
+        }
         assert!(refusal(b"%PDF-1.7").starts_with("PDF"));
         assert!(refusal(b"<?xml version='1.0'?>\n<svg xmlns=''/>").starts_with("SVG"));
         assert!(refusal(b"  <html>").starts_with("HTML"));
         assert!(refusal(b"BMW is a make of car").starts_with("this is not an image of a known type"));
-        let served = if cfg!(feature = "heic") { "BMP, GIF, TIFF or HEIC image" } else { "BMP, GIF or TIFF image" };
-        assert!(refusal(&[7; 100]).ends_with(&format!("send a JPEG, PNG, WebP, {served}")));
+        let served = match (cfg!(feature = "avif"), cfg!(feature = "heic")) {
+            (true, true) => "TIFF, AVIF or HEIC image",
+            (true, false) => "TIFF or AVIF image",
+            (false, true) => "TIFF or HEIC image",
+            (false, false) => "GIF or TIFF image",
+        };
+        assert!(refusal(&[7; 100]).ends_with(served));
     }
 
     #[test]

@@ -28,9 +28,11 @@ async fn info_says_what_is_served() {
     assert_eq!(response.status(), StatusCode::OK);
     let mut info = json_of(&response);
     info["version"] = "[version]".into();
-    if cfg!(feature = "heic") {
-        let types = info["image_types"].as_array_mut().expect("a list");
-        assert_eq!(types.pop().expect("a type"), "image/heic");
+    let types = info["image_types"].as_array_mut().expect("a list");
+    for (is_served, name) in [(cfg!(feature = "heic"), "image/heic"), (cfg!(feature = "avif"), "image/avif")] {
+        if is_served {
+            assert_eq!(types.pop().expect("a type"), name);
+        }
     }
     insta::assert_json_snapshot!(info);
 }

@@ -82,6 +82,12 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("GIF", gif(false)),
         ("interlaced GIF", gif(true)),
         ("TIFF", tiff()),
+        #[cfg(feature = "avif")]
+        ("AVIF", crate::support::heif::file("bits-10.avif")),
+        #[cfg(feature = "avif")]
+        ("AVIF with alpha", crate::support::heif::file("alpha.avif")),
+        #[cfg(feature = "avif")]
+        ("AVIF with film grain", crate::support::heif::file("grain.avif")),
         #[cfg(feature = "heic")]
         ("HEIC", crate::support::heif::file("420.heic")),
         #[cfg(feature = "heic")]
@@ -163,11 +169,13 @@ proptest! {
 
     #[test]
     fn damaged_files_fail_cleanly(
-        sample in 0usize..8,
+        sample: prop::sample::Index,
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
         in_header: bool,
     ) {
-        let (name, mut bytes) = samples().swap_remove(sample);
+        let mut samples = samples();
+        let sample = sample.index(samples.len());
+        let (name, mut bytes) = samples.swap_remove(sample);
         let reach = if in_header { bytes.len().min(200) } else { bytes.len() };
         for (place, value) in damage {
             bytes[place.index(reach)] = value;

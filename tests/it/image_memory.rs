@@ -63,8 +63,10 @@ fn measured(file: &Path) -> (u64, u64) {
 fn predictions_hold() {
     let out = tempfile::tempdir().expect("a temporary folder");
     reference::write(out.path(), &["large"]);
+    #[cfg(feature = "avif")]
+    write_heifs(out.path(), *b"avif", &["large.avif", "large-444.avif", "large-grain.avif"]);
     #[cfg(feature = "heic")]
-    write_heics(out.path());
+    write_heifs(out.path(), *b"heic", &["large.heic"]);
     let mut names: Vec<_> =
         std::fs::read_dir(out.path()).expect("the folder").map(|entry| entry.expect("an entry").file_name()).collect();
     names.sort();
@@ -81,25 +83,15 @@ fn predictions_hold() {
     assert!(faults.is_empty(), "held more than predicted:\n{}", faults.join("\n"));
 }
 
-/// In one piece, in a phone's tiles, and with alpha.
-#[cfg(feature = "heic")]
-fn write_heics(out: &Path) {
-    use crate::support::heif::{self, grid, tile};
+/// Files in one piece, and photos in a phone's tiles, without and with alpha.
+#[cfg(any(feature = "avif", feature = "heic"))]
+fn write_heifs(out: &Path, brand: [u8; 4], files: &[&str]) {
+    use crate::support::heif;
 
-    let (across, down) = (6, 4);
-    let count = u16::from(across) * u16::from(down);
-    let mut items = vec![tile("tile.heic"); usize::from(count) * 2];
-    let size = (u16::from(across) * 512, u16::from(down) * 512);
-    items.push(grid(across, down, size.0, size.1, (1..=count).collect()));
-    let mut alpha = grid(across, down, size.0, size.1, (count + 1..=count * 2).collect());
-    alpha.properties.push((*b"auxC", b"\0\0\0\0urn:mpeg:hevc:2015:auxid:1\0".to_vec(), false));
-    alpha.references.push((*b"auxl", vec![count * 2 + 1]));
-    items.push(alpha);
-    for (name, bytes) in [
-        ("heic-one", heif::file("large.heic")),
-        ("heic-tiles", heif::photo(across, down)),
-        ("heic-alpha", heif::write(*b"heic", &items, count * 2 + 1)),
-    ] {
-        std::fs::write(out.join(name), bytes).expect("the file");
+    let write = |name: &str, bytes: Vec<u8>| std::fs::write(out.join(name), bytes).expect("the file");
+    for name in files {
+        write(name, heif::file(name));
     }
+    write(&format!("tiles-{}", brand.escape_ascii()), heif::photo(brand, 6, 4));
+    write(&format!("alpha-{}", brand.escape_ascii()), heif::photo_with_alpha(brand, 6, 4));
 }

@@ -14,6 +14,8 @@ mod hostile;
 mod http_parse;
 mod http_routes;
 mod http_serve;
+#[cfg(feature = "avif")]
+mod image_avif;
 mod image_cases;
 #[cfg(feature = "heic")]
 mod image_heic;

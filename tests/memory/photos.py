@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.memory import heif
+
 ROOT = Path(__file__).parents[2]
 PORTRAIT = ROOT / ".runtime/photos/astronaut.png"
 
@@ -122,7 +124,19 @@ def _tiff(size: Size, compression: str) -> Callable[[Path], None]:
     return lambda path: image(size).save(path, "TIFF", compression=compression)
 
 
+def _avif(size: Size, **how: object) -> Callable[[Path], None]:
+    return lambda path: image(size).save(path, "AVIF", quality=70, speed=10, **how)
+
+
+def _heic(size: Size) -> Callable[[Path], None]:
+    """Pillow writes none: as many copies as it takes of one tile, as a phone has them."""
+    return lambda path: path.write_bytes(heif.grid((ROOT / "tests/data/heic/tile.heic").read_bytes(), size))
+
+
 MP24, MP100 = (6000, 4000), (11547, 8660)
+
+# Of builds that serve it.
+HEIC = "24 MP HEIC"
 
 # Name, and what writes it.
 PHOTOS: dict[str, Callable[[Path], None]] = {
@@ -138,6 +152,9 @@ PHOTOS: dict[str, Callable[[Path], None]] = {
     "24 MP TIFF, LZW": _tiff(MP24, "tiff_lzw"),
     "24 MP TIFF, JPEG": _tiff(MP24, "jpeg"),
     "24 MP TIFF, Deflate": _tiff(MP24, "tiff_adobe_deflate"),
+    "24 MP AVIF": _avif(MP24),
+    "24 MP AVIF, 4:4:4": _avif(MP24, subsampling="4:4:4"),
+    HEIC: _heic(MP24),
     "100 MP JPEG": _jpeg(MP100),
     "100 MP PNG": lambda path: write_png(path, MP100),
     "100 MP PNG, 16 bits": lambda path: write_png(path, MP100, 16),
@@ -148,7 +165,7 @@ PHOTOS: dict[str, Callable[[Path], None]] = {
 
 def photo(name: str, folder: Path) -> Path:
     """The file of a photo, made once."""
-    path = folder / name.replace(",", "").replace(" ", "-")
+    path = folder / _file_name(name)
     if not path.exists():
         print(f"  making {name}", file=sys.stderr, flush=True)
         folder.mkdir(parents=True, exist_ok=True)
@@ -158,9 +175,15 @@ def photo(name: str, folder: Path) -> Path:
     return path
 
 
+def _file_name(name: str) -> str:
+    return name.replace(",", "").replace(" ", "-").replace(":", "")
+
+
 def size_and_bytes(path: Path) -> tuple[Size, int]:
     """Size as a viewer shows it, and length."""
     Image.MAX_IMAGE_PIXELS = None
+    if path.name == _file_name(HEIC):
+        return MP24, path.stat().st_size
     with Image.open(path) as opened:
         width, height = opened.size
         turned = opened.getexif().get(EXIF_ORIENTATION) == QUARTER_TURN

@@ -1,5 +1,8 @@
-//! HEIC: one row of tiles at a time is decoded, and its pixels are then given row by row.
+//! HEIC and AVIF: one row of tiles at a time is decoded, and its pixels are then given row by row.
 
+#[cfg(feature = "avif")]
+mod av1;
+#[cfg(feature = "heic")]
 mod hevc;
 mod ycbcr;
 
@@ -8,7 +11,7 @@ use super::color::{Kind, ToRgb};
 use super::row::{RGB, Row, RowSink, dissociate, undecodable};
 use crate::error::Result;
 use crate::image::header::Header;
-use crate::image::header::heif::{Photo, Picture};
+use crate::image::header::heif::{Codec, Photo, Picture};
 
 /// Working bytes a column, which are RGB and alpha of a row, and fixed working bytes, which are the decoder's tables
 /// and its buffers of a block.
@@ -67,7 +70,12 @@ impl<'a> Strips<'a> {
             self.frames.clear();
             let first = strip as usize * self.picture.across as usize;
             for tile in &self.picture.tiles[first..][..self.picture.across as usize] {
-                self.frames.push(hevc::decode(tile, self.picture.tile)?);
+                self.frames.push(match tile.codec {
+                    #[cfg(feature = "avif")]
+                    Codec::Av1 => av1::decode(tile, self.picture.tile)?,
+                    #[cfg(feature = "heic")]
+                    Codec::Hevc => hevc::decode(tile, self.picture.tile)?,
+                });
             }
             self.strip = Some(strip);
         }

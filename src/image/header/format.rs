@@ -12,6 +12,9 @@ pub enum Format {
     Bmp,
     Gif,
     Tiff,
+    /// Served only by builds with the cargo feature `avif`, which is a default.
+    #[cfg(feature = "avif")]
+    Avif,
     /// Served only by builds with the cargo feature `heic`.
     #[cfg(feature = "heic")]
     Heic,
@@ -19,13 +22,15 @@ pub enum Format {
 
 impl Format {
     /// Every format that is served.
-    pub const ALL: [Self; 6 + cfg!(feature = "heic") as usize] = [
+    pub const ALL: [Self; 6 + cfg!(feature = "avif") as usize + cfg!(feature = "heic") as usize] = [
         Self::Jpeg,
         Self::Png,
         Self::WebP,
         Self::Bmp,
         Self::Gif,
         Self::Tiff,
+        #[cfg(feature = "avif")]
+        Self::Avif,
         #[cfg(feature = "heic")]
         Self::Heic,
     ];
@@ -40,6 +45,8 @@ impl Format {
             Self::Bmp => "BMP",
             Self::Gif => "GIF",
             Self::Tiff => "TIFF",
+            #[cfg(feature = "avif")]
+            Self::Avif => "AVIF",
             #[cfg(feature = "heic")]
             Self::Heic => "HEIC",
         }
@@ -55,6 +62,8 @@ impl Format {
             Self::Bmp => "image/bmp",
             Self::Gif => "image/gif",
             Self::Tiff => "image/tiff",
+            #[cfg(feature = "avif")]
+            Self::Avif => "image/avif",
             #[cfg(feature = "heic")]
             Self::Heic => "image/heic",
         }
@@ -75,8 +84,8 @@ pub struct Header {
     pub profile_bytes: u64,
     /// Bytes that the decoder holds at once besides single rows: none for a JPEG that is decoded in one pass, and for a
     /// non-interlaced PNG or GIF; the coefficients of any other JPEG; the whole decoded frame, with the decoder's own
-    /// copies, of an interlaced PNG or GIF, a WebP or a BMP; one row of tiles of a TIFF or a HEIC, with what their
-    /// decoders keep.
+    /// copies, of an interlaced PNG or GIF, a WebP or a BMP; one row of tiles of a TIFF, a HEIC or an AVIF, with what
+    /// their decoders keep.
     pub held_bytes: u64,
 }
 
@@ -104,6 +113,22 @@ pub(super) fn undecodable(detail: &str) -> Error {
 
 pub(in crate::image) fn unsupported(detail: &str) -> Error {
     Error::Unsupported { detail: detail.into() }
+}
+
+/// What to send instead, which is the end of a refusal's sentence.
+pub(super) const SERVED: &str = match (cfg!(feature = "avif"), cfg!(feature = "heic")) {
+    (true, true) => "send a JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC image",
+    (true, false) => "send a JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF image",
+    (false, true) => "send a JPEG, PNG, WebP, BMP, GIF, TIFF or HEIC image",
+    (false, false) => "send a JPEG, PNG, WebP, BMP, GIF or TIFF image",
+};
+
+/// The error for a format whose cargo feature this build lacks.
+pub(super) fn not_built(name: &str) -> Error {
+    let feature = name.to_lowercase();
+    let detail =
+        format!("{name} is served by builds with the cargo feature `{feature}` only, and this is none; {SERVED}");
+    Error::Unsupported { detail }
 }
 
 /// The error for a file that ends, or points outside itself, before its header is complete.

@@ -1,36 +1,38 @@
-//! HEIC: which coded pictures of a HEIF file (ISO/IEC 23008-12) make up its photo, and how.
+//! HEIC and AVIF: which coded pictures of a HEIF file (ISO/IEC 23008-12) make up its photo, and how.
 //!
-//! A phone's photo is a grid of tiles, each of which is a picture of its own coded with HEVC; other programs write one
-//! picture. Alpha is a second picture or grid beside it. Turning and mirroring are properties of the item. EXIF is
-//! ignored for them, as the standard asks.
+//! A phone's photo is a grid of tiles, each of which is a picture of its own coded with HEVC (HEIC) or AV1 (AVIF);
+//! other programs write one picture. Alpha is a second picture or grid beside it. Turning and mirroring are properties
+//! of the item. EXIF is ignored for them, as the standard asks.
 
+#[cfg(feature = "avif")]
+pub mod av1;
 mod boxes;
+mod brands;
+#[cfg(feature = "heic")]
+pub mod hevc;
 mod meta;
+mod transforms;
 
 use std::borrow::Cow;
 
-use self::boxes::{Boxes, Fields, Kind};
+use self::boxes::{Fields, Kind};
+pub use self::brands::format;
 use self::meta::{ITEM_BYTES, Id, Meta};
-use super::format::{Format, Header, MAX_PROFILE_BYTES, cut_short, undecodable, unsupported};
+use self::transforms::transforms;
+use super::format::{Format, Header, MAX_PROFILE_BYTES, cut_short, not_built, undecodable, unsupported};
 use crate::error::{Error, Result};
 use crate::geometry::{Orientation, Region, Size};
 
 /// The largest coding block. The sides of a coded picture are multiples of at most this.
 pub const BLOCK: u32 = 64;
 
-/// The most pixels of one coded picture: more than three times what HEVC's level 6.2 allows.
+/// The most pixels of one coded picture: more than three times what the highest level of HEVC or AV1 allows.
 const MAX_CODED_PIXELS: u64 = 1 << 27;
 
-/// The most bytes of a decoder configuration. The parameter sets of one coded picture take a few hundred.
-const MAX_CONFIG_BYTES: usize = 8 << 10;
-
-/// Bytes that the decoder holds for each pixel beside the samples while it decodes: what it knows of each 4×4 block,
-/// and a copy of the luma samples for the last filter.
-const WORKING_BYTES_A_PIXEL: u64 = 4;
-
 /// Properties whose meaning is known here, or that say nothing about how pixels look.
-const KNOWN: [&Kind; 12] =
-    [b"hvcC", b"ispe", b"pixi", b"colr", b"irot", b"imir", b"clap", b"auxC", b"pasp", b"clli", b"mdcv", b"cclv"];
+const KNOWN: [&Kind; 13] = [
+    b"hvcC", b"av1C", b"ispe", b"pixi", b"colr", b"irot", b"imir", b"clap", b"auxC", b"pasp", b"clli", b"mdcv", b"cclv",
+];
 
 /// A photo: its pictures, and what has to be done with them.
 #[derive(Debug)]
@@ -71,35 +73,42 @@ pub struct Picture<'a> {
 /// A coded picture.
 #[derive(Debug)]
 pub struct Tile<'a> {
-    pub config: Config<'a>,
+    pub codec: Codec,
+    /// The body of the property that configures HEVC's decoder; AV1's needs none.
+    #[cfg(feature = "heic")]
+    pub config: &'a [u8],
+    /// The chroma format: 0 is grey, 1 is 4:2:0, 2 is 4:2:2 and 3 is 4:4:4.
+    pub chroma: u8,
+    /// Bytes that the decoder holds for each pixel while it decodes, beside the samples that it gives.
+    working_bytes_a_pixel: u64,
     /// Its bytes, which may lie in several pieces.
     pub data: Vec<&'a [u8]>,
 }
 
-/// The decoder's configuration (`hvcC`: ISO/IEC 14496-15, 8.3.3.1).
+/// What a picture is coded with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Config<'a> {
-    /// The chroma format: 0 is grey, 1 is 4:2:0, 2 is 4:2:2 and 3 is 4:4:4.
-    pub chroma: u8,
-    /// How many bytes the length before each unit takes.
-    pub length_bytes: usize,
-    /// The arrays of parameter sets.
-    sets: Fields<'a>,
+pub enum Codec {
+    #[cfg(feature = "heic")]
+    Hevc,
+    #[cfg(feature = "avif")]
+    Av1,
 }
 
 pub fn read(bytes: &[u8]) -> Result<Header> {
     let photo = Photo::read(bytes)?;
-    let alpha = photo.alpha.as_ref();
-    let held = photo.color.held_bytes() + alpha.map_or(0, Picture::held_bytes) + photo.lists;
+    let pictures = || [Some(&photo.color), photo.alpha.as_ref()].into_iter().flatten();
+    // A row of tiles of colours and one of alpha are held, and one tile at a time is decoded.
+    let working = pictures().map(Picture::working_bytes).max().unwrap_or(0);
+    let held = pictures().map(Picture::sample_bytes).sum::<u64>() + working + photo.lists;
     Ok(Header {
         orientation: photo.orientation,
-        alpha: alpha.is_some(),
+        alpha: photo.alpha.is_some(),
         profile_bytes: photo.profile().map_or(0, |profile| profile.len() as u64),
-        ..Header::plain(Format::Heic, photo.crop.size, held)
+        ..Header::plain(photo.format(), photo.crop.size, held)
     })
 }
 
-/// The colour profile of a HEIC.
+/// The colour profile of a HEIC or AVIF.
 pub fn profile(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
     Photo::read(bytes).ok()?.profile()
 }
@@ -111,7 +120,7 @@ impl<'a> Photo<'a> {
         let alpha_id = meta.referring(*b"auxl", meta.primary).find(|&id| is_alpha(&meta, id));
         let alpha = alpha_id.map(|id| Picture::read(&meta, id)).transpose()?;
         if alpha.as_ref().is_some_and(|alpha| alpha.size != color.size) {
-            return Err(unsupported("HEIC whose alpha has another size than its colours is not served; send a PNG"));
+            return Err(unsupported("HEIF whose alpha has another size than its colours is not served; send a PNG"));
         }
         let coded: u64 = [Some(&color), alpha.as_ref()].into_iter().flatten().map(Picture::coded_bytes).sum();
         // Tiles may share their bytes, but each takes its own time to decode.
@@ -155,6 +164,16 @@ impl<'a> Photo<'a> {
         }
     }
 
+    /// The format, by what the photo is coded with.
+    fn format(&self) -> Format {
+        match self.color.tiles[0].codec {
+            #[cfg(feature = "heic")]
+            Codec::Hevc => Format::Heic,
+            #[cfg(feature = "avif")]
+            Codec::Av1 => Format::Avif,
+        }
+    }
+
     fn profile(&self) -> Option<Cow<'a, [u8]>> {
         let named = || self.coding.and_then(Coding::profile).map(Cow::Owned);
         self.profile.map(Cow::Borrowed).or_else(named)
@@ -191,8 +210,8 @@ impl<'a> Picture<'a> {
         known_properties(meta, id)?;
         let kind = meta.kind(id).ok_or_else(|| undecodable("a part of the picture is missing"))?;
         if kind != *b"grid" {
-            let tile = Tile::read(meta, id, kind)?;
             let size = coded_size(meta, id)?;
+            let tile = Tile::read(meta, id, kind)?;
             return Ok(Self { size, tile: size, across: 1, tiles: vec![tile] });
         }
         let (across, down, size_of_grid) = grid(&meta.data(id)?)?;
@@ -223,25 +242,59 @@ impl<'a> Picture<'a> {
         self.tiles.iter().map(Tile::coded_bytes).sum()
     }
 
-    /// Bytes that decoding holds: the samples of one row of tiles, and what the decoder needs for one of them, with two
-    /// copies of its coded bytes.
-    fn held_bytes(&self) -> u64 {
-        let pixels = self.tile.padded_to(BLOCK).area();
-        let sample_bytes = self.tiles.iter().map(|tile| tile.config.sample_bytes()).max().unwrap_or(0);
+    /// Bytes of the decoded samples of one row of tiles, with the list of all tiles.
+    fn sample_bytes(&self) -> u64 {
+        let a_pixel = self.tiles.iter().map(|tile| sample_bytes_a_pixel(tile.chroma)).max().unwrap_or(0);
+        self.tile.padded_to(BLOCK).area() * a_pixel * u64::from(self.across) + self.tiles.len() as u64 * ITEM_BYTES
+    }
+
+    /// Bytes that the decoder needs for one tile, with two copies of its coded bytes.
+    fn working_bytes(&self) -> u64 {
+        let a_pixel = self.tiles.iter().map(|tile| tile.working_bytes_a_pixel).max().unwrap_or(0);
         let coded = self.tiles.iter().map(Tile::coded_bytes).max().unwrap_or(0);
-        let lists = self.tiles.len() as u64 * ITEM_BYTES;
-        pixels * sample_bytes * u64::from(self.across) + pixels * WORKING_BYTES_A_PIXEL + 2 * coded + lists
+        self.tile.padded_to(BLOCK).area() * a_pixel + 2 * coded
     }
 }
 
 impl<'a> Tile<'a> {
     fn read(meta: &Meta<'a>, id: Id, kind: Kind) -> Result<Self> {
-        if !matches!(&kind, b"hvc1" | b"hev1") {
-            return Err(not_served(kind));
+        match &kind {
+            #[cfg(feature = "heic")]
+            b"hvc1" | b"hev1" => {
+                let config = meta.property(id, *b"hvcC");
+                let config = config.ok_or_else(|| undecodable("its decoder configuration is missing"))?;
+                let read =
+                    hevc::Config::read(config).ok_or_else(|| undecodable("its decoder configuration is damaged"))?;
+                Ok(Self {
+                    codec: Codec::Hevc,
+                    config,
+                    chroma: read.chroma,
+                    working_bytes_a_pixel: hevc::WORKING_BYTES_A_PIXEL,
+                    data: meta.data(id)?,
+                })
+            }
+            #[cfg(feature = "avif")]
+            b"av01" => {
+                let data = meta.data(id)?;
+                let sequence = av1::sequence(data.first().copied().unwrap_or_default())?;
+                let chroma = av1::chroma(&sequence);
+                let working_bytes_a_pixel = av1::working_bytes_a_pixel(&sequence, sample_bytes_a_pixel(chroma));
+                Ok(Self {
+                    codec: Codec::Av1,
+                    #[cfg(feature = "heic")]
+                    config: &[],
+                    chroma,
+                    working_bytes_a_pixel,
+                    data,
+                })
+            }
+            _ => Err(not_served(kind)),
         }
-        let config = meta.property(id, *b"hvcC").ok_or_else(|| undecodable("its decoder configuration is missing"))?;
-        let config = Config::read(config).ok_or_else(|| undecodable("its decoder configuration is damaged"))?;
-        Ok(Self { config, data: meta.data(id)? })
+    }
+
+    /// Its bytes in one piece.
+    pub fn joined(&self) -> Cow<'a, [u8]> {
+        if let [whole] = self.data[..] { Cow::Borrowed(whole) } else { Cow::Owned(self.data.concat()) }
     }
 
     fn coded_bytes(&self) -> u64 {
@@ -249,40 +302,13 @@ impl<'a> Tile<'a> {
     }
 }
 
-impl<'a> Config<'a> {
-    fn read(body: &'a [u8]) -> Option<Self> {
-        let mut fields = Fields(Some(body).filter(|body| body.len() <= MAX_CONFIG_BYTES)?);
-        // These are the version, the profile, tier and level, and what is said of segmentation and parallel decoding.
-        fields.bytes(16)?;
-        let chroma = fields.uint(1)? as u8 & 3;
-        // These are the depths of samples, and the frame rate.
-        fields.bytes(4)?;
-        let length_bytes = (fields.uint(1)? as usize & 3) + 1;
-        Some(Self { chroma, length_bytes, sets: fields })
-    }
-
-    /// The units that hold parameter sets.
-    pub fn units(&self) -> Option<Vec<&'a [u8]>> {
-        let mut fields = self.sets;
-        let mut units = Vec::new();
-        for _ in 0..fields.uint(1)? {
-            fields.uint(1)?;
-            for _ in 0..fields.uint(2)? {
-                let length = fields.uint(2)? as usize;
-                units.push(fields.bytes(length)?);
-            }
-        }
-        Some(units)
-    }
-
-    /// Bytes of the decoded samples for each pixel. A sample has two.
-    fn sample_bytes(&self) -> u64 {
-        match self.chroma {
-            0 => 2,
-            1 => 3,
-            2 => 4,
-            _ => 6,
-        }
+/// Bytes of the decoded samples of a pixel in this chroma format. A sample has two.
+fn sample_bytes_a_pixel(chroma: u8) -> u64 {
+    match chroma {
+        0 => 2,
+        1 => 3,
+        2 => 4,
+        _ => 6,
     }
 }
 
@@ -290,19 +316,21 @@ impl<'a> Config<'a> {
 fn known_properties(meta: &Meta<'_>, id: Id) -> Result<()> {
     match meta.properties(id).find(|property| property.essential && !KNOWN.contains(&&property.kind)) {
         None => Ok(()),
-        Some(property) if property.kind == *b"av1C" => Err(not_served(*b"av01")),
         Some(property) => Err(Error::Unsupported {
-            detail: format!("HEIC with the property {} is not served; send a JPEG", property.kind.escape_ascii()),
+            detail: format!("HEIF with the property {} is not served; send a JPEG", property.kind.escape_ascii()),
         }),
     }
 }
 
 fn not_served(kind: Kind) -> Error {
-    let detail = match &kind {
-        b"av01" => "AVIF is not served; send a JPEG, PNG or WebP".to_owned(),
-        _ => format!("a HEIF picture of the kind {} is not served; send a JPEG or HEIC", kind.escape_ascii()),
-    };
-    Error::Unsupported { detail }
+    match &kind {
+        b"av01" => not_built("AVIF"),
+        b"hvc1" | b"hev1" => not_built("HEIC"),
+        _ => {
+            let kind = kind.escape_ascii();
+            Error::Unsupported { detail: format!("a HEIF picture of the kind {kind} is not served; send a JPEG") }
+        }
+    }
 }
 
 /// The width and height of a coded picture.
@@ -311,7 +339,7 @@ fn coded_size(meta: &Meta<'_>, id: Id) -> Result<Size> {
     let (_, _, mut fields) = fields.ok_or_else(|| undecodable("the size of a picture is missing"))?;
     let size = two_sides(&mut fields, 4)?;
     if size.padded_to(BLOCK).area() > MAX_CODED_PIXELS {
-        return Err(unsupported("HEIC with pictures of more than 134 megapixels in one piece is not served"));
+        return Err(unsupported("HEIF with pictures of more than 134 megapixels in one piece is not served"));
     }
     Ok(size)
 }
@@ -332,61 +360,4 @@ fn grid(data: &[&[u8]]) -> Result<(u32, u32, Size)> {
     let side_bytes = if fields.uint(1).ok_or_else(cut_short)? & 1 == 0 { 2 } else { 4 };
     let (down, across) = fields.uint(1).zip(fields.uint(1)).ok_or_else(cut_short)?;
     Ok((across as u32 + 1, down as u32 + 1, two_sides(&mut fields, side_bytes)?))
-}
-
-/// The clean aperture, and how the photo is turned after it is cropped.
-fn transforms(meta: &Meta<'_>, size: Size) -> Result<(Region, Orientation)> {
-    let mut crop = Region::from(size);
-    let mut exif = 1;
-    for property in meta.properties(meta.primary) {
-        let value = property.body.first().copied().unwrap_or(0);
-        match &property.kind {
-            b"clap" if exif == 1 => {
-                crop = aperture(property.body, size).ok_or_else(|| undecodable("its clean aperture is damaged"))?;
-            }
-            b"clap" => return Err(unsupported("HEIC that is cropped after it is turned is not served; send a JPEG")),
-            b"irot" => exif = (0..value & 3).fold(exif, |exif, _| ANTICLOCKWISE[exif]),
-            b"imir" if value & 1 == 0 => exif = TOP_FOR_BOTTOM[exif],
-            b"imir" => exif = LEFT_FOR_RIGHT[exif],
-            _ => {}
-        }
-    }
-    Ok((crop, Orientation::from_exif(exif as u16)))
-}
-
-/// What each EXIF orientation, by its number, becomes if the picture is turned or mirrored once more.
-const ANTICLOCKWISE: [usize; 9] = [0, 8, 5, 6, 7, 4, 1, 2, 3];
-const TOP_FOR_BOTTOM: [usize; 9] = [0, 4, 3, 2, 1, 8, 7, 6, 5];
-const LEFT_FOR_RIGHT: [usize; 9] = [0, 2, 1, 4, 3, 6, 5, 8, 7];
-
-/// The part of a picture that a `clap` property selects, in whole pixels (ISO/IEC 14496-12, 12.1.4).
-fn aperture(body: &[u8], size: Size) -> Option<Region> {
-    let mut fields = Fields(body);
-    let mut number = || fields.uint(4).map(|number| number as u32);
-    let mut fraction = || Some((number()?, i64::from(number()?))).filter(|fraction| fraction.1 > 0);
-    let (width, height, x, y) = (fraction()?, fraction()?, fraction()?, fraction()?);
-    // The offset is that of the aperture's middle from the picture's.
-    let axis = |side: u32, length: (u32, i64), offset: (u32, i64)| {
-        let kept = u32::try_from(i64::from(length.0) / length.1).ok().filter(|&kept| 0 < kept && kept <= side)?;
-        let shift = i64::from(offset.0.cast_signed()) as f64 / offset.1 as f64;
-        let first = (f64::from(side - kept) / 2.0 + shift).round();
-        (0.0..=f64::from(side - kept)).contains(&first).then_some((first as u32, kept))
-    };
-    let ((left, width), (top, height)) = (axis(size.width, width, x)?, axis(size.height, height, y)?);
-    Some(Region { left, top, size: Size::new(width, height) })
-}
-
-/// Whether the file says that it is a HEIF whose pictures may be coded with HEVC.
-pub fn is_heic(bytes: &[u8]) -> bool {
-    let Some((_, body)) = Boxes(bytes).next().filter(|(kind, _)| kind == b"ftyp") else { return false };
-    let is_general = |brand: &[u8]| matches!(brand, b"mif1" | b"mif2" | b"msf1" | b"miaf");
-    let is_heic =
-        |brand: &[u8]| matches!(brand, b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"hevm" | b"hevs");
-    let brands = || body.chunks_exact(4).enumerate().filter(|(index, _)| *index != 1).map(|(_, brand)| brand);
-    match body.get(..4) {
-        Some(major) if is_heic(major) => true,
-        // If the major brand is a general one, the other brands decide.
-        Some(major) if is_general(major) => !brands().any(|brand| matches!(brand, b"avif" | b"avis")),
-        _ => false,
-    }
 }

@@ -1,16 +1,9 @@
 //! Finds the format of a file by its first bytes, and names the formats that are not served.
 
-use super::format::{Format, undecodable};
-#[cfg(feature = "heic")]
+use super::format::{Format, SERVED, not_built, undecodable};
+#[cfg(any(feature = "avif", feature = "heic"))]
 use super::heif;
 use crate::error::{Error, Result};
-
-/// The end of every refusal's sentence.
-const SERVED: &str = if cfg!(feature = "heic") {
-    "send a JPEG, PNG, WebP, BMP, GIF, TIFF or HEIC image"
-} else {
-    "send a JPEG, PNG, WebP, BMP, GIF or TIFF image"
-};
 
 /// Finds the format of a file by its content.
 ///
@@ -20,15 +13,11 @@ pub fn format(bytes: &[u8]) -> Result<Format> {
     if bytes.is_empty() {
         return Err(undecodable("the file is empty"));
     }
-    served(bytes).ok_or_else(|| {
-        let detail = match known(bytes) {
-            Some(HEIC) if !cfg!(feature = "heic") => {
-                format!("HEIC is served by builds with the cargo feature `heic` only, and this is none; {SERVED}")
-            }
-            Some(name) => format!("{name} is not served; {SERVED}"),
-            None => format!("this is not an image of a known type; {SERVED}"),
-        };
-        Error::Unsupported { detail }
+    served(bytes).ok_or_else(|| match known(bytes) {
+        Some(AVIF) if !cfg!(feature = "avif") => not_built(AVIF),
+        Some(HEIC) if !cfg!(feature = "heic") => not_built(HEIC),
+        Some(name) => Error::Unsupported { detail: format!("{name} is not served; {SERVED}") },
+        None => Error::Unsupported { detail: format!("this is not an image of a known type; {SERVED}") },
     })
 }
 
@@ -47,10 +36,9 @@ fn served(bytes: &[u8]) -> Option<Format> {
     } else if starts(b"BM") && is_bitmap(bytes) {
         Some(Format::Bmp)
     } else {
-        #[cfg(feature = "heic")]
-        if heif::is_heic(bytes) {
-            return Some(Format::Heic);
-        }
+        #[cfg(any(feature = "avif", feature = "heic"))]
+        return heif::format(bytes);
+        #[cfg(not(any(feature = "avif", feature = "heic")))]
         None
     }
 }
@@ -61,6 +49,7 @@ fn is_bitmap(bytes: &[u8]) -> bool {
     matches!(bytes.get(14..18), None | Some([12 | 16 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0]))
 }
 
+const AVIF: &str = "AVIF";
 const HEIC: &str = "HEIC";
 
 /// A name for the formats that people send by mistake.
@@ -68,8 +57,8 @@ fn known(bytes: &[u8]) -> Option<&'static str> {
     let starts = |magic: &[u8]| bytes.starts_with(magic);
     if bytes.get(4..8) == Some(b"ftyp") {
         return Some(match bytes.get(8..12) {
-            Some(b"avif" | b"avis") => "AVIF",
-            Some(b"mif1" | b"msf1") if bytes[..bytes.len().min(64)].windows(4).any(|brand| brand == b"avif") => "AVIF",
+            Some(b"avif" | b"avis") => AVIF,
+            Some(b"mif1" | b"msf1") if bytes[..bytes.len().min(64)].windows(4).any(|brand| brand == b"avif") => AVIF,
             Some(b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" | b"mif1" | b"msf1") => HEIC,
             Some(b"mif3") => "HEIF in its short form",
             Some(b"crx ") => "a camera's raw file (CR3)",

@@ -14,12 +14,23 @@ pub struct Item {
     pub references: Vec<(Kind, Vec<u16>)>,
 }
 
-/// A file of `tests/data/heic`.
+/// A file of `tests/data/heic` or `tests/data/avif`.
 pub fn file(name: &str) -> Vec<u8> {
-    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/heic").join(name)).expect("the file")
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(ending(name));
+    std::fs::read(folder.join(name)).expect("the file")
 }
 
-/// The only picture in a file of libheif's, with its properties.
+/// The PNG beside such a file: what its judge reads.
+pub fn as_read(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(ending(name)).join(name);
+    std::fs::read(path.with_extension("png")).expect("a PNG")
+}
+
+fn ending(name: &str) -> &str {
+    name.rsplit_once('.').expect("an ending").1
+}
+
+/// The first picture in a file of libheif's or libavif's, with its properties.
 pub fn picture(name: &str) -> Item {
     let file = file(name);
     let inside = |path: &[(Kind, usize)]| {
@@ -28,10 +39,11 @@ pub fn picture(name: &str) -> Item {
     let properties = inside(&[(*b"meta", 4), (*b"iprp", 0), (*b"ipco", 0)]);
     let property = |kind: Kind| find(properties, kind).map(|body| (kind, body.to_vec(), false));
     let mut locations = inside(&[(*b"meta", 4), (*b"iloc", 0)]);
-    // Version 0, numbers of 4 bytes; the first item's base and its only piece.
-    assert_eq!(locations[..6], [0, 0, 0, 0, 0x44, 0x40], "as libheif writes it");
-    let base = u32::from_be_bytes(locations[12..16].try_into().expect("4 bytes")) as usize;
-    locations = &locations[18..];
+    // Version 0, numbers of 4 bytes; the first item's base, which libavif leaves out, and its only piece.
+    assert_eq!(locations[..5], [0, 0, 0, 0, 0x44], "as both write it");
+    let base_bytes = usize::from(locations[5] >> 4);
+    let base = locations[12..][..base_bytes].iter().fold(0, |base, &byte| base << 8 | usize::from(byte));
+    locations = &locations[14 + base_bytes..];
     let mut number = || {
         let (number, rest) = locations.split_first_chunk().expect("a location");
         locations = rest;
@@ -39,9 +51,9 @@ pub fn picture(name: &str) -> Item {
     };
     let (first, length) = (base + number(), number());
     Item {
-        kind: *b"hvc1",
+        kind: if ending(name) == "avif" { *b"av01" } else { *b"hvc1" },
         data: file[first..first + length].to_vec(),
-        properties: [*b"hvcC", *b"colr", *b"ispe", *b"clap"].into_iter().filter_map(property).collect(),
+        properties: [*b"hvcC", *b"av1C", *b"colr", *b"ispe", *b"clap"].into_iter().filter_map(property).collect(),
         references: Vec::new(),
     }
 }
@@ -118,12 +130,29 @@ pub fn write(brand: Kind, items: &[Item], primary: u16) -> Vec<u8> {
     file
 }
 
-/// A photo of `across` × `down` tiles of 512 pixels, as a phone writes it.
-pub fn photo(across: u8, down: u8) -> Vec<u8> {
+/// A photo of `across` × `down` tiles of 512 pixels, as a phone writes it. `brand` says what it is coded with.
+pub fn photo(brand: Kind, across: u8, down: u8) -> Vec<u8> {
     let count = u16::from(across) * u16::from(down);
-    let mut items = vec![tile("tile.heic"); usize::from(count)];
+    let mut items = vec![large_tile(brand); usize::from(count)];
     items.push(grid(across, down, u16::from(across) * 512, u16::from(down) * 512, (1..=count).collect()));
-    write(*b"heic", &items, count + 1)
+    write(brand, &items, count + 1)
+}
+
+/// As [`photo`], with alpha.
+pub fn photo_with_alpha(brand: Kind, across: u8, down: u8) -> Vec<u8> {
+    let count = u16::from(across) * u16::from(down);
+    let mut items = vec![large_tile(brand); usize::from(count) * 2];
+    let size = (u16::from(across) * 512, u16::from(down) * 512);
+    items.push(grid(across, down, size.0, size.1, (1..=count).collect()));
+    let mut alpha = grid(across, down, size.0, size.1, (count + 1..=count * 2).collect());
+    alpha.properties.push((*b"auxC", b"\0\0\0\0urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0".to_vec(), false));
+    alpha.references.push((*b"auxl", vec![count * 2 + 1]));
+    items.push(alpha);
+    write(brand, &items, count * 2 + 1)
+}
+
+fn large_tile(brand: Kind) -> Item {
+    tile(if brand == *b"avif" { "tile.avif" } else { "tile.heic" })
 }
 
 fn boxed(kind: Kind, body: &[u8]) -> Vec<u8> {

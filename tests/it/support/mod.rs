@@ -6,7 +6,8 @@ pub mod drawn;
 pub mod events;
 pub mod fake_engine;
 pub mod faults;
-#[cfg(feature = "heic")]
+#[cfg(any(feature = "avif", feature = "heic"))]
+#[cfg_attr(not(feature = "heic"), allow(dead_code, reason = "what HEIC's tests need"))]
 pub mod heif;
 pub mod http;
 pub mod judge;

@@ -3,8 +3,6 @@
 //! The loop over units is written here instead of using the crate's own, so that each block is decoded once whatever
 //! the slices say, which keeps a small file from taking hours, and so that nothing is copied needlessly.
 
-use std::borrow::Cow;
-
 use heifer_hevc_dec::Error as HevcError;
 use heifer_hevc_dec::nal::{NalUnit, NalUnitType};
 use heifer_hevc_dec::params::{ParameterSets, Sps};
@@ -17,26 +15,28 @@ use crate::error::{Error, Result};
 use crate::geometry::Size;
 use crate::image::decode::row::undecodable;
 use crate::image::header::format::unsupported;
+use crate::image::header::heif::hevc::Config;
 use crate::image::header::heif::{BLOCK, Tile};
 
 /// The most slice segments of one picture. The standard's levels allow 600.
 const MAX_SLICES: usize = 600;
 
 pub fn decode(tile: &Tile<'_>, size: Size) -> Result<Frame> {
-    let data = if let [whole] = tile.data[..] { Cow::Borrowed(whole) } else { Cow::Owned(tile.data.concat()) };
+    let data = tile.joined();
+    let config = Config::read(tile.config).ok_or_else(|| undecodable("its decoder configuration is damaged"))?;
     let mut sets = ParameterSets::default();
     let mut add = |unit: &NalUnit<'_>| {
         sets.add(unit).map_err(damaged)?;
         // The sizes are checked at once, because what comes next relies on them.
-        sets.sps.iter().flatten().try_for_each(|sps| check(sps, tile.config.chroma, size))
+        sets.sps.iter().flatten().try_for_each(|sps| check(sps, tile.chroma, size))
     };
-    for unit in tile.config.units().ok_or_else(|| undecodable("its decoder configuration is damaged"))? {
+    for unit in config.units().ok_or_else(|| undecodable("its decoder configuration is damaged"))? {
         let unit = NalUnit::parse(unit).map_err(damaged)?;
         if unit.header.layer_id == 0 {
             add(&unit)?;
         }
     }
-    let mut units = Units { bytes: &data, length_bytes: tile.config.length_bytes };
+    let mut units = Units { bytes: &data, length_bytes: config.length_bytes };
     // Parameter sets may also stand before the first slice.
     let mut first = None;
     while let (None, Some(unit)) = (&first, units.next()) {
@@ -90,6 +90,8 @@ pub fn decode(tile: &Tile<'_>, size: Size) -> Result<Frame> {
         depths: decoded.bit_depth,
         full_range: decoded.full_range,
         matrix: u16::from(decoded.matrix_coeffs),
+        // As libheif does it, and therefore Pillow.
+        smooth: false,
     })
 }
 

@@ -8,6 +8,7 @@ use crate::image::header::heif::Coding;
 /// Values of the matrix coefficients, with their meaning in H.273.
 const IDENTITY: u16 = 0;
 const UNSPECIFIED: u16 = 2;
+const YCGCO: u16 = 8;
 
 /// A decoded picture.
 pub struct Frame {
@@ -24,6 +25,9 @@ pub struct Frame {
     pub depths: [u8; 2],
     pub full_range: bool,
     pub matrix: u16,
+    /// Whether a pixel's chroma is a blend of the samples around it. If not, pixels that share a chroma sample all take
+    /// it unchanged.
+    pub smooth: bool,
 }
 
 impl Frame {
@@ -35,25 +39,60 @@ impl Frame {
     fn row(&self, plane: usize, y: usize) -> &[u16] {
         &self.planes[plane][y * self.strides[plane]..][..self.strides[plane]]
     }
+
+    /// The chroma samples of a plane that row `y` of the picture takes; each covers `across` × `down` luma samples.
+    fn chroma(&self, plane: usize, y: usize, (across, down): (usize, usize)) -> Chroma<'_> {
+        let rows = self.planes[plane].len() / self.strides[plane].max(1);
+        let (near, far) = neighbours(y + self.top, down, rows, self.smooth);
+        let (near, far) = (self.row(plane, near), self.row(plane, far));
+        Chroma { near, far, across, smooth: self.smooth }
+    }
+}
+
+/// The chroma samples of a row of pixels.
+struct Chroma<'a> {
+    /// The row of samples that the pixels lie in, and the one that is next to them. It is the same at an edge, and if
+    /// nothing is to be blended.
+    near: &'a [u16],
+    far: &'a [u16],
+    /// How many columns a sample covers.
+    across: usize,
+    smooth: bool,
+}
+
+impl Chroma<'_> {
+    /// The sample of column `x`: three quarters of what is near and one of what is next to it, both ways.
+    fn at(&self, x: usize) -> f32 {
+        let (near, far) = neighbours(x, self.across, self.near.len(), self.smooth);
+        let blended = |column: usize| 3 * u32::from(self.near[column]) + u32::from(self.far[column]);
+        (3 * blended(near) + blended(far)) as f32 / 16.0
+    }
+}
+
+/// The chroma sample that a luma sample lies in, along one axis, and the one that it is nearest to of those beside it.
+/// One of `count` chroma samples covers one luma sample or two.
+fn neighbours(luma: usize, covers: usize, count: usize, smooth: bool) -> (usize, usize) {
+    let near = luma / covers;
+    let far = match luma % 2 {
+        _ if covers == 1 || !smooth => near,
+        0 => near.saturating_sub(1),
+        _ => (near + 1).min(count.saturating_sub(1)),
+    };
+    (near, far)
 }
 
 /// Converts row `y` of the frame to RGB, as many pixels as `rgb` takes. What the file says about colours takes
 /// precedence over what the coded picture says.
-///
-/// Pixels that share a chroma sample all take it unchanged, as in libheif and therefore in Pillow.
 pub fn rgb(frame: &Frame, coding: Option<Coding>, y: usize, rgb: &mut [u8]) -> Result<()> {
     let (matrix, full_range) = coding.map_or((frame.matrix, frame.full_range), |said| (said.matrix, said.full_range));
     let luma = Scale::luma(frame.depths[0], full_range);
     let pixels = rgb.as_chunks_mut::<RGB>().0.iter_mut().zip(frame.luma(y));
-    let Some((across, down)) = frame.chroma else {
-        pixels.for_each(|(rgb, &grey)| rgb.fill(byte(luma.of(grey))));
+    let Some(subsampled) = frame.chroma else {
+        pixels.for_each(|(rgb, &grey)| rgb.fill(byte(luma.of(f32::from(grey)))));
         return Ok(());
     };
-    let row = (y + frame.top) / down;
-    let (first, second) = (frame.row(1, row), frame.row(2, row));
-    // A chroma sample covers one column or two.
-    let shift = across - 1;
-    let pixels = pixels.zip(frame.left..).map(|((rgb, &y), x)| (rgb, y, first[x >> shift], second[x >> shift]));
+    let (first, second) = (frame.chroma(1, y, subsampled), frame.chroma(2, y, subsampled));
+    let pixels = pixels.zip(frame.left..).map(|((rgb, &y), x)| (rgb, f32::from(y), first.at(x), second.at(x)));
     if matrix == IDENTITY {
         // The planes are green, blue and red, in this order.
         let other = Scale::luma(frame.depths[1], full_range);
@@ -61,6 +100,13 @@ pub fn rgb(frame: &Frame, coding: Option<Coding>, y: usize, rgb: &mut [u8]) -> R
         return Ok(());
     }
     let chroma = Scale::chroma(frame.depths[1], full_range);
+    if matrix == YCGCO {
+        pixels.for_each(|(rgb, y, cg, co)| {
+            let (y, cg, co) = (luma.of(y), chroma.of(cg), chroma.of(co));
+            *rgb = [y - cg + co, y + cg, y - cg - co].map(byte);
+        });
+        return Ok(());
+    }
     let (red, blue) = weights(matrix)?;
     let green = 1.0 - red - blue;
     let (r_cr, b_cb) = (2.0 * (1.0 - red), 2.0 * (1.0 - blue));
@@ -75,7 +121,7 @@ pub fn rgb(frame: &Frame, coding: Option<Coding>, y: usize, rgb: &mut [u8]) -> R
 /// Converts row `y` of the frame to alpha, which always has full range.
 pub fn alpha(frame: &Frame, y: usize, alpha: &mut [u8]) {
     let scale = Scale::luma(frame.depths[0], true);
-    alpha.iter_mut().zip(frame.luma(y)).for_each(|(alpha, &sample)| *alpha = byte(scale.of(sample)));
+    alpha.iter_mut().zip(frame.luma(y)).for_each(|(alpha, &sample)| *alpha = byte(scale.of(f32::from(sample))));
 }
 
 /// The scale that maps luma samples to 0–1 and chroma samples to ±½.
@@ -96,8 +142,8 @@ impl Scale {
         Self { zero: 128.0 * step(depth), factor: 1.0 / span }
     }
 
-    fn of(self, sample: u16) -> f32 {
-        (f32::from(sample) - self.zero) * self.factor
+    fn of(self, sample: f32) -> f32 {
+        (sample - self.zero) * self.factor
     }
 }
 
@@ -124,7 +170,7 @@ fn weights(matrix: u16) -> Result<(f32, f32)> {
         UNSPECIFIED | 5 | 6 => Ok((0.299, 0.114)),
         7 => Ok((0.212, 0.087)),
         9 => Ok((0.2627, 0.0593)),
-        _ => Err(unsupported("HEIC with colours of an unusual matrix is not served; send a JPEG")),
+        _ => Err(unsupported("HEIF with colours of an unusual matrix is not served; send a JPEG")),
     }
 }
 
@@ -143,6 +189,7 @@ mod tests {
             depths: [8; 2],
             full_range,
             matrix,
+            smooth: true,
         };
         let mut pixel = [0; RGB];
         rgb(&frame, None, 0, &mut pixel).unwrap();
@@ -159,6 +206,7 @@ mod tests {
         assert_eq!(pixel([100, 120, 200], 6, false), [213, 42, 82]);
         assert_eq!(pixel([100, 120, 200], 1, false), [227, 61, 81]);
         assert_eq!(pixel([100, 120, 200], 0, true), [200, 100, 120]);
+        assert_eq!(pixel([100, 120, 200], 8, true), [180, 92, 36]);
         assert_eq!(pixel([235, 128, 128], 1, false), [255; 3]);
         assert_eq!(pixel([16, 128, 128], 1, false), [0; 3]);
         assert_eq!(pixel([255, 255, 255], 1, true), [255, 172, 255]);
@@ -175,6 +223,7 @@ mod tests {
             depths: [10; 2],
             full_range: true,
             matrix: 2,
+            smooth: false,
         };
         let mut grey = [0; 12];
         rgb(&frame, None, 0, &mut grey).unwrap();
@@ -183,6 +232,38 @@ mod tests {
         let mut opacity = [0; 4];
         alpha(&frame, 0, &mut opacity);
         assert_eq!(opacity, [0, 0, 32, 64]);
+    }
+
+    /// A grey ramp of luma, and chroma of 4:2:0 whose first plane has one sample that is not neutral.
+    fn ramp(smooth: bool) -> Frame {
+        Frame {
+            planes: [vec![100; 24], vec![128, 144, 128, 128, 128, 128], vec![128; 6]],
+            strides: [6, 3, 3],
+            left: 0,
+            top: 0,
+            chroma: Some((2, 2)),
+            depths: [8; 2],
+            full_range: true,
+            matrix: 6,
+            smooth,
+        }
+    }
+
+    /// The weights of libavif: 9, 3, 3 and 1 of 16, with the edges' own samples beyond them.
+    #[test]
+    fn chroma_is_blended_or_shared() {
+        let blue = |smooth: bool, y: usize| {
+            let mut row = [0; 18];
+            rgb(&ramp(smooth), None, y, &mut row).unwrap();
+            row.as_chunks::<RGB>().0.iter().map(|pixel| pixel[2]).collect::<Vec<_>>()
+        };
+        // Blue is luma and 1.772 times what its chroma is more than 128.
+        assert_eq!(blue(false, 1), [100, 100, 128, 128, 100, 100]);
+        assert_eq!(blue(false, 2), [100; 6]);
+        assert_eq!(blue(true, 0), [100, 107, 121, 121, 107, 100]);
+        assert_eq!(blue(true, 1), [100, 105, 116, 116, 105, 100]);
+        assert_eq!(blue(true, 2), [100, 102, 105, 105, 102, 100]);
+        assert_eq!(blue(true, 3), [100; 6]);
     }
 
     #[test]
@@ -195,7 +276,8 @@ mod tests {
             chroma: Some((1, 1)),
             depths: [8; 2],
             full_range: true,
-            matrix: 8,
+            matrix: 11,
+            smooth: false,
         };
         assert!(matches!(rgb(&frame, None, 0, &mut [0; 3]), Err(crate::error::Error::Unsupported { .. })));
     }

@@ -62,7 +62,7 @@ impl<'a> Meta<'a> {
     pub fn read(file: &'a [u8]) -> Result<Self> {
         let body = Boxes(file).first(*b"meta").ok_or_else(|| {
             if Boxes(file).any(|(kind, _)| kind == *b"moov") {
-                unsupported("HEIC with an image sequence and no still picture is not served; send its first picture")
+                unsupported("HEIF with an image sequence and no still picture is not served; send its first picture")
             } else {
                 cut_short()
             }
@@ -126,7 +126,7 @@ impl<'a> Meta<'a> {
         let bytes = match location.method {
             0 => self.file,
             1 => self.inside,
-            _ => return Err(unsupported("HEIC whose pictures lie inside other items is not served; send a JPEG")),
+            _ => return Err(unsupported("HEIF whose pictures lie inside other items is not served; send a JPEG")),
         };
         let piece = |&(first, length): &(u64, u64)| {
             let rest = bytes.get(usize::try_from(first).ok()?..)?;
@@ -153,7 +153,7 @@ fn id_bytes(version: u8) -> usize {
 
 fn primary(body: Option<&[u8]>) -> Result<Id> {
     let missing =
-        || unsupported("HEIC with an image sequence and no still picture is not served; send its first picture");
+        || unsupported("HEIF with an image sequence and no still picture is not served; send its first picture");
     let (version, _, mut fields) = Fields::full(body.ok_or_else(missing)?).ok_or_else(damaged)?;
     fields.uint(id_bytes(version)).map(|id| id as Id).ok_or_else(damaged)
 }
