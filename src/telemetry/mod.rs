@@ -43,10 +43,13 @@ where
 }
 
 /// Whether a line may be written whatever level was asked for. Below `info` other crates tell what they send and receive:
-/// the runtime whole events, photos included; the SDK URLs with their signatures.
+/// the runtime whole events, photos included; the SDK URLs with their signatures. At any level the runtime repeats each
+/// failed invocation, which the function has logged, as an error whoever is at fault, in a span of its own with the
+/// tracing header as it came.
 fn is_discreet(line: &Metadata<'_>) -> bool {
     let is_ours = ["m2fp", "bootstrap", "ort"].contains(&line.target().split("::").next().unwrap_or_default());
-    is_ours || *line.level() <= Level::INFO
+    let is_repeated = ["lambda_runtime::layers::panic", "lambda_runtime::layers::trace"].contains(&line.target());
+    is_ours || *line.level() <= Level::INFO && !is_repeated
 }
 
 /// Logs a panic as a line like any other. The outcome of its request is logged where the panic is caught.
