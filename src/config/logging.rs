@@ -1,5 +1,6 @@
-//! How the log is written, and Lambda's own logging controls, which Lambda tells the function by `AWS_LAMBDA_LOG_FORMAT`
-//! and `AWS_LAMBDA_LOG_LEVEL` (AWS Lambda developer guide, "Configuring advanced logging controls").
+//! How the log is written, and Lambda's own logging controls, which Lambda tells the function by
+//! `AWS_LAMBDA_LOG_FORMAT` and `AWS_LAMBDA_LOG_LEVEL` (AWS Lambda developer guide, "Configuring advanced logging
+//! controls").
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
