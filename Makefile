@@ -172,14 +172,16 @@ $(LICENCES)/crates.txt:
 	$(say) "collecting the licences of the crates"
 	@$(PYTHON) scripts/crate_licences.py $(RUST_TARGET) $@ $(FEATURES)
 
-# What `sam build` calls (BuildMethod: makefile). Both functions are the same package.
-build-HttpFunction build-S3Function: architectures-agree lambda
-	@cp -R $(PACKAGE)/. "$(ARTIFACTS_DIR)"
+# What `sam build` calls (BuildMethod: makefile). Both functions are the same package, which is made once at a time:
+# `sam build --parallel` calls both at once.
+build-HttpFunction build-S3Function: architectures-agree
+	@mkdir -p dist
+	@flock dist/.lock bash -euc '$(MAKE) lambda ARCH=$(ARCH) && cp -R $(PACKAGE)/. "$$ARTIFACTS_DIR"'
 
 # SAM tells no makefile the stack's Architecture, but writes it down before it builds a whole stack.
 .PHONY: architectures-agree
 architectures-agree:
-	@stack=$$(sed -n 's/^architecture = "\(.*\)"/\1/p' .aws-sam/build.toml 2>/dev/null | sort -u); \
+	@stack=$$([ ! -f .aws-sam/build.toml ] || sed -n 's/^architecture = "\(.*\)"/\1/p' .aws-sam/build.toml | sort -u); \
 	if [ -n "$$stack" ] && [ "$$stack" != "$(ARCH)" ]; then \
 		echo "The stack's Architecture is $$stack and ARCH is $(ARCH): ARCH=$$stack sam build --parameter-overrides Architecture=$$stack" >&2; \
 		exit 1; \
@@ -290,7 +292,7 @@ checkpoint-named:
 
 # --- check ------------------------------------------------------------------------------------------------------
 
-.PHONY: test test-rust test-python test-page test-docker test-model test-memory lint lint-rust lint-python lint-template lint-workflows audit bench bench-cold bench-m2fp bench-memory fuzz
+.PHONY: test test-rust test-python test-page test-docker test-docker-m2fp test-model test-memory lint lint-rust lint-python lint-template lint-workflows audit bench bench-cold bench-m2fp bench-memory fuzz
 test: test-rust test-python ## all tests, end-to-end ones included
 
 test-rust: runtime tools ## tests of the crate, those under the Lambda emulator included
@@ -315,6 +317,20 @@ test-docker: runtime tools ## sam local, Lambda's sandbox and the container imag
 		$(VENV)/bin/python -m pytest -q tests/in_docker $(ARGS); \
 	else \
 		printf '\n\033[1;31mNOT RUN: no Docker.\033[0m sam local, the sandbox and the container image were not tried.\n\n'; \
+	fi
+
+# Weights at random do: what is asked is whether an image of that size answers.
+RANDOM_MODEL := runs/m2fp-random
+test-docker-m2fp: runtime tools $(MODEL_VENV)/packages ## M2FP itself in float32, with random weights, answers from the container image (some minutes)
+	$(say) "exporting a random M2FP to $(RANDOM_MODEL)"
+	@[ -f runs/random-checkpoint/configuration.json ] || \
+		$(MODEL_VENV)/bin/python -m m2fp_export random --seed 0 --out runs/random-checkpoint
+	@[ -f $(RANDOM_MODEL)/model.json ] || \
+		$(MODEL_VENV)/bin/python -m m2fp_export export --checkpoint runs/random-checkpoint --out $(RANDOM_MODEL) --no-verify
+	@if docker info >/dev/null 2>&1; then \
+		$(VENV)/bin/python -m pytest -q tests/in_docker/m2fp_image.py $(ARGS); \
+	else \
+		printf '\n\033[1;31mNOT RUN: no Docker.\033[0m M2FP in the container image was not tried.\n\n'; \
 	fi
 
 # Spinning threads of OpenMP would take the cores from ONNX Runtime's.

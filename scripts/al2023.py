@@ -8,10 +8,10 @@ machine would itself need a newer glibc.
 """
 
 import argparse
-import os
 import re
-import subprocess
+import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # The newest version of each symbol family that Amazon Linux 2023 provides.
@@ -23,22 +23,68 @@ MACHINES = {62: "x86_64", 183: "arm64"}
 
 def architecture(binary: Path) -> str:
     """`x86_64` or `arm64`, from the ELF header."""
-    header = binary.read_bytes()[:20]
-    if header[:4] != b"\x7fELF":
-        raise SystemExit(f"{binary} is not a Linux binary")
+    header = _read_elf(binary)[:20]
     return MACHINES.get(int.from_bytes(header[18:20], "little"), "another architecture")
 
 
 def needed_versions(binary: Path) -> dict[str, tuple[int, ...]]:
     """The newest version of each symbol family that `binary` asks for."""
-    environment = os.environ | {"LC_ALL": "C"}
-    command = ["readelf", "--version-info", "--wide", binary]
-    text = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
     newest: dict[str, tuple[int, ...]] = {}
-    for family, number in re.findall(r"Name: (GLIBC|GLIBCXX|CXXABI|GCC)_([0-9.]+)", text):
-        version = tuple(int(part) for part in number.split("."))
-        newest[family] = max(newest.get(family, version), version)
+    for name in version_names(binary):
+        if match := re.fullmatch(r"(GLIBC|GLIBCXX|CXXABI|GCC)_([0-9.]+)", name):
+            version = tuple(int(part) for part in match[2].split("."))
+            newest[match[1]] = max(newest.get(match[1], version), version)
     return newest
+
+
+def version_names(binary: Path) -> list[str]:
+    """Every symbol version that `binary` asks of its libraries, `GLIBC_2.34` for example.
+
+    They are in the section of type SHT_GNU_verneed: a chain of libraries (Elf64_Verneed), each with a chain of versions
+    (Elf64_Vernaux), whose names are in the section of strings that it links to ("Linux Standard Base Core
+    Specification", "Symbol Versioning").
+    """
+    data = _read_elf(binary)
+    try:
+        return list(_version_names(data))
+    except (struct.error, IndexError, ValueError) as error:
+        raise SystemExit(f"{binary} is damaged: its symbol versions cannot be read ({error})") from None
+
+
+def _read_elf(binary: Path) -> bytes:
+    data = binary.read_bytes()
+    # Both of Lambda's architectures are of 64 bits (2) and little-endian (1).
+    if data[:6] != b"\x7fELF\x02\x01":
+        raise SystemExit(f"{binary} is not a Linux binary of 64 bits")
+    return data
+
+
+# Elf64_Shdr: name, type, flags, address, offset, size, link, info, alignment, size of an entry.
+SECTION = struct.Struct("<IIQQQQIIQQ")
+SHT_GNU_VERNEED = 0x6FFFFFFE
+# Elf64_Verneed: version, number of versions, library, then the offsets of its first version and of the next library.
+LIBRARY = struct.Struct("<HHIII")
+# Elf64_Vernaux: hash, flags, number, name, then the offset of the next version.
+VERSION = struct.Struct("<IHHII")
+
+
+def _version_names(data: bytes) -> Iterator[str]:
+    (first,) = struct.unpack_from("<Q", data, 40)
+    size, count = struct.unpack_from("<HH", data, 58)
+    sections = [SECTION.unpack_from(data, first + index * size) for index in range(count)]
+    for _, kind, _, _, offset, _, link, libraries, _, _ in sections:
+        if kind != SHT_GNU_VERNEED:
+            continue
+        strings = sections[link][4]
+        at = offset
+        for _ in range(libraries):
+            _, versions, _, aux, following = LIBRARY.unpack_from(data, at)
+            one = at + aux
+            for _ in range(versions):
+                _, _, _, name, step = VERSION.unpack_from(data, one)
+                yield data[strings + name : data.index(0, strings + name)].decode("ascii")
+                one += step
+            at += following
 
 
 def faults(binary: Path) -> list[str]:

@@ -1,11 +1,15 @@
 //! Settings: the environment variables `M2FP_*`, raw as they come from outside and checked as the program uses them.
 
+mod logging;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::manifest;
 use crate::object_names::prefix_fault;
 use crate::options::{self, OutputKind};
+
+pub use logging::{LambdaLogLevel, LogFormat};
 
 /// Prefix of every setting's variable.
 pub(crate) const PREFIX: &str = "M2FP_";
@@ -97,8 +101,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "LOG",
-        default: "info; warn on the command line",
+        default: "Lambda's, else info; warn on the command line",
         meaning: "log level: error, warn, info, debug, trace, or tracing directives",
+    },
+    Setting {
+        name: "LOG_FORMAT",
+        default: "Lambda's, else json; text on the command line",
+        meaning: "format of log lines: json or text",
     },
 ];
 
@@ -159,8 +168,12 @@ pub struct Config {
     pub s3_endpoint: Option<String>,
     /// `None`: the door's own default.
     pub metrics: Option<bool>,
-    /// `None`: the door's own default.
+    /// `None`: Lambda's, or the door's own default.
     pub log: Option<String>,
+    /// Where the setting is not set, Lambda's; `None`: the door's own default.
+    pub log_format: Option<LogFormat>,
+    /// What Lambda itself lets pass; `None` outside Lambda, and where its log format is text.
+    pub lambda_log_level: Option<LambdaLogLevel>,
 }
 
 /// All faults of the settings.
@@ -179,7 +192,8 @@ impl Config {
         Self::from_vars(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))))
     }
 
-    /// Reads `vars`; names without the prefix are ignored, except the name and the memory size that Lambda sets.
+    /// Reads `vars`; names without the prefix are ignored, except the name, the memory size and the logging
+    /// controls that Lambda sets.
     ///
     /// # Errors
     /// Every fault found, together; an unknown name with the prefix is a fault, unless Kubernetes put it there.
@@ -190,6 +204,10 @@ impl Config {
                 raw.lambda_memory = Some(value);
             } else if name == "AWS_LAMBDA_FUNCTION_NAME" {
                 raw.function_name = Some(value);
+            } else if name == "AWS_LAMBDA_LOG_FORMAT" {
+                raw.lambda_log_format = Some(value);
+            } else if name == "AWS_LAMBDA_LOG_LEVEL" {
+                raw.lambda_log_level = Some(value);
             } else if let Some(short) = name.strip_prefix(PREFIX) {
                 if SETTINGS.iter().any(|s| s.name == short) {
                     raw.values.push((short.to_owned(), value));
@@ -207,6 +225,12 @@ impl Config {
         self.upload_bucket.as_deref() == Some(bucket) && key.starts_with(&self.upload_prefix)
     }
 
+    /// The log level in force: that of the setting, else Lambda's, else `default`.
+    #[must_use]
+    pub fn log_level<'a>(&'a self, default: &'a str) -> &'a str {
+        self.log.as_deref().or(self.lambda_log_level.map(LambdaLogLevel::directive)).unwrap_or(default)
+    }
+
     /// The memory limit in force, bytes.
     #[must_use]
     pub(crate) fn memory_limit_bytes(&self) -> u64 {
@@ -221,6 +245,8 @@ struct Raw {
     values: Vec<(String, String)>,
     lambda_memory: Option<String>,
     function_name: Option<String>,
+    lambda_log_format: Option<String>,
+    lambda_log_level: Option<String>,
     faults: Vec<String>,
 }
 
@@ -250,6 +276,18 @@ impl Raw {
             self.faults.push(format!("{PREFIX}{name} must be {}, not `{text}`", options::SWITCHES));
             false
         })
+    }
+
+    /// A value of Lambda's that is not known is passed over: whoever runs the function did not write it.
+    fn log_format(&mut self) -> Option<LogFormat> {
+        let Some(text) = self.text("LOG_FORMAT") else {
+            return self.lambda_log_format.as_deref().and_then(LogFormat::parse);
+        };
+        let format = LogFormat::parse(&text);
+        if format.is_none() {
+            self.faults.push(format!("{PREFIX}LOG_FORMAT must be {}, not `{text}`", logging::LOG_FORMATS));
+        }
+        format
     }
 
     fn list(&self, name: &str) -> Vec<String> {
@@ -360,6 +398,8 @@ impl Raw {
             s3_endpoint: self.endpoint(),
             metrics: self.text("METRICS").map(|_| self.switch("METRICS")),
             log: self.text("LOG"),
+            log_format: self.log_format(),
+            lambda_log_level: self.lambda_log_level.as_deref().and_then(LambdaLogLevel::parse),
         };
         if self.faults.is_empty() { Ok(config) } else { Err(ConfigError { faults: self.faults }) }
     }
@@ -602,6 +642,24 @@ mod tests {
     fn the_token_does_not_show() {
         let config = read(&[("M2FP_BEARER_TOKEN", "s3cret")]).unwrap();
         assert!(!format!("{config:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn lambdas_logging_controls_hold_where_no_setting_does() {
+        let log = |vars: &[(&str, &str)]| {
+            let config = read(vars).unwrap();
+            (config.log_level("info").to_owned(), config.log_format)
+        };
+        let (level, format) = ("AWS_LAMBDA_LOG_LEVEL", "AWS_LAMBDA_LOG_FORMAT");
+        assert_eq!(log(&[]), ("info".to_owned(), None));
+        assert_eq!(log(&[(level, "WARN"), (format, "JSON")]), ("warn".to_owned(), Some(LogFormat::Json)));
+        assert_eq!(log(&[(level, "FATAL"), (format, "Text")]), ("error".to_owned(), Some(LogFormat::Text)));
+        assert_eq!(log(&[(level, "loud"), (format, "yaml")]), ("info".to_owned(), None));
+        let ours = [(level, "WARN"), (format, "Text"), ("M2FP_LOG", "debug"), ("M2FP_LOG_FORMAT", "json")];
+        assert_eq!(log(&ours), ("debug".to_owned(), Some(LogFormat::Json)));
+        // Lambda goes on dropping lines, whatever the function's own level is.
+        assert_eq!(read(&ours).unwrap().lambda_log_level, Some(LambdaLogLevel::Warn));
+        assert!(read(&[("M2FP_LOG_FORMAT", "xml")]).unwrap_err().to_string().contains("json or text"));
     }
 
     #[test]

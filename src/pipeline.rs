@@ -275,5 +275,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 
 fn metrics(config: &Config, manifest: &Manifest) -> Option<Metrics> {
     let function = config.function_name.as_deref().unwrap_or_default();
-    (config.metrics == Some(true)).then(|| Metrics::new(function, manifest, std::io::stdout()))
+    (config.metrics == Some(true))
+        .then(|| Metrics::new(function, manifest, std::io::stdout()).past(config.lambda_log_level))
 }

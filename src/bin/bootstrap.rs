@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use m2fp::config::Config;
+use m2fp::config::{Config, LogFormat};
 use m2fp::lambda;
 use m2fp::pipeline::{Context, Pipeline};
 use m2fp::store::s3::S3Store;
@@ -18,14 +18,15 @@ fn main() -> ExitCode {
     let mut config = match Config::from_env() {
         Ok(config) => config,
         Err(error) => {
-            telemetry::init("info", telemetry::Style::Json);
+            telemetry::init("info", LogFormat::Json);
             for fault in error.faults {
                 tracing::error!(fault, "settings");
             }
             return ExitCode::from(USAGE);
         }
     };
-    telemetry::init(config.log.as_deref().unwrap_or("info"), telemetry::Style::Json);
+    telemetry::init(config.log_level("info"), config.log_format.unwrap_or(LogFormat::Json));
+    telemetry::log_panics();
     config.metrics.get_or_insert(true);
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::config::{Config, PREFIX, SETTINGS};
+use crate::config::{Config, LogFormat, PREFIX, SETTINGS};
 use crate::units::whole_mb;
 
 /// Every setting with its default, for `--help`.
@@ -23,7 +23,7 @@ pub fn print(config: &Config) {
 }
 
 /// One value per entry of [`SETTINGS`], in its order.
-fn values(config: &Config) -> [String; 21] {
+fn values(config: &Config) -> [String; 22] {
     let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
     let outputs: Vec<_> = config.outputs.iter().map(|kind| kind.name()).collect();
     [
@@ -51,7 +51,8 @@ fn values(config: &Config) -> [String; 21] {
         config.max_wait.as_millis().to_string(),
         or_none(&config.s3_endpoint),
         if config.metrics == Some(true) { "on" } else { "off" }.to_owned(),
-        config.log.clone().unwrap_or_else(|| "warn".to_owned()),
+        config.log_level("warn").to_owned(),
+        config.log_format.unwrap_or(LogFormat::Text).name().to_owned(),
     ]
 }
 

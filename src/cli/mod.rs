@@ -18,7 +18,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 
 use self::request::{EXIT_FAILED, EXIT_USAGE, UsageError};
-use crate::config::Config;
+use crate::config::{Config, LogFormat};
 use crate::pipeline::Pipeline;
 use crate::store::s3::S3Store;
 
@@ -84,7 +84,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if let Some(mb) = cli.global.memory {
         config.memory_mb = Some(config.memory_mb.map_or(mb, |set| set.min(mb)));
     }
-    crate::telemetry::init(config.log.as_deref().unwrap_or("warn"), crate::telemetry::Style::Text);
+    crate::telemetry::init(config.log_level("warn"), config.log_format.unwrap_or(LogFormat::Text));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         if let Command::Config = cli.command {

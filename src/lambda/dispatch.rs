@@ -19,12 +19,32 @@ use crate::pipeline::Context;
 /// # Errors
 /// The failure's name and public sentence; causes are in the log.
 pub async fn dispatch(app: &App, event: Box<RawValue>, context: Context) -> Result<Box<RawValue>, Failure> {
-    let shape = shape(event.get()).map_err(|error| Failure::new(&error, &context.request_id))?;
-    let span = tracing::info_span!("invocation", request_id = context.request_id, event = shape.name());
+    dispatch_traced(app, event, context, None).await
+}
+
+/// The same, with the id of X-Ray's trace in every line of the log.
+///
+/// # Errors
+/// As [`dispatch`].
+pub async fn dispatch_traced(
+    app: &App,
+    event: Box<RawValue>,
+    context: Context,
+    trace_id: Option<&str>,
+) -> Result<Box<RawValue>, Failure> {
+    let shape = shape(event.get());
+    let name = shape.as_ref().ok().copied().map(Shape::name);
+    let request_id = context.request_id.as_str();
+    let span = tracing::info_span!("invocation", request_id, xray_trace_id = trace_id, event = name);
     let answer = async {
-        tracing::info!(cold_start = is_cold_start(), "invoked");
-        // On the heap: every door's state together is large, and the callers' futures would all hold it.
-        let answer = guarded(Box::pin(answer(app, shape, event, &context))).await;
+        let answer = match shape {
+            Ok(shape) => {
+                tracing::info!(cold_start = is_cold_start(), "invoked");
+                // On the heap: every door's state together is large, and the callers' futures would all hold it.
+                guarded(Box::pin(answer(app, shape, event, &context))).await
+            }
+            Err(error) => Err(error),
+        };
         answer.map_err(|error| Failure::new(&error, &context.request_id))
     };
     answer.instrument(span).await

@@ -5,6 +5,7 @@
 //! (invocations by Step Functions, SDKs, the AWS CLI), `warm` (pings that only want the model loaded). `lattice` is VPC
 //! Lattice's requests in the words of a load balancer. Doors that name objects share [`crate::delivery::settle`], which says
 //! what becomes of one, and `time_share`, which divides an invocation's time among several.
+//! `trace_id` is what the log calls X-Ray's trace.
 
 pub mod batch;
 pub mod direct;
@@ -21,6 +22,7 @@ mod shape;
 pub mod sns;
 pub mod sqs;
 mod time_share;
+mod trace_id;
 pub mod warm;
 
 use std::sync::Arc;
@@ -52,7 +54,10 @@ pub async fn serve(app: App) -> Result<(), lambda_runtime::Error> {
     let app = Arc::new(app);
     let handler = service_fn(|event: LambdaEvent<Box<RawValue>>| {
         let app = Arc::clone(&app);
-        async move { dispatch::dispatch(&app, event.payload, context_of(&event.context)).await }
+        async move {
+            let trace = event.context.xray_trace_id.as_deref().and_then(trace_id::trace_id);
+            dispatch::dispatch_traced(&app, event.payload, context_of(&event.context), trace).await
+        }
     });
     lambda_runtime::run(handler).await
 }

@@ -32,6 +32,11 @@ const ATTEMPTS: u32 = 3;
 /// Where no region is configured: other servers do not care, AWS names the right one in its error.
 const REGION: &str = "us-east-1";
 
+/// What the log says where no server's certificate could be checked. The SDK itself only warns, and then trusts no
+/// server; in a debug build it panics.
+const NO_AUTHORITIES: &str = "no certificates of authorities (CA) were found, so S3's cannot be checked: install the \
+    package ca-certificates, or name a file of them (PEM) in SSL_CERT_FILE";
+
 /// S3 behind the port. The client is made by the first request, so that a cold start without S3 does not pay for it.
 pub struct S3Store {
     endpoint: Option<String>,
@@ -57,13 +62,20 @@ impl S3Store {
         Self { endpoint: None, client: OnceCell::new_with(Some(client)) }
     }
 
-    async fn client(&self) -> &Client {
+    async fn client(&self) -> Result<&Client> {
         let make = || async {
+            if self.is_over_tls() && rustls_native_certs::load_native_certs().certs.is_empty() {
+                return Err(Error::internal(NO_AUTHORITIES));
+            }
             let region = RegionProviderChain::default_provider().or_else(REGION);
             let config = aws_config::defaults(BehaviorVersion::latest()).region(region).load().await;
-            finish(Builder::from(&config), self.endpoint.as_deref())
+            Ok(finish(Builder::from(&config), self.endpoint.as_deref()))
         };
-        self.client.get_or_init(make).await
+        self.client.get_or_try_init(make).await
+    }
+
+    fn is_over_tls(&self) -> bool {
+        self.endpoint.as_deref().is_none_or(|url| !url.starts_with("http://"))
     }
 }
 
@@ -79,7 +91,7 @@ fn finish(builder: Builder, endpoint: Option<&str>) -> Client {
 #[async_trait]
 impl ObjectStore for S3Store {
     async fn head(&self, at: &ObjectRef) -> Result<ObjectMeta> {
-        let request = self.client().await.head_object().bucket(&at.bucket).key(&at.key);
+        let request = self.client().await?.head_object().bucket(&at.bucket).key(&at.key);
         let request = request.set_version_id(at.version_id.clone()).set_if_match(at.etag.clone());
         let head = request.send().await.map_err(|e| classify(e, "read", at))?;
         let meta = ObjectMeta {
@@ -92,7 +104,7 @@ impl ObjectStore for S3Store {
     }
 
     async fn open(&self, at: &ObjectRef) -> Result<OpenObject> {
-        let request = self.client().await.get_object().bucket(&at.bucket).key(&at.key);
+        let request = self.client().await?.get_object().bucket(&at.bucket).key(&at.key);
         let request = request.set_version_id(at.version_id.clone()).set_if_match(at.etag.clone());
         let answer = request.send().await.map_err(|e| classify(e, "read", at))?;
         let meta = ObjectMeta {
@@ -108,7 +120,7 @@ impl ObjectStore for S3Store {
 
     async fn put(&self, object: NewObject, over: &Standing) -> Result<bool> {
         let at = ObjectRef { bucket: object.bucket, key: object.key, version_id: None, etag: None };
-        let request = self.client().await.put_object().bucket(&at.bucket).key(&at.key);
+        let request = self.client().await?.put_object().bucket(&at.bucket).key(&at.key);
         let request = request
             .content_type(object.content_type)
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
@@ -128,7 +140,7 @@ impl ObjectStore for S3Store {
 
     async fn delete(&self, bucket: &str, key: &str, standing: &Standing) -> Result<bool> {
         let at = ObjectRef { bucket: bucket.to_owned(), key: key.to_owned(), version_id: None, etag: None };
-        let request = self.client().await.delete_object().bucket(bucket).key(key);
+        let request = self.client().await?.delete_object().bucket(bucket).key(key);
         let request = match standing {
             Standing::ETag(etag) => request.if_match(etag),
             Standing::Whatever | Standing::Nothing => request,
@@ -147,7 +159,7 @@ impl ObjectStore for S3Store {
     async fn presign_get(&self, bucket: &str, key: &str, expires: Duration) -> Result<Secret> {
         let at = ObjectRef { bucket: bucket.to_owned(), key: key.to_owned(), version_id: None, etag: None };
         let config = PresigningConfig::expires_in(expires).map_err(Error::internal)?;
-        let request = self.client().await.get_object().bucket(bucket).key(key);
+        let request = self.client().await?.get_object().bucket(bucket).key(key);
         let link = request.presigned(config).await.map_err(|e| classify(e, "sign a link to", &at))?;
         Ok(Secret::new(link.uri().to_owned()))
     }
@@ -157,7 +169,7 @@ impl ObjectStore for S3Store {
         let at = ObjectRef { bucket: bucket.to_owned(), key: key.to_owned(), version_id: None, etag: None };
         let config = PresigningConfig::expires_in(expires).map_err(Error::internal)?;
         let length = i64::try_from(bytes).map_err(Error::internal)?;
-        let request = self.client().await.put_object().bucket(bucket).key(key);
+        let request = self.client().await?.put_object().bucket(bucket).key(key);
         let request = request.content_type(content_type).content_length(length);
         let signed = request.presigned(config).await.map_err(|e| classify(e, "sign an upload to", &at))?;
         let headers = signed.headers().map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();

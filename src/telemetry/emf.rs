@@ -12,7 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 
+use crate::config::LambdaLogLevel;
 use crate::error::{Error, Fault, Limit, Result};
 use crate::manifest::Manifest;
 use crate::plan::Plan;
@@ -123,6 +126,8 @@ impl From<&Plan> for Planned {
 pub struct Metrics {
     function: String,
     model: String,
+    /// Of each line, where Lambda would drop one without.
+    level: Option<LambdaLogLevel>,
     is_warm: AtomicBool,
     writer: Mutex<Box<dyn Write + Send>>,
 }
@@ -134,9 +139,17 @@ impl Metrics {
             // A dimension's value has 1 to 1024 characters of ASCII.
             function: if function.is_empty() { NAMESPACE.to_owned() } else { function.to_owned() },
             model: format!("{} {}", manifest.name, manifest.version),
+            level: None,
             is_warm: AtomicBool::new(false),
             writer: Mutex::new(Box::new(writer)),
         }
+    }
+
+    /// The same, past Lambda's filter at `level`: lines carry that level where Lambda would drop lines without one.
+    /// Lambda takes a line's level only beside a timestamp (AWS Lambda developer guide, "Log-level filtering").
+    #[must_use]
+    pub fn past(self, level: Option<LambdaLogLevel>) -> Self {
+        Self { level: level.filter(|level| level.drops_lines_without_level()), ..self }
     }
 
     /// Writes what became of a measured. A line that cannot be written is only missed.
@@ -181,8 +194,20 @@ impl Metrics {
                 line.add(name, "Milliseconds", value);
             }
         }
+        if let Some(level) = self.level {
+            line.values.insert("level".to_owned(), json!(level.name()));
+            line.values.insert("timestamp".to_owned(), json!(timestamp()));
+        }
         line.end(&self.function, &self.model, request_id, now)
     }
+}
+
+/// Now, as the log's other lines write it (RFC 3339).
+fn timestamp() -> String {
+    let mut text = String::new();
+    // Text takes whatever is written to it.
+    let _ = tracing_subscriber::fmt::time::SystemTime.format_time(&mut Writer::new(&mut text));
+    text
 }
 
 /// A line in the making: values, and what they are.
@@ -347,6 +372,22 @@ mod tests {
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.iter().map(|line| line["ColdStart"].as_f64().unwrap()).collect::<Vec<_>>(), [1.0, 0.0, 0.0]);
         lines.iter().for_each(check);
+    }
+
+    #[test]
+    fn a_line_has_a_level_where_lambda_would_drop_it_without() {
+        let line = |level| metrics().past(level).line("r", &full(), Ended::Ok, false, UNIX_EPOCH);
+        for level in [None, Some(LambdaLogLevel::Trace), Some(LambdaLogLevel::Info)] {
+            let line = line(level);
+            assert!(line.get("level").is_none() && line.get("timestamp").is_none(), "{level:?}");
+        }
+        for level in [LambdaLogLevel::Warn, LambdaLogLevel::Error, LambdaLogLevel::Fatal] {
+            let line = line(Some(level));
+            check(&line);
+            assert_eq!(line["level"], level.name());
+            let time = line["timestamp"].as_str().unwrap();
+            assert!(time.starts_with("20") && time.contains('T') && time.ends_with('Z'), "{time}");
+        }
     }
 
     #[derive(Clone, Default)]

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use m2fp::config::LogFormat;
 use m2fp::http::App;
 use m2fp::lambda::dispatch::dispatch;
 use m2fp::pipeline::{Context, Pipeline};
 use m2fp::store::ObjectStore;
 use m2fp::store::s3::S3Store;
-use m2fp::telemetry::{self, Style};
+use m2fp::telemetry;
 use serde_json::{Value, json};
 
 use crate::support::alone::is_alone;
@@ -90,7 +91,7 @@ async fn the_log_names_requests_and_keeps_their_secrets() {
     }
     let log = Log::default();
     let writer = log.clone();
-    let subscriber = telemetry::subscriber("trace", Style::Json, move || writer.clone());
+    let subscriber = telemetry::subscriber("trace", LogFormat::Json, move || writer.clone());
     tracing::subscriber::set_global_default(subscriber).unwrap();
 
     let server = FileServer::start(&[BUCKET, OUTPUT_BUCKET, UPLOADS]).await;

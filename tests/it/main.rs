@@ -27,6 +27,7 @@ mod logs;
 mod parsing_memory;
 mod parsing_reference;
 mod render_judges;
+mod runtime_api;
 mod s3_conditions;
 mod s3_trigger;
 mod s3_wire;

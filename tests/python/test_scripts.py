@@ -110,6 +110,26 @@ def test_the_runtime_runs_on_amazon_linux() -> None:
     assert al2023.faults(LIBRARY) == []
 
 
+def test_symbol_versions_are_those_of_the_library() -> None:
+    """What ONNX Runtime's wheel asks for, by docs/deploy.md; its tag says glibc 2.28 at most."""
+    needed = al2023.needed_versions(LIBRARY)
+    assert (2, 17) <= needed.pop("GLIBC") <= (2, 28)
+    assert needed["GLIBCXX"] == (3, 4, 22)
+    assert needed["CXXABI"] == (1, 3, 11)
+
+
+def test_what_is_no_binary_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    for data, sentence in (
+        (b"#!/bin/sh", "is not a Linux binary"),
+        (b"\x7fELF\x01\x01" + bytes(100), "is not a Linux binary of 64 bits"),
+        (LIBRARY.read_bytes()[:4096], "is damaged"),
+    ):
+        file.write_bytes(data)
+        with pytest.raises(SystemExit, match=sentence):
+            al2023.faults(file)
+
+
 def test_a_binary_from_a_newer_machine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(al2023, "needed_versions", lambda _: {"GLIBC": (2, 39), "GLIBCXX": (3, 4, 29)})
     expected = "bootstrap needs GLIBC 2.39; Lambda's Amazon Linux 2023 has 2.34"

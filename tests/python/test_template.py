@@ -326,13 +326,20 @@ def test_traces_are_taken_where_they_are_asked_for() -> None:
     assert TEMPLATE["Parameters"]["Tracing"]["Default"] == "PassThrough"
 
 
+def test_tags_are_the_stacks() -> None:
+    """CloudFormation gives a stack's tags to all that takes tags, unless a resource has one of the same name itself."""
+    assert not list(values_of(RESOURCES, "Tags"))
+    assert not list(values_of(RESOURCES, "PropagateTags"))
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_lambda_drops_no_line_of_metrics(name: str) -> None:
-    """They carry no level, so Lambda takes them for INFO; the function filters its own lines by LogLevel."""
+    """Lambda's filter is left open; the function filters its own lines by LogLevel, and writes them as JSON."""
     logging = RESOURCES[name]["Properties"]["LoggingConfig"]
     assert logging["ApplicationLogLevel"] == {"Fn::If": ["LogJson", "TRACE", {"Ref": "AWS::NoValue"}]}
     assert logging["LogFormat"] == {"Ref": "LogFormat"}
     assert environment(name)["M2FP_LOG"] == {"Ref": "LogLevel"}
+    assert environment(name)["M2FP_LOG_FORMAT"] == "json"
 
 
 @pytest.mark.parametrize("name", of_type("AWS::S3::Bucket"))

@@ -14,5 +14,6 @@ pub mod judge;
 pub mod memory_store;
 pub mod metrics;
 pub mod reference;
+pub mod runtime_api;
 pub mod s3_servers;
 pub mod scripted;
