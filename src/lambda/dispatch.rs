@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use lambda_runtime::FunctionResponse;
 use serde_json::value::RawValue;
 use tracing::Instrument;
 
@@ -14,17 +15,39 @@ use crate::error::Result;
 use crate::http::app::App;
 use crate::pipeline::Context;
 
+/// An invocation's answer: JSON, or an HTTP response that is streamed.
+pub(super) type Answer = FunctionResponse<Box<RawValue>, gateway::Pieces>;
+
+/// As [`dispatch`], but an answer to HTTP is streamed where the gateway can and the settings say that it is set to.
+///
+/// # Errors
+/// As [`dispatch`].
+pub(super) async fn dispatch_streaming(app: &App, event: Box<RawValue>, context: Context) -> Result<Answer, Failure> {
+    match shape(event.get()) {
+        Ok(Shape::Http(gateway)) if gateway.can_stream() && app.pipeline.config.response_stream => {
+            let answer = async { Ok(gateway::stream(app, gateway, event, &context).await) };
+            invocation(Shape::Http(gateway), &context, answer).await.map(FunctionResponse::StreamingResponse)
+        }
+        _ => dispatch(app, event, context).await.map(FunctionResponse::BufferedResponse),
+    }
+}
+
 /// Answers one invocation. HTTP failures are answers; other doors' failures are function errors.
 ///
 /// # Errors
 /// The failure's name and public sentence; causes are in the log.
 pub async fn dispatch(app: &App, event: Box<RawValue>, context: Context) -> Result<Box<RawValue>, Failure> {
     let shape = shape(event.get()).map_err(|error| Failure::new(&error, &context.request_id))?;
+    invocation(shape, &context, answer(app, shape, event, &context)).await
+}
+
+/// Runs an invocation's work: its lines in the log are the invocation's, and a panic is its own failure.
+async fn invocation<T>(shape: Shape, context: &Context, work: impl Future<Output = Result<T>>) -> Result<T, Failure> {
     let span = tracing::info_span!("invocation", request_id = context.request_id, event = shape.name());
     let answer = async {
         tracing::info!(cold_start = is_cold_start(), "invoked");
         // On the heap: every door's state together is large, and the callers' futures would all hold it.
-        let answer = guarded(Box::pin(answer(app, shape, event, &context))).await;
+        let answer = guarded(Box::pin(work)).await;
         answer.map_err(|error| Failure::new(&error, &context.request_id))
     };
     answer.instrument(span).await

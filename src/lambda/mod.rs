@@ -31,6 +31,7 @@ use serde_json::value::RawValue;
 
 use crate::http::app::App;
 use crate::pipeline::{Context, Pipeline};
+use crate::store::traced;
 
 /// Kept of Lambda's deadline for encoding and sending the answer.
 const RESERVE: Duration = Duration::from_millis(500);
@@ -44,17 +45,21 @@ pub fn app(pipeline: Arc<Pipeline>) -> App {
     App::new(pipeline, Some(payload::MAX_PAYLOAD_BYTES as u64 - ENVELOPE_BYTES))
 }
 
-/// Serves invocations until the container is shut down.
+/// Serves invocations until the container is shut down: one after the other, or as many at once as Lambda says that it
+/// hands over (`AWS_LAMBDA_MAX_CONCURRENCY`, on Lambda Managed Instances).
 ///
 /// # Errors
 /// When the runtime API cannot be reached.
 pub async fn serve(app: App) -> Result<(), lambda_runtime::Error> {
     let app = Arc::new(app);
-    let handler = service_fn(|event: LambdaEvent<Box<RawValue>>| {
+    let handler = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let app = Arc::clone(&app);
-        async move { dispatch::dispatch(&app, event.payload, context_of(&event.context)).await }
+        async move {
+            let context = context_of(&event.context);
+            traced(event.context.xray_trace_id, dispatch::dispatch_streaming(&app, event.payload, context)).await
+        }
     });
-    lambda_runtime::run(handler).await
+    lambda_runtime::run_concurrent(handler).await
 }
 
 fn context_of(context: &lambda_runtime::Context) -> Context {
