@@ -261,14 +261,11 @@ impl Raw {
 
     fn concurrency(&mut self) -> u32 {
         let Some(text) = self.concurrency.take().filter(|text| !text.is_empty()) else { return 1 };
-        match text.parse() {
-            Ok(most @ 1..=MAX_CONCURRENCY) => most,
-            _ => {
-                self.faults
-                    .push(format!("{CONCURRENCY} must be a whole number from 1 to {MAX_CONCURRENCY}, not `{text}`"));
-                1
-            }
+        if let Ok(most @ 1..=MAX_CONCURRENCY) = text.parse() {
+            return most;
         }
+        self.faults.push(format!("{CONCURRENCY} must be a whole number from 1 to {MAX_CONCURRENCY}, not `{text}`"));
+        1
     }
 
     fn pixels_or_off(&mut self, name: &str) -> Option<u64> {
