@@ -205,6 +205,10 @@ image: tools ## the container image of the package in dist/, and its template (M
 	done
 	@$(PYTHON) scripts/image_template.py dist/image-template.yaml
 
+.PHONY: instances-template
+instances-template: ## dist/instances-template.yaml: template.yaml for Lambda Managed Instances
+	@$(PYTHON) scripts/instances_template.py dist/instances-template.yaml
+
 # --- models -----------------------------------------------------------------------------------------------------
 
 # Debian's PyTorch is small and belongs to /usr/bin/python3, whatever python3 comes first; else PyPI's.
@@ -393,7 +397,7 @@ audit: $(VENV)/audit ## known vulnerabilities of crates and Python tools (asks G
 	@$(CARGO) deny --locked check advisories
 	@$(VENV)/audit-env/bin/pip-audit --strict --no-deps --disable-pip $(foreach file,$(wildcard tools/requirements*.txt),--requirement $(file))
 
-bench: runtime ## benchmarks: decode, post-processing, end to end
+bench: runtime ## benchmarks: decode, post-processing, end to end, several requests at once
 	$(say) "running the benchmarks"
 	@$(CARGO) bench --locked
 

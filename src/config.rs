@@ -14,6 +14,12 @@ pub use logging::{LambdaLogLevel, LogFormat};
 /// Prefix of every setting's variable.
 pub(crate) const PREFIX: &str = "M2FP_";
 
+/// Lambda's variable for how many invocations it hands to a process at once. The runtime reads it, too.
+const CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
+
+/// The greatest that Lambda allows (`PerExecutionEnvironmentMaxConcurrency`).
+const MAX_CONCURRENCY: u32 = 1600;
+
 /// A setting: its name without the prefix, its default in words, and what it does.
 pub(crate) struct Setting {
     pub name: &'static str,
@@ -85,6 +91,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting { name: "THREADS", default: "the CPUs given", meaning: "threads for inference and post-processing" },
     Setting { name: "PRELOAD", default: "off", meaning: "on: load the model at init instead of at the first request" },
     Setting {
+        name: "RESPONSE_STREAM",
+        default: "off",
+        meaning: "on: Lambda streams the answers to HTTP requests; only where the REST API or the Function URL is set to stream",
+    },
+    Setting {
         name: "MAX_WAIT_MS",
         default: "5000",
         meaning: "longest wait for memory that other requests hold, milliseconds; then 503",
@@ -142,6 +153,8 @@ pub struct Config {
     pub lambda_memory_mb: Option<u64>,
     /// The function's name, as Lambda gives it.
     pub function_name: Option<String>,
+    /// Most invocations at once that Lambda hands to this process, as it says on Lambda Managed Instances. Elsewhere 1.
+    pub concurrency: u32,
     pub max_source_pixels: u64,
     pub max_body_bytes: u64,
     pub max_object_bytes: u64,
@@ -164,6 +177,8 @@ pub struct Config {
     /// Processor time given for each second; see [`crate::sys::cpus`].
     pub cpus: f64,
     pub preload: bool,
+    /// Whether the doors that can stream an answer do.
+    pub response_stream: bool,
     pub max_wait: Duration,
     pub s3_endpoint: Option<String>,
     /// `None`: the door's own default.
@@ -192,8 +207,8 @@ impl Config {
         Self::from_vars(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))))
     }
 
-    /// Reads `vars`; names without the prefix are ignored, except the name, the memory size and the logging
-    /// controls that Lambda sets.
+    /// Reads `vars`; names without the prefix are ignored, except the name, the memory size, the logging controls and
+    /// the concurrency that Lambda sets.
     ///
     /// # Errors
     /// Every fault found, together; an unknown name with the prefix is a fault, unless Kubernetes put it there.
@@ -208,6 +223,8 @@ impl Config {
                 raw.lambda_log_format = Some(value);
             } else if name == "AWS_LAMBDA_LOG_LEVEL" {
                 raw.lambda_log_level = Some(value);
+            } else if name == CONCURRENCY {
+                raw.concurrency = Some(value);
             } else if let Some(short) = name.strip_prefix(PREFIX) {
                 if SETTINGS.iter().any(|s| s.name == short) {
                     raw.values.push((short.to_owned(), value));
@@ -247,6 +264,7 @@ struct Raw {
     function_name: Option<String>,
     lambda_log_format: Option<String>,
     lambda_log_level: Option<String>,
+    concurrency: Option<String>,
     faults: Vec<String>,
 }
 
@@ -264,6 +282,15 @@ impl Raw {
                 None
             }
         }
+    }
+
+    fn concurrency(&mut self) -> u32 {
+        let Some(text) = self.concurrency.take().filter(|text| !text.is_empty()) else { return 1 };
+        if let Ok(most @ 1..=MAX_CONCURRENCY) = text.parse() {
+            return most;
+        }
+        self.faults.push(format!("{CONCURRENCY} must be a whole number from 1 to {MAX_CONCURRENCY}, not `{text}`"));
+        1
     }
 
     fn pixels_or_off(&mut self, name: &str) -> Option<u64> {
@@ -376,6 +403,7 @@ impl Raw {
             memory_mb: self.number("MEMORY_MB", 64, 1 << 20),
             lambda_memory_mb,
             function_name: self.function_name.clone(),
+            concurrency: self.concurrency(),
             max_source_pixels: self.number("MAX_SOURCE_PIXELS", 1, 1 << 40).unwrap_or(200_000_000),
             max_body_bytes: self.number("MAX_BODY_BYTES", 1, 1 << 40).unwrap_or(20_000_000),
             max_object_bytes: self.number("MAX_OBJECT_BYTES", 1, 1 << 40).unwrap_or(400_000_000),
@@ -394,6 +422,7 @@ impl Raw {
                 .map_or_else(|| crate::sys::threads(lambda_memory_mb), |n| n as usize),
             cpus: crate::sys::cpus(lambda_memory_mb),
             preload: self.switch("PRELOAD"),
+            response_stream: self.switch("RESPONSE_STREAM"),
             max_wait: Duration::from_millis(self.number("MAX_WAIT_MS", 0, 900_000).unwrap_or(5000)),
             s3_endpoint: self.endpoint(),
             metrics: self.text("METRICS").map(|_| self.switch("METRICS")),
@@ -477,6 +506,16 @@ mod tests {
 
     fn read(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
         Config::from_vars(vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+    }
+
+    #[test]
+    fn concurrency_is_what_lambda_says() {
+        let of = |text: &str| read(&[(CONCURRENCY, text)]);
+        assert_eq!(read(&[]).unwrap().concurrency, 1);
+        assert_eq!(["", "1", "16", "1600"].map(|text| of(text).unwrap().concurrency), [1, 1, 16, 1600]);
+        for text in ["0", "1601", "-1", "two"] {
+            assert!(of(text).unwrap_err().faults[0].starts_with(CONCURRENCY), "{text}");
+        }
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Pipeline {
         if let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global() {
             tracing::debug!(%error, "the thread pool was made before");
         }
-        let budget = Budget::new(config.memory_limit_bytes(), sys::anonymous_bytes(), &manifest);
+        let budget = budget(&config, &manifest);
         let metrics = metrics(&config, &manifest);
         let (manifest, pace) = (Arc::new(manifest), Pace::default());
         Ok(Self { config, manifest, budget, store, metrics, engine: OnceCell::new(), pace })
@@ -88,7 +88,7 @@ impl Pipeline {
         store: Option<Arc<dyn ObjectStore>>,
         engine: Arc<dyn Engine>,
     ) -> Self {
-        let budget = Budget::new(config.memory_limit_bytes(), sys::anonymous_bytes(), &manifest);
+        let budget = budget(&config, &manifest);
         Self {
             metrics: metrics(&config, &manifest),
             config,
@@ -271,6 +271,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     // Lines of that thread belong to the request as well.
     let span = tracing::Span::current();
     tokio::task::spawn_blocking(move || span.in_scope(work)).await.map_err(Error::internal)?
+}
+
+fn budget(config: &Config, manifest: &Manifest) -> Budget {
+    let budget = Budget::new(config.memory_limit_bytes(), sys::anonymous_bytes(), manifest);
+    budget.for_concurrency(config.concurrency)
 }
 
 fn metrics(config: &Config, manifest: &Manifest) -> Option<Metrics> {

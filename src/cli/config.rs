@@ -23,7 +23,7 @@ pub fn print(config: &Config) {
 }
 
 /// One value per entry of [`SETTINGS`], in its order.
-fn values(config: &Config) -> [String; 22] {
+fn values(config: &Config) -> [String; 23] {
     let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
     let outputs: Vec<_> = config.outputs.iter().map(|kind| kind.name()).collect();
     [
@@ -48,6 +48,7 @@ fn values(config: &Config) -> [String; 22] {
         if config.cors_origins.is_empty() { "none".to_owned() } else { config.cors_origins.join(",") },
         config.threads.to_string(),
         if config.preload { "on" } else { "off" }.to_owned(),
+        if config.response_stream { "on" } else { "off" }.to_owned(),
         config.max_wait.as_millis().to_string(),
         or_none(&config.s3_endpoint),
         if config.metrics == Some(true) { "on" } else { "off" }.to_owned(),

@@ -5,7 +5,7 @@ use http::{HeaderValue, Response, header};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::app::App;
+use super::app::{App, Room};
 use super::{headers, json, uploads};
 use crate::error::{Error, Result};
 use crate::image::header::Format;
@@ -81,7 +81,7 @@ struct Limits {
 }
 
 /// The model, its classes and colours, its licence, and the limits in force.
-pub fn info(app: &App) -> Result<Response<Bytes>> {
+pub(super) fn info(app: &App, room: Room) -> Result<Response<Bytes>> {
     let Pipeline { config, manifest, budget, .. } = &*app.pipeline;
     json::response(&Info {
         version: env!("CARGO_PKG_VERSION"),
@@ -105,10 +105,13 @@ pub fn info(app: &App) -> Result<Response<Bytes>> {
         image_types: Format::ALL.map(Format::media_type),
         limits: Limits {
             memory_mb: whole_mb(budget.limit_bytes()),
-            max_body_bytes: app.max_image_bytes().map_or(config.max_body_bytes, |most| most.min(config.max_body_bytes)),
+            max_body_bytes: app
+                .encoded_room()
+                .max_image_bytes()
+                .map_or(config.max_body_bytes, |most| most.min(config.max_body_bytes)),
             max_object_bytes: config.max_object_bytes,
             max_source_pixels: config.max_source_pixels,
-            max_answer_bytes: app.max_image_bytes(),
+            max_answer_bytes: room.max_image_bytes(),
         },
         uploads: config
             .upload_bucket

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 
-use super::app::App;
+use super::app::{App, Room};
 use super::{headers, json};
 use crate::delivery::look;
 use crate::error::{Error, Limit, Result};
@@ -41,7 +41,7 @@ pub(crate) fn not_modified(kind: OutputKind, prepared: &Prepared) -> Response<By
 ///
 /// # Errors
 /// `TooLarge` with `Limit::Answer` where it fits no answer and no output bucket is configured; those of the store.
-pub async fn one(app: &App, kind: OutputKind, mut outcome: Outcome) -> Result<Response<Bytes>> {
+pub(super) async fn one(app: &App, room: Room, kind: OutputKind, mut outcome: Outcome) -> Result<Response<Bytes>> {
     let body = if kind == OutputKind::Json {
         outcome.json(&outcome.report)?
     } else {
@@ -49,8 +49,12 @@ pub async fn one(app: &App, kind: OutputKind, mut outcome: Outcome) -> Result<Re
         let at = at.ok_or_else(|| Error::internal(format!("the pipeline made no {}", kind.name())))?;
         outcome.outputs.swap_remove(at).bytes
     };
-    let fits = app.max_answer_bytes.is_none_or(|most| carried_bytes(kind, &body) <= most);
-    let mut response = if fits { sent(kind, body) } else { linked(app, kind, &outcome.etag, body).await? };
+    let fits = match room {
+        Room::Any => true,
+        Room::Encoded(most) => carried_bytes(kind, &body) <= most,
+        Room::Plain(most) => body.len() as u64 <= most,
+    };
+    let mut response = if fits { sent(kind, body) } else { linked(app, room, kind, &outcome.etag, body).await? };
     describe(&mut response, kind, &outcome.etag, &outcome.plan);
     add_timings(&mut response, &outcome);
     Ok(response)
@@ -74,10 +78,10 @@ fn sent(kind: OutputKind, body: Bytes) -> Response<Bytes> {
 }
 
 /// Stores `body` under its ETag, so that the same answer is stored once, and sends the client there.
-async fn linked(app: &App, kind: OutputKind, etag: &str, body: Bytes) -> Result<Response<Bytes>> {
+async fn linked(app: &App, room: Room, kind: OutputKind, etag: &str, body: Bytes) -> Result<Response<Bytes>> {
     let config = &app.pipeline.config;
     let (Some(bucket), Ok(store)) = (&config.output_bucket, app.pipeline.object_store()) else {
-        return Err(too_large(kind, &body, app.max_image_bytes().unwrap_or_default()));
+        return Err(too_large(kind, &body, room.max_image_bytes().unwrap_or_default()));
     };
     let bytes = body.len();
     let key = format!("{}{ANSWERS_PREFIX}{}{}", config.output_prefix, etag.trim_matches('"'), kind.suffix());

@@ -154,7 +154,7 @@ async fn answer(app: &App, request: Request<Blob>, context: &Context) -> Result<
     match action {
         Action::Page => Ok(app.page.response(&app.pipeline, app.max_answer_bytes.is_some()).await),
         Action::Health => describe::health(&app.pipeline),
-        Action::Info => describe::info(app),
+        Action::Info => describe::info(app, app.room(&parts, None)),
         Action::OpenApi => Ok(describe::open_api()),
         Action::Sample => Ok(page::sample()),
         Action::Preflight => Ok(preflight(app, route)),
@@ -205,7 +205,8 @@ async fn parse_and_answer(app: &App, attempt: &Attempt<'_>, parts: &Parts, body:
     if prepared.decision.refusal.is_none() && negotiate::has_current(&parts.headers, &prepared.etag) {
         return Ok(respond::not_modified(kind, &prepared));
     }
-    respond::one(app, kind, attempt.run(prepared).await?).await
+    let outcome = attempt.run(prepared).await?;
+    respond::one(app, app.room(parts, attempt.context.remaining()), kind, outcome).await
 }
 
 /// Plans alone: a photo that would be refused is a finding here, not a failure.

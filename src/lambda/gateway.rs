@@ -7,6 +7,8 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{self, Poll};
 
 use aws_lambda_events::alb::AlbTargetGroupRequest;
 use aws_lambda_events::apigw::{ApiGatewayProxyRequest, ApiGatewayV2httpRequest};
@@ -14,19 +16,20 @@ use aws_lambda_events::query_map::QueryMap;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::Full;
 use lambda_http::request::LambdaRequest;
 use lambda_http::{Adapter, LambdaEvent, Service, service_fn};
+use lambda_runtime::{MetadataPrelude, StreamResponse};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::guard::guarded;
-use super::lattice;
 use super::shape::Gateway;
+use super::{lattice, payload};
 use crate::error::{Error, Result};
-use crate::http::app::App;
+use crate::http::app::{App, Stream};
 use crate::http::problem;
 use crate::http::routes::{self, BasePath};
 use crate::pipeline::Context;
@@ -47,12 +50,37 @@ struct Opened {
 /// # Errors
 /// `Internal` when the answer cannot be encoded.
 pub async fn answer(app: &App, gateway: Gateway, event: Box<RawValue>, context: &Context) -> Result<Box<RawValue>> {
+    encode(gateway, respond(app, gateway, event, context, None).await).await
+}
+
+/// As [`answer`], for a gateway that is set to stream: the body travels as it is, and may be far larger.
+pub(super) async fn stream(
+    app: &App,
+    gateway: Gateway,
+    event: Box<RawValue>,
+    context: &Context,
+) -> StreamResponse<Pieces> {
+    streamed(respond(app, gateway, event, context, Some(payload::STREAM)).await)
+}
+
+async fn respond(
+    app: &App,
+    gateway: Gateway,
+    event: Box<RawValue>,
+    context: &Context,
+    stream: Option<Stream>,
+) -> Response<Bytes> {
     let opened = open(gateway, event.get());
     // The event's text is as large as the photo.
     drop(event);
-    let handled = async { Ok(routes::handle(app, request(opened?), context.clone()).await) };
-    let response = guarded(handled).await.unwrap_or_else(|error| problem::response(&error, &context.request_id));
-    encode(gateway, response).await
+    let handled = async {
+        let mut request = request(opened?);
+        if let Some(stream) = stream {
+            request.extensions_mut().insert(stream);
+        }
+        Ok(routes::handle(app, request, context.clone()).await)
+    };
+    guarded(handled).await.unwrap_or_else(|error| problem::response(&error, &context.request_id))
 }
 
 fn open(gateway: Gateway, event: &str) -> Result<Opened> {
@@ -69,7 +97,7 @@ fn open(gateway: Gateway, event: &str) -> Result<Opened> {
             let base = base_of(&mut event.request_context.stage);
             Ok(Opened { event: LambdaRequest::ApiGatewayV1(event), body, base })
         }
-        Gateway::HttpApi => {
+        Gateway::HttpApi | Gateway::FunctionUrl => {
             let mut event: ApiGatewayV2httpRequest = read(event)?;
             let body = take_body(&mut event.body, event.is_base64_encoded)?;
             forget_host(&mut event.headers);
@@ -152,7 +180,7 @@ async fn encode(gateway: Gateway, response: Response<Bytes>) -> Result<Box<RawVa
     // The adapter takes the answer's form from the event it is called with, and nothing else.
     let event = match gateway {
         Gateway::Rest => LambdaRequest::ApiGatewayV1(ApiGatewayProxyRequest::default()),
-        Gateway::HttpApi => LambdaRequest::ApiGatewayV2(ApiGatewayV2httpRequest::default()),
+        Gateway::HttpApi | Gateway::FunctionUrl => LambdaRequest::ApiGatewayV2(ApiGatewayV2httpRequest::default()),
         Gateway::Alb | Gateway::Lattice => LambdaRequest::Alb(AlbTargetGroupRequest::default()),
     };
     let headers = (gateway == Gateway::Lattice).then(|| response.headers().clone());
@@ -173,8 +201,43 @@ async fn encode(gateway: Gateway, response: Response<Bytes>) -> Result<Box<RawVa
     }
 }
 
+/// The answer as Lambda streams it: status and headers first, then the body. Several values of a header are one,
+/// separated by commas, since there is one for each name.
+fn streamed(response: Response<Bytes>) -> StreamResponse<Pieces> {
+    let (parts, body) = response.into_parts();
+    let mut headers = HeaderMap::new();
+    for name in parts.headers.keys() {
+        let values: Vec<_> = parts.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+        // Values that are sound are so with commas between them.
+        headers.extend(HeaderValue::from_bytes(&values.join(&b", "[..])).map(|value| (name.clone(), value)));
+    }
+    let metadata_prelude = MetadataPrelude { status_code: parts.status, headers, cookies: Vec::new() };
+    StreamResponse { metadata_prelude, stream: Pieces { body } }
+}
+
+/// A body that is handed over piece by piece, so that no second copy of it is made. Its bytes hold their part of the
+/// account of memory until the last piece is sent.
+pub(super) struct Pieces {
+    body: Bytes,
+}
+
+impl Pieces {
+    /// Greatest piece, bytes.
+    const MAX_BYTES: usize = 64 * 1024;
+}
+
+impl futures_util::Stream for Pieces {
+    type Item = std::result::Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
+        let most = self.body.len().min(Self::MAX_BYTES);
+        Poll::Ready((most > 0).then(|| Ok(self.body.split_to(most))))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt;
     use http::Method;
     use serde_json::{Value, json};
 
@@ -193,7 +256,7 @@ mod tests {
         for (gateway, event, base) in [
             (Gateway::Rest, include_str!("../../events/apigw-rest.json"), Some("/Prod")),
             (Gateway::HttpApi, include_str!("../../events/apigw-http.json"), None),
-            (Gateway::HttpApi, include_str!("../../events/function-url.json"), None),
+            (Gateway::FunctionUrl, include_str!("../../events/function-url.json"), None),
             (Gateway::Alb, include_str!("../../events/alb.json"), None),
             (Gateway::Lattice, include_str!("../../events/lattice.json"), None),
         ] {
@@ -293,12 +356,24 @@ mod tests {
                 Response::builder().header(header::CONTENT_TYPE, content_type).body(Bytes::from_static(body)).unwrap();
             fixture(encode(gateway, response).await.unwrap().get())
         };
-        for gateway in [Gateway::Rest, Gateway::HttpApi, Gateway::Alb, Gateway::Lattice] {
+        for gateway in [Gateway::Rest, Gateway::HttpApi, Gateway::FunctionUrl, Gateway::Alb, Gateway::Lattice] {
             let image = answer(gateway, "image/png", b"\x89PNG").await;
             assert_eq!((&image["statusCode"], &image["isBase64Encoded"]), (&json!(200), &json!(true)));
             assert_eq!(image["body"], "iVBORw==");
             let problem = answer(gateway, problem::CONTENT_TYPE, b"{}").await;
             assert_eq!((&problem["isBase64Encoded"], &problem["body"]), (&json!(false), &json!("{}")));
         }
+    }
+
+    #[tokio::test]
+    async fn a_streamed_answer_is_its_head_and_its_pieces() {
+        let body = Bytes::from(vec![7; 2 * Pieces::MAX_BYTES + 1]);
+        let builder = Response::builder().status(422).header("vary", "Accept").header("vary", "Origin");
+        let answer = streamed(builder.header("etag", "x").body(body.clone()).unwrap());
+        let head = serde_json::to_value(&answer.metadata_prelude).unwrap();
+        assert_eq!(head, json!({"statusCode": 422, "headers": {"vary": "Accept, Origin", "etag": "x"}, "cookies": []}));
+        let pieces: Vec<Bytes> = answer.stream.map(std::result::Result::unwrap).collect().await;
+        assert_eq!(pieces.iter().map(Bytes::len).collect::<Vec<_>>(), [Pieces::MAX_BYTES, Pieces::MAX_BYTES, 1]);
+        assert_eq!(pieces.concat(), body);
     }
 }

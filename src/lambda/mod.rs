@@ -33,6 +33,7 @@ use serde_json::value::RawValue;
 
 use crate::http::app::App;
 use crate::pipeline::{Context, Pipeline};
+use crate::store::traced;
 
 /// Kept of Lambda's deadline for encoding and sending the answer.
 const RESERVE: Duration = Duration::from_millis(500);
@@ -46,20 +47,23 @@ pub fn app(pipeline: Arc<Pipeline>) -> App {
     App::new(pipeline, Some(payload::MAX_PAYLOAD_BYTES as u64 - ENVELOPE_BYTES))
 }
 
-/// Serves invocations until the container is shut down.
+/// Serves invocations until the container is shut down: one after the other, or as many at once as Lambda says that it
+/// hands over (`AWS_LAMBDA_MAX_CONCURRENCY`, on Lambda Managed Instances).
 ///
 /// # Errors
 /// When the runtime API cannot be reached.
 pub async fn serve(app: App) -> Result<(), lambda_runtime::Error> {
     let app = Arc::new(app);
-    let handler = service_fn(|event: LambdaEvent<Box<RawValue>>| {
+    let handler = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let app = Arc::clone(&app);
         async move {
-            let trace = event.context.xray_trace_id.as_deref().and_then(trace_id::trace_id);
-            dispatch::dispatch_traced(&app, event.payload, context_of(&event.context), trace).await
+            let context = context_of(&event.context);
+            let header = event.context.xray_trace_id;
+            let trace_id = header.as_deref().and_then(trace_id::trace_id);
+            traced(header.clone(), dispatch::dispatch_traced(&app, event.payload, context, trace_id)).await
         }
     });
-    lambda_runtime::run(handler).await
+    lambda_runtime::run_concurrent(handler).await
 }
 
 fn context_of(context: &lambda_runtime::Context) -> Context {

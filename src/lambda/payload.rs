@@ -4,9 +4,15 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::error::{Error, Limit, Result};
+use crate::http::app::Stream;
 
 /// Greatest answer of a Lambda function, bytes of its JSON (6 MB; the service's own error names this number).
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 6_291_556;
+
+/// What Lambda streams ("Lambda response streaming", "Bandwidth limits"): 200 MB at most, the first 6 MB at any speed and
+/// the rest at 2 MB/s.
+pub(super) const STREAM: Stream =
+    Stream { most_bytes: 200_000_000, unthrottled_bytes: 6_000_000, bytes_per_second: 2_000_000 };
 
 /// An answer as Lambda carries it.
 ///

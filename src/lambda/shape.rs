@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::error::{Error, Result};
@@ -19,18 +20,30 @@ const ACCEPTED: &str = "API Gateway (REST, HTTP API), Application Load Balancer,
 pub enum Gateway {
     /// API Gateway, payload format 1.0.
     Rest,
-    /// API Gateway and Function URL, payload format 2.0.
+    /// API Gateway, payload format 2.0.
     HttpApi,
+    /// A Function URL, which speaks payload format 2.0, too.
+    FunctionUrl,
     Alb,
     /// VPC Lattice, event structure version 2.0.
     Lattice,
 }
 
 impl Gateway {
+    /// Whether it hands on an answer that Lambda streams. It does so only where it is set to, which no event says.
+    #[must_use]
+    pub const fn can_stream(self) -> bool {
+        match self {
+            Self::Rest | Self::FunctionUrl => true,
+            Self::HttpApi | Self::Alb | Self::Lattice => false,
+        }
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Rest => "apigw-rest",
             Self::HttpApi => "apigw-http",
+            Self::FunctionUrl => "function-url",
             Self::Alb => "alb",
             Self::Lattice => "lattice",
         }
@@ -108,10 +121,20 @@ struct Tells {
 struct ContextTells {
     elb: Option<IgnoredAny>,
     http: Option<IgnoredAny>,
+    #[serde(rename = "domainName")]
+    domain_name: Option<Value>,
     #[serde(rename = "serviceArn")]
     service_arn: Option<IgnoredAny>,
     #[serde(rename = "serviceNetworkArn")]
     service_network_arn: Option<IgnoredAny>,
+}
+
+impl ContextTells {
+    /// `ID.lambda-url.REGION.on.aws` is a Function URL's host, and no API's.
+    fn is_of_function_url(&self) -> bool {
+        let host = self.domain_name.as_ref().and_then(Value::as_str).unwrap_or_default();
+        host.split('.').nth(1) == Some("lambda-url")
+    }
 }
 
 #[derive(Deserialize)]
@@ -149,7 +172,8 @@ fn shape_of_object(event: &str) -> Option<Shape> {
     let tells: Tells = serde_json::from_str(event).ok()?;
     if let Some(context) = &tells.request_context {
         if context.http.is_some() {
-            return Some(Shape::Http(Gateway::HttpApi));
+            let is_url = context.is_of_function_url();
+            return Some(Shape::Http(if is_url { Gateway::FunctionUrl } else { Gateway::HttpApi }));
         }
         if tells.http_method.is_some() {
             let is_alb = context.elb.is_some();
@@ -209,7 +233,7 @@ mod tests {
             (include_str!("../../events/apigw-rest-page.json"), rest),
             (include_str!("../../events/apigw-http.json"), http_api),
             (include_str!("../../events/apigw-http-multipart.json"), http_api),
-            (include_str!("../../events/function-url.json"), http_api),
+            (include_str!("../../events/function-url.json"), Shape::Http(Gateway::FunctionUrl)),
             (include_str!("../../events/alb.json"), Shape::Http(Gateway::Alb)),
             (include_str!("../../events/s3-put.json"), Shape::S3),
             (include_str!("../../events/s3-test-event.json"), Shape::S3Test),

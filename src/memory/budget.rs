@@ -18,6 +18,11 @@ use crate::units::{MIB, bytes_of_mb};
 /// Bytes that are kept free for what no constant predicts: the allocator's slack, stacks and buffers of connections.
 pub(crate) const MARGIN_BYTES: u64 = 16 * MIB;
 
+/// What an invocation may hold outside its reservation, while its event is read and its answer is written: three times
+/// what Lambda carries (6 MB), namely the event or answer as text, its copy on the way from or to the runtime, and what
+/// that text is decoded from or encoded into. One invocation's is in the margin.
+const INVOCATION_BYTES: u64 = 3 * 6 * MIB;
+
 /// What the process holds at start is rounded up to this, so that every container predicts the same for the same photo.
 const PROCESS_STEP_BYTES: u64 = 2 * MIB;
 
@@ -97,6 +102,15 @@ impl Budget {
         self.used_bytes + MARGIN_BYTES + bytes
     }
 
+    /// Sets aside what invocations that are served beside each other hold outside their reservations.
+    #[must_use]
+    pub(crate) fn for_concurrency(self, invocations: u32) -> Self {
+        let more = u64::from(invocations.saturating_sub(1)) * INVOCATION_BYTES;
+        let total_bytes = self.total_bytes.saturating_sub(more);
+        let units = Arc::new(Semaphore::new(units(total_bytes, false)));
+        Self { used_bytes: self.used_bytes + more, total_bytes, units, ..self }
+    }
+
     /// Reserves `bytes`, waiting at most `max_wait` for other requests to end.
     ///
     /// # Errors
@@ -143,6 +157,16 @@ mod tests {
         assert_eq!(free(), all - units(3 * MIB, true));
         drop(part);
         assert_eq!(free(), all);
+    }
+
+    #[test]
+    fn what_stands_beside_a_reservation_is_counted_for_each_further_invocation() {
+        let alone = Budget::new(512 * MIB, 0, &manifest());
+        let four = alone.clone().for_concurrency(4);
+        assert_eq!(four.total_bytes(), alone.total_bytes() - 3 * INVOCATION_BYTES);
+        assert_eq!(four.limit_for(MIB), alone.limit_for(MIB) + 3 * INVOCATION_BYTES);
+        assert_eq!(four.units.available_permits(), units(four.total_bytes(), false));
+        assert_eq!(alone.clone().for_concurrency(1).total_bytes(), alone.total_bytes());
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 //! The adapter that speaks to S3 is [`s3`].
 
 pub mod s3;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::Secret;
 use crate::error::{Error, Limit, Result};
 use crate::memory::blob::Blob;
+
+pub use trace::traced;
 
 /// Where an object is. `version_id` and `etag` pin a read to one version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,8 +10,9 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::config::{Builder, Credentials};
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
+use aws_sdk_s3::config::{Builder, ConfigBag, Credentials, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumAlgorithm;
@@ -21,6 +22,7 @@ use tokio::sync::OnceCell;
 use crate::config::Secret;
 use crate::error::{Error, Result};
 use crate::memory::blob::{Blob, BlobWriter};
+use crate::store::trace::trace_id;
 use crate::store::{NewObject, ObjectMeta, ObjectRef, ObjectStore, OpenObject, SignedRequest, Standing, UploadTerms};
 
 /// To a connection. Default of the SDK: 3.1 s.
@@ -81,11 +83,34 @@ impl S3Store {
 
 fn finish(builder: Builder, endpoint: Option<&str>) -> Client {
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build();
-    let builder = builder.timeout_config(timeouts).retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
+    let builder = builder.interceptor(TraceHeader).timeout_config(timeouts);
+    let builder = builder.retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
     Client::from_conf(match endpoint {
         Some(url) => builder.endpoint_url(url).force_path_style(true).build(),
         None => builder.build(),
     })
+}
+
+/// Sends the trace that a request belongs to. After signing: no signature covers it, and no presigned request holds it.
+#[derive(Debug)]
+struct TraceHeader;
+
+impl Intercept for TraceHeader {
+    fn name(&self) -> &'static str {
+        "TraceHeader"
+    }
+
+    fn modify_before_transmit(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> std::result::Result<(), BoxError> {
+        if let Some(trace_id) = trace_id() {
+            context.request_mut().headers_mut().try_insert("x-amzn-trace-id", trace_id)?;
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]

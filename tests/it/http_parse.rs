@@ -5,11 +5,14 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
-use m2fp::http::App;
+use m2fp::http::app::Stream;
+use m2fp::http::{App, handle};
 use m2fp::store::ObjectStore;
 use serde_json::{Value, json};
 
-use crate::support::http::{MemoryStore, app, header, json_of, manifest, photo, pipeline, pipeline_of, send};
+use crate::support::http::{
+    MemoryStore, app, context, header, json_of, manifest, photo, pipeline, pipeline_of, request, send,
+};
 use crate::support::memory_store::Failing;
 use crate::support::metrics::{Lines, counted};
 
@@ -224,4 +227,21 @@ async fn an_answer_too_large_is_linked_or_refused() {
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(json_of(&response)["code"], "answer_too_large");
     assert!(json_of(&response)["detail"].as_str().unwrap().contains("`mask`"));
+}
+
+#[tokio::test]
+async fn a_streamed_answer_has_the_streams_room_and_a_larger_one_is_linked() {
+    let store = Arc::new(MemoryStore::default());
+    // In Lambda's JSON no image would fit.
+    let app = lambda(&[("OUTPUT_BUCKET", "masks")], Some(Arc::clone(&store)), 4);
+    for (most_bytes, status) in [(1 << 20, StatusCode::OK), (10, StatusCode::SEE_OTHER)] {
+        let mut request = request("POST /parse?output=mask", &[], photo(90, 60));
+        request.extensions_mut().insert(Stream { most_bytes, unthrottled_bytes: 1 << 20, bytes_per_second: 1 });
+        let response = handle(&app, request, context()).await;
+        assert_eq!(response.status(), status, "{most_bytes}");
+    }
+    let mut request = request("GET /info", &[], "");
+    request.extensions_mut().insert(Stream { most_bytes: 77, unthrottled_bytes: 7, bytes_per_second: 1 });
+    let info = json_of(&handle(&app, request, context()).await);
+    assert_eq!((&info["limits"]["max_answer_bytes"], &info["limits"]["max_body_bytes"]), (&json!(77), &json!(3)));
 }

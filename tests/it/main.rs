@@ -6,6 +6,7 @@ mod deadline;
 mod deliveries;
 mod dispatch_doors;
 mod dispatch_hostile;
+mod dispatch_runtime_api;
 mod dispatch_sources;
 mod emulator;
 mod engine_memory;

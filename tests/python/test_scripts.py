@@ -17,6 +17,7 @@ import cost_table
 import demo
 import fetch_wheel_file
 import image_template
+import instances_template
 import published
 import scale
 
@@ -99,6 +100,47 @@ def test_a_template_that_was_changed_is_not_made_an_image_of() -> None:
     text = (ROOT / "template.yaml").read_text().replace("    Handler: bootstrap\n", "")
     with pytest.raises(ValueError, match="CodeUri"):
         image_template.image_template(text)
+
+
+def test_the_instances_template_is_the_template_with_a_capacity_provider() -> None:
+    """Lambda sets AWS_LAMBDA_MAX_CONCURRENCY from this, and the function serves as many at once."""
+    text = (ROOT / "template.yaml").read_text()
+    # Through JSON, whose objects are equal in any order.
+    templates = (instances_template.instances_template(text), text)
+    instances, main = (json.loads(json.dumps(yaml_parse(one))) for one in templates)
+    added = {name: instances["Parameters"].pop(name) for name in ("CapacityProviderArn", "EnvironmentConcurrency")}
+    assert re.search(
+        added["CapacityProviderArn"]["AllowedPattern"], "arn:aws:lambda:eu-west-1:123456789012:capacity-provider:a"
+    )
+    (most,) = re.findall(r"MAX_CONCURRENCY: u32 = (\d+);", (ROOT / "src/config.rs").read_text())
+    assert added["EnvironmentConcurrency"]["MaxValue"] == int(most)
+    function = instances["Globals"]["Function"]
+    assert function.pop("CapacityProviderConfig") == {
+        "Arn": {"Ref": "CapacityProviderArn"},
+        "PerExecutionEnvironmentMaxConcurrency": {"Ref": "EnvironmentConcurrency"},
+    }
+    # SAM refuses both at once.
+    function["VpcConfig"] = main["Globals"]["Function"]["VpcConfig"]
+    assert instances["Parameters"]["MemoryMb"].pop("MinValue") >= 2048
+    for name in ("ProvidersHaveTheNetwork", "NoneIsReserved"):
+        assert instances["Rules"].pop(name)["Assertions"]
+    for one in (main, instances):
+        one.pop("Metadata")
+        one["Parameters"].pop("MemoryMb")
+    assert instances == main
+
+
+def test_the_instances_template_is_made_of_the_images_too() -> None:
+    image = image_template.image_template((ROOT / "template.yaml").read_text())
+    assert {"ImageUri", "CapacityProviderArn"} <= set(
+        yaml_parse(instances_template.instances_template(image))["Parameters"]
+    )
+
+
+def test_a_template_with_another_network_is_not_made_one_of_instances() -> None:
+    text = (ROOT / "template.yaml").read_text().replace("    VpcConfig: !If\n", "    VpcConfig:\n")
+    with pytest.raises(ValueError, match="InVpc"):
+        instances_template.instances_template(text)
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:

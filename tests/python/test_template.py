@@ -247,15 +247,21 @@ def test_the_rest_door_takes_photos_at_the_root_and_below() -> None:
         assert method["security"] == {"Fn::If": ["ByKey", [{"api_key": []}], []]}
         integration = method["x-amazon-apigateway-integration"]
         assert (integration["type"], integration["httpMethod"]) == ("aws_proxy", "POST")
-        assert integration["uri"]["Fn::Sub"].endswith("/functions/${HttpFunction.Arn}/invocations")
+        condition, streamed, whole = integration["uri"]["Fn::If"]
+        assert condition == "Stream"
+        assert streamed["Fn::Sub"].endswith("/2021-11-15/functions/${HttpFunction.Arn}/response-streaming-invocations")
+        assert whole["Fn::Sub"].endswith("/2015-03-31/functions/${HttpFunction.Arn}/invocations")
+        assert integration["responseTransferMode"] == {"Fn::If": ["Stream", "STREAM", "BUFFERED"]}
+        assert integration["timeoutInMillis"] == {"Fn::If": ["Stream", 900_000, 29_000]}
     assert api["Body"]["securityDefinitions"] == {"api_key": {"type": "apiKey", "name": "x-api-key", "in": "header"}}
 
 
 @pytest.mark.parametrize("token", [True, False])
 @pytest.mark.parametrize("key", [True, False])
-def test_the_rest_stage_shows_the_methods_of_its_way_in(token: bool, key: bool) -> None:
-    """A deployment does not follow its methods: each way in has one of its own, made after the API."""
-    holds = {"UseRest": True, "ByToken": token, "ByKey": key}
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_rest_stage_shows_the_methods_of_its_way_in(token: bool, key: bool, stream: bool) -> None:
+    """A deployment does not follow its methods: each way in, and out, has one of its own, made after the API."""
+    holds = {"UseRest": True, "ByToken": token, "ByKey": key, "Stream": stream}
 
     def truth(condition: dict[str, Any]) -> bool:
         match condition:
@@ -277,7 +283,20 @@ def test_the_rest_stage_shows_the_methods_of_its_way_in(token: bool, key: bool) 
     made = [name for name, one in deployments.items() if truth({"Condition": one["Condition"]})]
     assert made == [chosen(RESOURCES["HttpRestStage"]["Properties"]["DeploymentId"])]
     assert all(one["Properties"]["RestApiId"] == {"Ref": "HttpRest"} for one in deployments.values())
-    assert len(deployments) == 4
+    assert len(deployments) == 8
+
+
+def test_answers_are_streamed_by_the_door_and_the_function_alike() -> None:
+    """The function streams where it is told to, and must be told so where the door expects it."""
+    conditions, parameter = TEMPLATE["Conditions"], TEMPLATE["Parameters"]["Answers"]
+    assert conditions["Stream"] == {"Fn::Equals": [{"Ref": "Answers"}, "Streamed"]}
+    assert (parameter["Default"], parameter["AllowedValues"]) == ("Buffered", ["Buffered", "Streamed"])
+    assert RESOURCES["HttpUrl"]["Properties"]["InvokeMode"] == {"Fn::If": ["Stream", "RESPONSE_STREAM", "BUFFERED"]}
+    assert environment("HttpFunction")["M2FP_RESPONSE_STREAM"] == {"Fn::If": ["Stream", "on", "off"]}
+    assert "M2FP_RESPONSE_STREAM" not in environment("S3Function")
+    rule = TEMPLATE["Rules"]["OnlySomeDoorsStream"]
+    assert rule["RuleCondition"] == conditions["Stream"]
+    assert rule["Assertions"][0]["Assert"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "HttpDoor"}, "HttpApi"]}]}
 
 
 def test_the_usage_plan_is_made_where_a_key_is_asked_for() -> None:

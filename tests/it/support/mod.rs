@@ -11,6 +11,7 @@ pub mod faults;
 pub mod heif;
 pub mod http;
 pub mod judge;
+pub mod lambda_runtime_api;
 pub mod memory_store;
 pub mod metrics;
 pub mod reference;

@@ -7,9 +7,13 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{self, BehaviorVersion, Credentials, Region};
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use m2fp::store::s3::S3Store;
@@ -27,6 +31,8 @@ pub const SECRET_KEY: &str = "an-example-secret";
 pub struct FileServer {
     folder: TempDir,
     address: SocketAddr,
+    /// Path and trace (`x-amzn-trace-id`) of each request that named one.
+    traces: Arc<Mutex<Vec<(String, String)>>>,
     task: JoinHandle<()>,
 }
 
@@ -42,9 +48,18 @@ impl FileServer {
         // Bound before the first request, so nothing has to be waited for.
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
+        let traces = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&traces);
         let task = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let service = service.clone();
+                let (service, told) = (service.clone(), Arc::clone(&told));
+                let service = service_fn(move |request: Request<Incoming>| {
+                    if let Some(trace) = request.headers().get("x-amzn-trace-id") {
+                        let trace = trace.to_str().expect("ASCII").to_owned();
+                        told.lock().expect("no panic").push((request.uri().path().to_owned(), trace));
+                    }
+                    Service::call(&service, request)
+                });
                 tokio::spawn(async move {
                     let connection = Builder::new(TokioExecutor::new());
                     let served = connection.serve_connection(TokioIo::new(socket), service).await;
@@ -53,7 +68,7 @@ impl FileServer {
                 });
             }
         });
-        Self { folder, address, task }
+        Self { folder, address, traces, task }
     }
 
     pub fn endpoint(&self) -> String {
@@ -62,6 +77,11 @@ impl FileServer {
 
     pub fn store(&self) -> S3Store {
         S3Store::with_keys(&self.endpoint(), ACCESS_KEY, SECRET_KEY)
+    }
+
+    /// Path and trace of each request so far that named one.
+    pub fn traces(&self) -> Vec<(String, String)> {
+        self.traces.lock().expect("no panic").clone()
     }
 
     /// Keys of a bucket as they lie on the disk, in order.
