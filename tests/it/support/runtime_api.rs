@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 /// Of each invocation.
 const TIME: Duration = Duration::from_secs(30);
 /// Of a whole run on a busy machine; only a function that hangs takes that long.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// An event, and its tracing header.
 pub type Invocation = (Value, Option<&'static str>);
