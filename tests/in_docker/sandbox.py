@@ -24,6 +24,7 @@ USER = "993:990"
 # This much memory buys one vCPU.
 VCPU_MB = 1769
 TIMEOUT_S = 120
+LAYER = "/opt/model"
 TMP = {"/tmp": "size=512m,mode=1777"}
 
 
@@ -53,9 +54,18 @@ class Sandbox:
 
 @contextmanager
 def running(
-    client: docker.DockerClient, network: Network, s3: S3, memory_mb: int, tmp: dict[str, str]
+    client: docker.DockerClient,
+    network: Network,
+    s3: S3,
+    memory_mb: int,
+    tmp: dict[str, str],
+    model: str | None = None,
 ) -> Iterator[Sandbox]:
-    """The built function with so much memory, its share of a processor, and these writable folders."""
+    """The built function with so much memory, its share of a processor, and these writable folders.
+
+    model: the name of a model of this repository that stands in for the packaged one, as from a layer.
+    """
+    layer = {} if model is None else {str(sam.ROOT / "model" / model): {"bind": LAYER, "mode": "ro"}}
     processors = min(memory_mb / VCPU_MB, os.cpu_count() or 1)
     container = client.containers.run(
         images.LAMBDA,
@@ -68,9 +78,11 @@ def running(
             "AWS_SECRET_ACCESS_KEY": "docker",
             "M2FP_S3_ENDPOINT": s3.inside,
             "M2FP_OUTPUT_BUCKET": "m2fp-masks",
-        },
+        }
+        | ({} if model is None else {"M2FP_MODEL_DIR": LAYER}),
         volumes={str(PACKAGE): {"bind": "/var/task", "mode": "ro"}}
-        | {str(RIE): {"bind": "/var/rapid/aws-lambda-rie", "mode": "ro"}},
+        | {str(RIE): {"bind": "/var/rapid/aws-lambda-rie", "mode": "ro"}}
+        | layer,
         working_dir="/var/task",
         read_only=True,
         tmpfs=tmp,

@@ -16,7 +16,8 @@ from tests.in_docker.table import Timed
 from tests.memory import photos
 
 LARGE = "24 MP JPEG"
-SIZES_MB = (128, 256, 512, 1769)
+SIZES_MB = ((128, "pico"), (256, None), (512, None), (1769, None))
+"""Memory, and the model where it is not the packaged one."""
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +47,19 @@ def upload_of(key: str) -> dict[str, object]:
     return event
 
 
-@pytest.mark.parametrize("memory_mb", SIZES_MB)
+@pytest.mark.parametrize(("memory_mb", "model"), SIZES_MB)
 def test_photos_are_answered_and_plans_hold(
-    memory_mb: int, base: str, client: docker.DockerClient, closed: Network, store: S3, portrait: Path, timed: Timed
+    memory_mb: int,
+    model: str | None,
+    base: str,
+    client: docker.DockerClient,
+    closed: Network,
+    store: S3,
+    portrait: Path,
+    timed: Timed,
 ) -> None:
     store.empty(answers.OUTPUT_BUCKET)
-    with sandbox.running(client, closed, store, memory_mb, sandbox.TMP) as function:
+    with sandbox.running(client, closed, store, memory_mb, sandbox.TMP, model) as function:
         with timed(f"sandbox of {memory_mb} MB", "the demo photo"):
             report = function.invoke({"image": base64.b64encode(portrait.read_bytes()).decode()})
         answers.check_report(report, store)
@@ -65,6 +73,17 @@ def test_photos_are_answered_and_plans_hold(
                 assert line["PredictedMemory"] <= memory_mb, line
             notes.append("held {PeakMemory:.0f} MB of {PredictedMemory:.0f} predicted".format_map(metrics[-1]))
         answers.check_stored("masks/", "large.jpg", store)
+        assert not function.was_killed()
+
+
+def test_less_memory_than_the_model_needs_is_told(
+    base: str, client: docker.DockerClient, closed: Network, store: S3, portrait: Path
+) -> None:
+    with sandbox.running(client, closed, store, 128, sandbox.TMP) as function:
+        for _ in range(2):
+            answer = function.invoke({"image": base64.b64encode(portrait.read_bytes()).decode()})
+            assert answer["errorType"] == "too_little_memory", answer
+            assert answer["errorMessage"].endswith("; this function has 128 MB"), answer
         assert not function.was_killed()
 
 
