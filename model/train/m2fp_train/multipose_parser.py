@@ -298,7 +298,7 @@ def load_learned(network: MultiposeParser, path: Path) -> None:
         # nano's layers, of which some have the same names, come first in the graph.
         tensors = found[name][-1]
         if isinstance(module, nn.Conv2d):
-            assign_convolution(modules, name, tensors)
+            assign_convolution(modules, name, tensors, may_have_grown=True)
         else:
             with torch.no_grad():
                 module.weight.copy_(torch.from_numpy(tensors[0]))

@@ -55,17 +55,23 @@ def make_idle(modules: Iterable[nn.Module]) -> None:
             module.running_var.fill_(1 - module.eps)
 
 
-def assign_convolution(modules: dict[str, nn.Module], name: str, tensors: list[np.ndarray]) -> None:
+def assign_convolution(
+    modules: dict[str, nn.Module],
+    name: str,
+    tensors: list[np.ndarray],
+    may_have_grown: bool = False,
+) -> None:
     """Copy weights and bias of an exported convolution, into which its normalisation was taken,
     into that of `modules`, whose normalisation is idle.
 
-    Input channels that the exported one did not have yet, the last ones, get the weight 0. Raises
-    ValueError where the shapes differ otherwise.
+    Where it may have grown since, the last input channels, which the exported one did not have yet,
+    get the weight 0. Raises ValueError where the shapes differ otherwise.
     """
     conv = modules[name]
     weight, bias = (torch.from_numpy(tensor) for tensor in tensors)
     further = conv.weight.shape[1] - weight.shape[1]
-    if further < 0 or (weight.shape[0], *weight.shape[2:]) != (
+    grown_right = further == 0 or (may_have_grown and further > 0)
+    if not grown_right or (weight.shape[0], *weight.shape[2:]) != (
         conv.weight.shape[0],
         *conv.weight.shape[2:],
     ):

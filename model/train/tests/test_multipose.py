@@ -226,10 +226,12 @@ def test_what_was_learned_is_read_out_of_a_graph(graph: Path, tmp_path: Path) ->
 def test_inputs_that_were_not_there_are_ignored_at_first() -> None:
     conv = torch.nn.Conv2d(3, 2, 1)
     kernel, bias = np.full((2, 2, 1, 1), 3, np.float32), np.array([5, 6], np.float32)
-    assign_convolution({"conv": conv}, "conv", [kernel, bias])
+    assign_convolution({"conv": conv}, "conv", [kernel, bias], may_have_grown=True)
     assert conv.weight[0, :, 0, 0].tolist() == [3, 3, 0] and conv.bias.tolist() == [5, 6]
     with pytest.raises(ValueError, match="another shape"):
-        assign_convolution({"conv": torch.nn.Conv2d(1, 2, 1)}, "conv", [kernel, bias])
+        assign_convolution({"conv": torch.nn.Conv2d(1, 2, 1)}, "conv", [kernel, bias], True)
+    with pytest.raises(ValueError, match="another shape"):
+        assign_convolution({"conv": conv}, "conv", [kernel, bias])
 
 
 def test_masks_stay_near_their_boxes() -> None:
