@@ -1,36 +1,15 @@
 //! AVIF, in builds that serve it: Pillow, which decodes with dav1d, is the judge of pixels; what cameras write there is
 //! a writer in `support/heif.rs`. `tests/python/make_avifs.py` says how the files came about.
 
-use m2fp::error::Result;
 use m2fp::geometry::Size;
-use m2fp::image::decode;
-use m2fp::image::header::{self, Format, Header};
-use m2fp::memory::blob::Blob;
+use m2fp::image::header::{self, Format};
 
-use crate::support::heif::{self, Item, grid, picture};
+use crate::support::heif::{self, Item, Photo, decoded, grid, picture};
 
 /// Of the small files.
 const SIZE: Size = Size::new(67, 49);
 /// The first byte of a frame's unit, without and with the length after it.
 const FRAME: [u8; 2] = [0x30, 0x32];
-
-#[derive(Debug)]
-struct Photo {
-    header: Header,
-    rgb: Vec<u8>,
-    alpha: Vec<u8>,
-}
-
-fn decoded(bytes: &[u8]) -> Result<Photo> {
-    let header = header::read(bytes, u64::MAX)?;
-    let (mut rgb, mut alpha) = (Vec::new(), Vec::new());
-    decode::rows(&Blob::from(bytes), &header, &mut |_, row| {
-        rgb.extend(row.rgb);
-        alpha.extend(row.alpha.into_iter().flatten());
-        Ok(())
-    })?;
-    Ok(Photo { header, rgb, alpha })
-}
 
 fn decoded_file(name: &str) -> Photo {
     decoded(&heif::file(&format!("{name}.avif"))).unwrap_or_else(|error| panic!("{name}: {error}"))

@@ -1,6 +1,11 @@
-//! Writes HEIF files out of coded pictures that were taken out of others.
+//! Writes HEIF files out of coded pictures that were taken out of others, and decodes them.
 
 use std::path::Path;
+
+use m2fp::error::Result;
+use m2fp::image::decode;
+use m2fp::image::header::{self, Header};
+use m2fp::memory::blob::Blob;
 
 type Kind = [u8; 4];
 
@@ -12,6 +17,26 @@ pub struct Item {
     /// Type, body, and whether it is essential.
     pub properties: Vec<(Kind, Vec<u8>, bool)>,
     pub references: Vec<(Kind, Vec<u16>)>,
+}
+
+/// A decoded file: 3 bytes a pixel, and one of alpha where it has some.
+#[derive(Debug)]
+pub struct Photo {
+    pub header: Header,
+    pub rgb: Vec<u8>,
+    pub alpha: Vec<u8>,
+}
+
+/// Every row of a file.
+pub fn decoded(bytes: &[u8]) -> Result<Photo> {
+    let header = header::read(bytes, u64::MAX)?;
+    let (mut rgb, mut alpha) = (Vec::new(), Vec::new());
+    decode::rows(&Blob::from(bytes), &header, &mut |_, row| {
+        rgb.extend(row.rgb);
+        alpha.extend(row.alpha.into_iter().flatten());
+        Ok(())
+    })?;
+    Ok(Photo { header, rgb, alpha })
 }
 
 /// A file of `tests/data/heic` or `tests/data/avif`.
