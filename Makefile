@@ -291,12 +291,36 @@ evaluate: build $(MODEL_VENV)/packages ## the published figures of a model (DATA
 	$(say) "measuring $(MODEL) on $(DATA)"
 	@$(MODEL_VENV)/bin/python -m m2fp_evaluate --data '$(DATA)' --model '$(MODEL)' --m2fp '$(M2FP)' $(ARGS)
 
+# Of the packaged model on the photos of DATA that it was not trained on, and on scenes of their people; or of any other
+# model on a data set that `make evaluate` reads: SETS='cihp:DIR' MODEL=model/m2fp-r101 INT8=model/m2fp-r101-int8.
+ACCURACY := runs/accuracy/$(notdir $(MODEL))
+SETS ?= ccp:$(DATA)/ccp cihp:$(ACCURACY)/scenes
+CALIBRATE ?= $(DATA)/ccp/more/photos
+INT8 ?= $(ACCURACY)/int8
+WRITE ?= docs/measured/accuracy$(if $(filter-out nano,$(notdir $(MODEL))),-$(notdir $(MODEL))).md
+
+$(ACCURACY)/scenes:
+	$(say) "composing scenes of people who were not trained on"
+	@$(MODEL_VENV)/bin/python -m m2fp_train scenes --data '$(DATA)' --out $@
+
+$(ACCURACY)/int8:
+	$(say) "making $(MODEL) in 8 bits (some minutes)"
+	@$(MODEL_VENV)/bin/python -m m2fp_export quantize --model '$(MODEL)' --calibrate '$(CALIBRATE)' --out $@
+	@$(M2FP) optimize $@
+	@$(M2FP) calibrate $@
+
+.PHONY: accuracy
+accuracy: build $(MODEL_VENV)/packages $(if $(filter command line environment,$(origin SETS)),,$(ACCURACY)/scenes) $(INT8) ## what size, tiles, flip, 8 bits and JPEG cost in accuracy (SETS=cihp:DIR MODEL=model/m2fp-r101; half an hour)
+	$(say) "measuring $(MODEL) in every way to run it"
+	@$(MODEL_VENV)/bin/python -m m2fp_evaluate.accuracy $(foreach set,$(SETS),--data '$(set)') --model '$(MODEL)' --int8 '$(INT8)' \
+		--m2fp '$(M2FP)' --out '$(ACCURACY)' $(if $(WRITE),--write '$(WRITE)') $(ARGS)
+
 checkpoint-named:
 	@[ -n '$(CHECKPOINT)' ] || { echo 'Which weights? make export CHECKPOINT=DIR; model/export/README.md says where they come from.' >&2; exit 2; }
 
 # --- check ------------------------------------------------------------------------------------------------------
 
-.PHONY: test test-rust test-python test-page test-docker test-docker-m2fp test-model test-memory lint lint-rust lint-python lint-template lint-workflows audit bench bench-cold bench-m2fp bench-memory fuzz
+.PHONY: test test-rust test-python test-page test-docker test-docker-m2fp test-model test-memory lint lint-rust lint-crates lint-python lint-template lint-workflows audit bench bench-cold bench-m2fp bench-memory bench-parsers fuzz
 test: test-rust test-python ## all tests, end-to-end ones included
 
 test-rust: runtime tools ## tests of the crate, those under the Lambda emulator included
@@ -337,8 +361,14 @@ test-docker-m2fp: runtime tools $(MODEL_VENV)/packages ## M2FP itself in float32
 		printf '\n\033[1;31mNOT RUN: no Docker.\033[0m M2FP in the container image was not tried.\n\n'; \
 	fi
 
+# What the exporter's tests see the network's answers by.
+.PHONY: raw-queries
+raw-queries: runtime
+	$(say) "building the judges' window (release; two minutes)"
+	@$(CARGO) build --release --locked --features judges --bin raw_queries
+
 # Spinning threads of OpenMP would take the cores from ONNX Runtime's.
-test-model: build $(MODEL_VENV)/packages ## tests of the trainer, the exporter and the evaluation, exactness against ModelScope's code included
+test-model: build raw-queries $(MODEL_VENV)/packages ## tests of the trainer, the exporter and the evaluation, exactness against ModelScope's code included
 	$(say) "checking the code of the trainer, the exporter and the evaluation"
 	@for package in train export evaluate; do (cd model/$$package && \
 		$(abspath $(MODEL_VENV))/bin/ruff check --quiet && $(abspath $(MODEL_VENV))/bin/ruff format --quiet --check); done
@@ -346,8 +376,6 @@ test-model: build $(MODEL_VENV)/packages ## tests of the trainer, the exporter a
 	@cd model/train && M2FP=$(abspath $(M2FP)) OMP_WAIT_POLICY=passive $(abspath $(MODEL_VENV))/bin/python -m pytest -q
 	$(say) "running the evaluation's tests (half a minute)"
 	@cd model/evaluate && M2FP=$(abspath $(M2FP)) $(abspath $(MODEL_VENV))/bin/python -m pytest -q
-	$(say) "building the judges' window (release; two minutes)"
-	@$(CARGO) build --release --locked --features judges --bin raw_queries
 	$(say) "running the exporter's tests (about six minutes)"
 	@cd model/export && M2FP=$(abspath $(M2FP)) RAW_QUERIES=$(abspath $(TARGET_DIR))/release/raw_queries OMP_WAIT_POLICY=passive $(abspath $(MODEL_VENV))/bin/python -m pytest -q
 
@@ -356,7 +384,7 @@ test-memory: build tools ## the memory promise under real limits (MODELS='model/
 	$(say) "running every function size, photo and model under its limit (half an hour and more; --quick: three minutes)"
 	@PYTHONPATH=scripts $(VENV)/bin/python -m tests.memory --m2fp $(M2FP) $(if $(MODELS),--models model/nano $(MODELS)) $(ARGS)
 
-lint: lint-rust lint-python lint-template lint-workflows ## formatting, lints, docs, licences, spelling, templates, workflows
+lint: lint-rust lint-crates lint-python lint-template lint-workflows ## formatting, lints, docs, licences, spelling, templates, workflows
 
 lint-rust: runtime
 	$(say) "checking formatting, lints and docs of the crate"
@@ -365,6 +393,9 @@ lint-rust: runtime
 	@$(CARGO) clippy --locked --all-targets --features heic -- -D warnings
 	@$(CARGO) clippy --locked --no-default-features -- -D warnings
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --locked --no-deps --document-private-items
+
+lint-crates:
+	$(say) "checking the licences and the sources of the crates"
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked --log-level error check bans licenses sources; \
 		else echo 'cargo-deny is not installed (cargo install --locked cargo-deny): dependencies not checked'; fi
 
@@ -414,7 +445,7 @@ $(BENCH_VENV)/bench: model/export/pyproject.toml model/export/bench/requirements
 	$(say) "making a Python environment with PyTorch, ONNX Runtime and OpenVINO in $(BENCH_VENV) (several GB)"
 	@$(PYTHON) -m venv $(BENCH_VENV)
 	@pip='$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --quiet'; \
-	$$pip install --requirement model/export/bench/requirements.txt --editable 'model/export[dev]'; \
+	$$pip install --requirement model/export/bench/requirements.txt --editable 'model/export[dev,huggingface]'; \
 	$$pip install --no-deps --requirement model/export/tests/requirements-judge.txt
 	@touch $@
 
@@ -429,6 +460,10 @@ bench-memory: build $(BENCH_VENV)/bench ## M2FP's memory, our steps added one by
 	$(say) "measuring (three minutes; let nothing else run)"
 	@$(BENCH) bench.memory --m2fp $(abspath $(M2FP)) --write $(abspath docs/measured/memory-steps.md) \
 		--plot $(abspath docs/images/memory-steps.svg) $(ARGS)
+
+bench-parsers: build $(BENCH_VENV)/bench ## wrapped parsers and M2FP's portable graph beside PyTorch, into docs/models.md
+	$(say) "measuring (ten minutes)"
+	@$(BENCH) bench.parsers --m2fp $(abspath $(M2FP)) --write $(abspath docs/models.md) $(ARGS)
 
 FUZZ_SECONDS ?= 30
 # Without a sanitizer libFuzzer runs on the stable compiler.

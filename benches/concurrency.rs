@@ -3,8 +3,8 @@
 
 #[path = "../tests/it/support/lambda_runtime_api.rs"]
 mod lambda_runtime_api;
+mod photo;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -22,18 +22,6 @@ const ROUNDS: usize = 7;
 const PHOTOS: usize = 12;
 const PHOTO_SIZES: [Size; 2] = [Size::new(1920, 1080), Size::new(4000, 3000)];
 
-/// The astronaut at this size, as the JSON of a direct invocation.
-fn event(root: &Path, size: Size) -> String {
-    let png = std::fs::read(root.join(".runtime/photos/astronaut.png")).expect("`make runtime` fetches the photo");
-    let header = m2fp::image::header::read(&png, u64::MAX).unwrap();
-    let rgb = m2fp::image::decode::resized(&png.into(), &header, size).unwrap();
-    let mut jpeg = mozjpeg::Compress::new(mozjpeg::ColorSpace::JCS_RGB);
-    jpeg.set_size(size.width as usize, size.height as usize);
-    let mut writer = jpeg.start_compress(Vec::new()).unwrap();
-    writer.write_scanlines(&rgb.data).unwrap();
-    json!({"image": BASE64_STANDARD.encode(writer.finish().unwrap())}).to_string()
-}
-
 /// Photos a second, `at_once` of them asked for at a time.
 async fn rate(api: &RuntimeApi, event: &str, at_once: usize) -> f64 {
     let start = Instant::now();
@@ -46,10 +34,9 @@ async fn rate(api: &RuntimeApi, event: &str, at_once: usize) -> f64 {
 
 #[tokio::main]
 async fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     println!("{:<12} {:>8} {:>10} {:>14} {:>10}", "photo", "at once", "photos/s", "of 1 at once", "peak MB");
     for size in PHOTO_SIZES {
-        let event = event(root, size);
+        let event = json!({"image": BASE64_STANDARD.encode(photo::astronaut(size))}).to_string();
         let mut functions = Vec::new();
         for at_once in CONCURRENCIES {
             let api = RuntimeApi::start(Duration::from_mins(5)).await;

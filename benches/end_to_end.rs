@@ -1,10 +1,13 @@
 //! A 1920×1080 JPEG through the whole pipeline with the packaged model: medians of the stages the report times, and each
 //! stage's ratio to inference in the same run. `cargo bench --bench end_to_end`.
 
+mod photo;
+
 use std::path::Path;
 
 use bytes::Bytes;
 use m2fp::config::Config;
+use m2fp::geometry::Size;
 use m2fp::options::{Options, OutputKind, RawOptions};
 use m2fp::pipeline::{Context, Pipeline, Source};
 use m2fp::render::report::TimingsSection;
@@ -23,19 +26,6 @@ const STAGES: [Stage; 6] = [
     ("total", |t| t.total),
 ];
 
-/// The astronaut enlarged to 1920×1080.
-fn photo(root: &Path) -> Bytes {
-    let png = std::fs::read(root.join(".runtime/photos/astronaut.png")).expect("`make runtime` fetches the photo");
-    let header = m2fp::image::header::read(&png, u64::MAX).unwrap();
-    let size = m2fp::geometry::Size::new(1920, 1080);
-    let rgb = m2fp::image::decode::resized(&png.into(), &header, size).unwrap();
-    let mut jpeg = mozjpeg::Compress::new(mozjpeg::ColorSpace::JCS_RGB);
-    jpeg.set_size(size.width as usize, size.height as usize);
-    let mut writer = jpeg.start_compress(Vec::new()).unwrap();
-    writer.write_scanlines(&rgb.data).unwrap();
-    writer.finish().unwrap().into()
-}
-
 fn main() {
     m2fp::sys::prepare_process();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -44,7 +34,7 @@ fn main() {
     let pipeline = Pipeline::new(config, None).unwrap();
     let options = Options::check(&RawOptions::default(), &[OutputKind::Mask]).unwrap();
     let context = Context { request_id: "bench".into(), deadline: None };
-    let photo = photo(root);
+    let photo = Bytes::from(photo::astronaut(Size::new(1920, 1080)));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let mut reports: Vec<_> = (0..=RUNS)
         .map(|_| {

@@ -12,8 +12,8 @@ use m2fp::image::decode::Row;
 use m2fp::manifest::LabelMap;
 use m2fp::parsing::{self, BAND_ROWS, Found};
 use m2fp::render::cutout::{Cutout, Foreground};
+use m2fp::render::label_png::LabelPng;
 use m2fp::render::overlay::{OverlayLabels, overlay_size};
-use m2fp::render::palette_png::PalettePng;
 use m2fp::render::report::Stats;
 
 const PHOTO: Size = Size::new(1920, 1080);
@@ -34,8 +34,8 @@ fn m2fp() -> Case {
 fn answer(case: &Case, rle: bool) -> (Found, Vec<u8>) {
     let view = case.view();
     let found = parsing::find(&view, &case.manifest, None, BAND_ROWS);
-    let mut stats = Stats::new(PHOTO, &case.manifest, &found, rle);
-    let mut png = PalettePng::new(PHOTO, &case.manifest.palette()).expect("a palette");
+    let mut stats = Stats::new(PHOTO, &case.manifest, rle);
+    let mut png = LabelPng::new(PHOTO, &case.manifest.palette()).expect("a palette");
     parsing::bands(&view, &case.manifest, &found, BAND_ROWS, &mut |band| {
         stats.push(band);
         png.push(band.labels)
@@ -101,7 +101,7 @@ fn labels() -> (Case, Vec<u8>) {
 fn palette_png(bencher: Bencher<'_, '_>) {
     let (case, labels) = labels();
     bencher.bench(|| {
-        let mut png = PalettePng::new(PHOTO, &case.manifest.palette())?;
+        let mut png = LabelPng::new(PHOTO, &case.manifest.palette())?;
         labels.chunks(1920 * BAND_ROWS as usize).try_for_each(|rows| png.push(rows))?;
         png.finish()
     });

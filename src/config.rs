@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::manifest;
 use crate::object_names::prefix_fault;
-use crate::options::{self, OutputKind};
+use crate::options::{self, OutputKind, RawOptions};
 
 pub use logging::{LambdaLogLevel, LogFormat};
 
@@ -48,6 +48,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         meaning: "photos with more pixels are tiled where a request names no mode",
     },
     Setting {
+        name: "FLIP",
+        default: "off",
+        meaning: "on: the mirrored photo is parsed as well where a request does not say; twice the network's time",
+    },
+    Setting {
         name: "OUTPUT_BUCKET",
         default: "none",
         meaning: "bucket that outputs are written to; for S3 events the event's own bucket where none is set",
@@ -56,7 +61,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         name: "OUTPUTS",
         default: "mask,json",
-        meaning: "what S3 events write: mask, overlay, instances, cutout, json; json is always written",
+        meaning: "what S3 events write: mask or index, overlay, instances, cutout, json; json is always written",
     },
     Setting {
         name: "ALLOWED_BUCKETS",
@@ -160,6 +165,8 @@ pub struct Config {
     pub max_object_bytes: u64,
     /// `None`: a photo is tiled only if the request asks for it.
     pub tile_above_px: Option<u64>,
+    /// Whether the mirrored photo is parsed as well where a request does not say.
+    pub flip: bool,
     pub output_bucket: Option<String>,
     pub output_prefix: String,
     /// Always contains `Json`.
@@ -234,6 +241,12 @@ impl Config {
             }
         }
         raw.check()
+    }
+
+    /// The options that a request has where it does not say otherwise.
+    #[must_use]
+    pub(crate) fn default_options(&self) -> RawOptions {
+        RawOptions { flip: Some(self.flip), ..RawOptions::default() }
     }
 
     /// Whether `POST /uploads` may have given out the key of this object.
@@ -331,6 +344,9 @@ impl Raw {
                 Err(fault) => self.faults.push(format!("{PREFIX}OUTPUTS: {fault}")),
             }
         }
+        for fault in [options::two_forms(&kinds), options::not_stored(&kinds)].into_iter().flatten() {
+            self.faults.push(format!("{PREFIX}OUTPUTS: {fault}"));
+        }
         if kinds.is_empty() {
             kinds.push(OutputKind::Mask);
         }
@@ -408,6 +424,7 @@ impl Raw {
             max_body_bytes: self.number("MAX_BODY_BYTES", 1, 1 << 40).unwrap_or(20_000_000),
             max_object_bytes: self.number("MAX_OBJECT_BYTES", 1, 1 << 40).unwrap_or(400_000_000),
             tile_above_px: self.pixels_or_off("TILE_ABOVE_PX"),
+            flip: self.switch("FLIP"),
             output_bucket: self.text("OUTPUT_BUCKET"),
             upload_bucket: self.text("UPLOAD_BUCKET"),
             upload_prefix: self.upload_prefix(&output_prefix),

@@ -70,8 +70,12 @@ pub enum Error {
     #[error("the object has been replaced since this event was sent")]
     Overtaken,
     /// A route that exists but does not accept the request's method.
-    #[error("this route accepts {allowed} only")]
-    Method { allowed: &'static str },
+    #[error("this route accepts {allowed} only{hint}")]
+    Method {
+        allowed: &'static str,
+        /// The end of the sentence; empty, or what to do instead.
+        hint: &'static str,
+    },
     /// Something is larger than a limit. `detail` names the limit and what would fit.
     #[error("{detail}")]
     TooLarge { limit: Limit, detail: String },

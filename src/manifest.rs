@@ -37,6 +37,10 @@ pub struct Manifest {
     /// The class whose queries are whole persons; `None` if the model has none.
     pub person_id: Option<u8>,
     pub label_map: LabelMap,
+    /// The classes that change places when a photo is mirrored, as pairs of ids of left and right. It is empty where no
+    /// class has a side. A model whose manifest does not have it cannot be asked to flip.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flip_pairs: Option<Vec<[u8; 2]>>,
     pub thresholds: Thresholds,
     pub memory: Memory,
     pub time: Time,
@@ -155,6 +159,10 @@ pub struct Thresholds {
 pub struct Memory {
     /// What the loaded session takes: all weights, whether or not they have been touched, and the runtime.
     pub load_mb: f64,
+    /// What loading takes at its peak, which is over before a run begins. Without this measurement, loading is taken to
+    /// need no more than `load_mb`.
+    #[serde(default)]
+    pub load_peak_mb: f64,
     /// Activations whose size does not depend on the input's.
     pub base_mb: f64,
     /// Bytes of activations per pixel of the padded input.
@@ -274,6 +282,16 @@ impl Manifest {
             self.person_id.is_none_or(|id| usize::from(id) < count && id != self.background_id),
             "`person_id` is not a class of its own",
         );
+        let sided: Vec<u8> = self.flip_pairs.iter().flatten().flatten().copied().collect();
+        require(
+            sided.iter().enumerate().all(|(i, id)| {
+                usize::from(*id) < count
+                    && *id != self.background_id
+                    && Some(*id) != self.person_id
+                    && !sided[..i].contains(id)
+            }),
+            "`flip_pairs` may only hold parts, each of them once",
+        );
         let size = self.input.size;
         for fault in size.faults() {
             require(false, fault);
@@ -290,7 +308,9 @@ impl Manifest {
         );
         require((1..=255).contains(&t.top_k), "`thresholds.top_k` must be 1 to 255");
         require(
-            [self.memory.load_mb, self.memory.base_mb, self.memory.bytes_per_pixel].into_iter().all(is_cost),
+            [self.memory.load_mb, self.memory.load_peak_mb, self.memory.base_mb, self.memory.bytes_per_pixel]
+                .into_iter()
+                .all(is_cost),
             "`memory` must not be negative",
         );
         require(
@@ -319,6 +339,14 @@ impl Manifest {
     #[must_use]
     pub fn is_part(&self, id: u8) -> bool {
         id != self.background_id && Some(id) != self.person_id
+    }
+
+    /// The most persons that one photo's answer may have. Where it is tiled, the tiles may add as many again, as long as
+    /// persons' numbers fit a byte.
+    #[must_use]
+    pub(crate) fn most_persons(&self, tiled: bool) -> u64 {
+        let most = self.person_id.map_or(0, |_| self.thresholds.top_k.min(self.outputs.queries));
+        if tiled { (2 * most).min(u8::MAX.into()) } else { most }.into()
     }
 
     /// The colours in order of class ids, for palettes.
@@ -356,6 +384,7 @@ fn object_text(value: &impl Serialize) -> serde_json::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     /// The packaged manifest with `quantization` set.
     fn with_quantization(value: serde_json::Value) -> Result<Manifest, serde_json::Error> {
@@ -385,12 +414,13 @@ mod tests {
     fn constants_change_and_nothing_else() {
         let text =
             std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano/model.json")).unwrap();
-        let memory = Memory { load_mb: 1.0, base_mb: 2.5, bytes_per_pixel: 3.0 };
+        let memory = Memory { load_mb: 1.0, load_peak_mb: 1.5, base_mb: 2.5, bytes_per_pixel: 3.0 };
         let time = Time { load_ms: 4.0, base_ms: 5.0, ns_per_pixel: 6.0, post_ns_per_pixel: 8.0, threads: 7 };
         let changed = Manifest::with_constants(&text, &memory, &time).unwrap();
         let (mut old, mut new): (serde_json::Value, serde_json::Value) =
             (serde_json::from_str(&text).unwrap(), serde_json::from_str(&changed).unwrap());
-        assert_eq!(new["memory"], serde_json::json!({"load_mb": 1.0, "base_mb": 2.5, "bytes_per_pixel": 3.0}));
+        let expected = serde_json::json!({"load_mb": 1.0, "load_peak_mb": 1.5, "base_mb": 2.5, "bytes_per_pixel": 3.0});
+        assert_eq!(new["memory"], expected);
         assert_eq!(new["time"]["threads"], 7);
         for value in [&mut old, &mut new] {
             value["memory"].take();
@@ -422,6 +452,12 @@ mod tests {
         assert!(fault(|m| m["files"][0]["path"] = "../model.onnx".into()).contains("folder itself"));
         assert!(fault(|m| m["outputs"]["stride"] = 3.into()).contains("`outputs.stride`"));
         assert!(fault(|m| m["person_id"] = 200.into()).contains("`person_id`"));
+        for pairs in
+            [json!([[14, 21]]), json!([[0, 14]]), json!([[20, 14]]), json!([[14, 14]]), json!([[14, 15], [15, 16]])]
+        {
+            assert!(fault(|m| m["flip_pairs"] = pairs).contains("`flip_pairs`"));
+        }
+        assert!(fault(|m| m["flip_pairs"] = json!([[14]])).contains("length 1"));
         assert!(fault(|m| drop(m.as_object_mut().unwrap().remove("classes"))).contains("`classes`"));
         let both = fault(|m| {
             m["schema"] = 2.into();

@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 pub enum OutputKind {
     /// A palette PNG at the photo's upright size, whose indices are class ids.
     Mask,
+    /// The mask's other form: a grey PNG, whose grey levels are class ids.
+    Index,
     /// The photo as a JPEG, at most 2048 px long, with the parts' colours over it.
     Overlay,
     /// A palette PNG at the photo's upright size, whose indices are the persons' numbers, with 0 for nobody.
@@ -17,42 +19,60 @@ pub enum OutputKind {
     Cutout,
     /// The JSON report.
     Json,
+    /// A COCO instances file, as JSON.
+    Coco,
+    /// The list of segments that Hugging Face's inference API answers, as JSON.
+    Hf,
 }
 
 impl OutputKind {
-    pub const ALL: [Self; 5] = [Self::Mask, Self::Overlay, Self::Instances, Self::Cutout, Self::Json];
+    pub const ALL: [Self; 8] =
+        [Self::Mask, Self::Index, Self::Overlay, Self::Instances, Self::Cutout, Self::Json, Self::Coco, Self::Hf];
 
     /// The kind's name in queries, reports and settings.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Mask => "mask",
+            Self::Index => "index",
             Self::Overlay => "overlay",
             Self::Instances => "instances",
             Self::Cutout => "cutout",
             Self::Json => "json",
+            Self::Coco => "coco",
+            Self::Hf => "hf",
         }
     }
 
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
-            Self::Mask | Self::Instances | Self::Cutout => "image/png",
+            Self::Mask | Self::Index | Self::Instances | Self::Cutout => "image/png",
             Self::Overlay => "image/jpeg",
-            Self::Json => "application/json",
+            Self::Json | Self::Coco | Self::Hf => "application/json",
         }
     }
 
-    /// The end of a written file's name, which follows the photo's own name.
+    /// The end of a written file's name, which follows the photo's own name. Two kinds with one suffix are two forms of
+    /// one file, of which a request may name one.
     #[must_use]
     pub const fn suffix(self) -> &'static str {
         match self {
-            Self::Mask => ".mask.png",
+            Self::Mask | Self::Index => ".mask.png",
             Self::Overlay => ".overlay.jpg",
             Self::Instances => ".instances.png",
             Self::Cutout => ".cutout.png",
             Self::Json => ".json",
+            Self::Coco => ".coco.json",
+            Self::Hf => ".hf.json",
         }
+    }
+
+    /// Whether it may be stored beside a photo's other outputs. The others are answers, for clients that wait for them:
+    /// what they say of a photo, its mask and a report with `rle` say, too.
+    #[must_use]
+    pub const fn is_stored(self) -> bool {
+        !matches!(self, Self::Coco | Self::Hf)
     }
 }
 
@@ -63,8 +83,27 @@ impl std::str::FromStr for OutputKind {
         Self::ALL
             .into_iter()
             .find(|kind| kind.name() == text)
-            .ok_or_else(|| format!("`{text}` is not one of mask, overlay, instances, cutout, json"))
+            .ok_or_else(|| format!("`{text}` is not one of {}", Self::ALL.map(Self::name).join(", ")))
     }
+}
+
+/// Says which of `kinds` are two forms of one file, if there are such.
+#[must_use]
+pub(crate) fn two_forms(kinds: &[OutputKind]) -> Option<String> {
+    let twin = |(i, one): (usize, &OutputKind)| {
+        let other = kinds[..i].iter().find(|other| other.suffix() == one.suffix())?;
+        Some(format!("{} and {} are two forms of one file: name one of them", other.name(), one.name()))
+    };
+    kinds.iter().enumerate().find_map(twin)
+}
+
+/// Says which of `kinds` cannot be stored, if there are such.
+#[must_use]
+pub(crate) fn not_stored(kinds: &[OutputKind]) -> Option<String> {
+    let names: Vec<_> = kinds.iter().filter(|kind| !kind.is_stored()).map(|kind| kind.name()).collect();
+    let fault =
+        "an answer over HTTP or a file of `m2fp parse`, and is not stored; `json` with `rle` has the same masks";
+    (!names.is_empty()).then(|| format!("{} is {fault}", names.join(", ")))
 }
 
 /// How the photo is run.
@@ -73,7 +112,8 @@ pub enum Mode {
     /// Once, at the native working size, or at a smaller one if the memory or `max_side` asks for it.
     #[default]
     Auto,
-    /// Persons come from a run of the whole photo, and parts from overlapping tiles at up to twice the native size.
+    /// Once whole, and once in overlapping tiles at up to twice the native size. Parts come from the tiles, persons from
+    /// both.
     Tiled,
 }
 
@@ -101,6 +141,8 @@ impl Names {
 pub struct RawOptions {
     pub output: Option<Names>,
     pub mode: Option<String>,
+    pub flip: Option<bool>,
+    #[serde(default, deserialize_with = "crate::units::maybe_whole")]
     pub max_side: Option<u32>,
     pub score: Option<f32>,
     pub alpha: Option<f32>,
@@ -109,7 +151,7 @@ pub struct RawOptions {
 
 impl RawOptions {
     /// The options' names, the same in a query, a form, a JSON body and a batch job's arguments.
-    pub(crate) const NAMES: [&str; 6] = ["output", "mode", "max_side", "score", "alpha", "rle"];
+    pub(crate) const NAMES: [&str; 7] = ["output", "mode", "flip", "max_side", "score", "alpha", "rle"];
 
     /// Reads query parameters. Unknown and repeated names are refused.
     ///
@@ -134,8 +176,8 @@ impl RawOptions {
                 "score" | "alpha" => {
                     text.trim().parse::<f64>().ok().and_then(|x| serde_json::Number::from_f64(x).map(Into::into))
                 }
-                "rle" if text.is_empty() => Some(true.into()),
-                "rle" => switch(text).map(Into::into),
+                "flip" | "rle" if text.is_empty() => Some(true.into()),
+                "flip" | "rle" => switch(text).map(Into::into),
                 other => {
                     faults.push(format!("unknown parameter `{other}`"));
                     continue;
@@ -162,6 +204,7 @@ impl RawOptions {
         Self {
             output: self.output.or(other.output),
             mode: self.mode.or(other.mode),
+            flip: self.flip.or(other.flip),
             max_side: self.max_side.or(other.max_side),
             score: self.score.or(other.score),
             alpha: self.alpha.or(other.alpha),
@@ -187,7 +230,7 @@ pub fn switch(text: &str) -> Option<bool> {
 fn accepted(name: &str) -> &'static str {
     match name {
         "max_side" => "a whole number of pixels",
-        "rle" => SWITCHES,
+        "flip" | "rle" => SWITCHES,
         _ => "a number from 0 to 1",
     }
 }
@@ -199,6 +242,8 @@ pub struct Options {
     /// repeated.
     pub outputs: Vec<OutputKind>,
     pub mode: Mode,
+    /// Whether the mirrored photo is parsed as well, for the label map. Default: false.
+    pub flip: bool,
     /// The greatest long side of the working size, pixels. Default: the model's own rule.
     pub max_side: Option<u32>,
     /// The least score of a reported person or part, 0–1. Default: the model's thresholds.
@@ -207,6 +252,8 @@ pub struct Options {
     pub alpha: f32,
     /// Whether the report has COCO RLE masks. Default: false.
     pub rle: bool,
+    /// Whether the cut-out is its mask alone: a grey PNG, 255 where people are. Only a door that asks for it sets it.
+    pub only_mask: bool,
 }
 
 impl Options {
@@ -236,6 +283,7 @@ impl Options {
                 }
             }
         }
+        faults.extend(two_forms(&outputs).map(|fault| format!("`output`: {fault}")));
         let mode = match raw.mode.as_deref() {
             None | Some("auto") => Mode::Auto,
             Some("tiled") => Mode::Tiled,
@@ -258,11 +306,25 @@ impl Options {
         Ok(Self {
             outputs,
             mode,
+            flip: raw.flip.unwrap_or(false),
             max_side: raw.max_side,
             score: raw.score,
             alpha: raw.alpha.unwrap_or(Self::DEFAULT_ALPHA),
             rle: raw.rle.unwrap_or(false),
+            only_mask: false,
         })
+    }
+
+    /// As [`Self::check`], for outputs that are stored.
+    ///
+    /// # Errors
+    /// `BadRequest`, also where `raw` names a kind that is not stored.
+    pub fn check_stored(raw: &RawOptions, default_outputs: &[OutputKind]) -> Result<Self> {
+        let options = Self::check(raw, default_outputs)?;
+        match not_stored(&options.outputs) {
+            None => Ok(options),
+            Some(fault) => Err(Error::bad_request(format!("`output`: {fault}"))),
+        }
     }
 
     #[must_use]
@@ -279,6 +341,9 @@ impl Options {
         if self.mode == Mode::Tiled {
             text.push_str("&mode=tiled");
         }
+        if self.flip {
+            text.push_str("&flip=true");
+        }
         if let Some(side) = self.max_side {
             let _ = write!(text, "&max_side={side}");
         }
@@ -290,6 +355,9 @@ impl Options {
         }
         if self.rle {
             text.push_str("&rle=true");
+        }
+        if self.only_mask {
+            text.push_str("&only_mask=true");
         }
         text
     }
@@ -315,10 +383,17 @@ mod tests {
 
     #[test]
     fn every_name_is_an_option_and_no_other() {
-        let all = "output=mask&mode=auto&max_side=640&score=0.5&alpha=0.5&rle=on";
-        let RawOptions { output, mode, max_side, score, alpha, rle } = RawOptions::from_query(all).unwrap();
-        let given =
-            [output.is_some(), mode.is_some(), max_side.is_some(), score.is_some(), alpha.is_some(), rle.is_some()];
+        let all = "output=mask&mode=auto&flip=on&max_side=640&score=0.5&alpha=0.5&rle=on";
+        let RawOptions { output, mode, flip, max_side, score, alpha, rle } = RawOptions::from_query(all).unwrap();
+        let given = [
+            output.is_some(),
+            mode.is_some(),
+            flip.is_some(),
+            max_side.is_some(),
+            score.is_some(),
+            alpha.is_some(),
+            rle.is_some(),
+        ];
         assert_eq!(given, [true; RawOptions::NAMES.len()]);
         let names: Vec<_> = form_urlencoded::parse(all.as_bytes()).map(|(name, _)| name).collect();
         assert_eq!(names, RawOptions::NAMES);
@@ -335,12 +410,47 @@ mod tests {
     }
 
     #[test]
+    fn of_two_forms_of_a_file_one_may_be_named() {
+        let check = |query| Options::check(&RawOptions::from_query(query).unwrap(), &[OutputKind::Mask]);
+        assert_eq!(check("output=index,json").unwrap().outputs, [OutputKind::Index, OutputKind::Json]);
+        let error = check("output=index,json,mask").unwrap_err().to_string();
+        assert_eq!(error, "`output`: index and mask are two forms of one file: name one of them");
+    }
+
+    #[test]
+    fn answers_are_not_stored() {
+        let check = |query| Options::check_stored(&RawOptions::from_query(query).unwrap(), &[OutputKind::Mask]);
+        assert_eq!(check("").unwrap().outputs, [OutputKind::Mask]);
+        for (query, named) in
+            [("output=hf", "hf is"), ("output=mask,coco,json", "coco is"), ("output=coco,hf", "coco, hf is")]
+        {
+            let error = check(query).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("`output`: {named} an answer over HTTP")), "{error}");
+        }
+    }
+
+    #[test]
     fn json_and_query_mean_the_same() {
-        let query = RawOptions::from_query("output=mask,json&rle=true&mode=tiled&score=0.25").unwrap();
+        let query = RawOptions::from_query("output=mask,json&rle=true&mode=tiled&flip=on&score=0.25").unwrap();
         let json: RawOptions =
-            serde_json::from_str(r#"{"output":["mask","json"],"rle":true,"mode":"tiled","score":0.25}"#).unwrap();
+            serde_json::from_str(r#"{"output":["mask","json"],"rle":true,"mode":"tiled","flip":true,"score":0.25}"#)
+                .unwrap();
         let check = |raw| Options::check(raw, &[OutputKind::Mask]).unwrap();
         assert_eq!(check(&query), check(&json));
-        assert_eq!(check(&query).canonical(), "output=mask,json&mode=tiled&score=0.25&rle=true");
+        assert_eq!(check(&query).canonical(), "output=mask,json&mode=tiled&flip=true&score=0.25&rle=true");
+        let max_side = |json: &str| serde_json::from_str::<RawOptions>(json).map(|raw| raw.max_side).ok();
+        for (json, expected) in [
+            (r#"{"max_side": 640}"#, Some(Some(640))),
+            (r#"{"max_side": 640.0}"#, Some(Some(640))),
+            (r#"{"max_side": null}"#, Some(None)),
+            ("{}", Some(None)),
+            (r#"{"max_side": 640.5}"#, None),
+            (r#"{"max_side": -640.0}"#, None),
+            (r#"{"max_side": 4294967296}"#, None),
+            (r#"{"max_side": 1e300}"#, None),
+            (r#"{"max_side": "640"}"#, None),
+        ] {
+            assert_eq!(max_side(json), expected, "{json}");
+        }
     }
 }

@@ -22,7 +22,7 @@ use crate::image::decode;
 use crate::image::header::{self, Header};
 use crate::manifest::Manifest;
 use crate::memory::blob::Blob;
-use crate::memory::budget::Budget;
+use crate::memory::budget::{Budget, Reservation};
 use crate::options::Options;
 use crate::plan::cost::Processors;
 use crate::plan::pace::Pace;
@@ -51,6 +51,14 @@ pub struct Prepared {
     pub etag: String,
 }
 
+/// A photo that has its share of the memory.
+pub struct Admitted {
+    run: Run,
+    engine: Arc<dyn Engine>,
+    reservation: Reservation,
+    predicted: Duration,
+}
+
 /// Everything a container keeps between requests.
 pub struct Pipeline {
     pub config: Config,
@@ -70,6 +78,11 @@ impl Pipeline {
     /// `Internal` whose cause names the file and the fault.
     pub fn new(config: Config, store: Option<Arc<dyn ObjectStore>>) -> Result<Self> {
         let manifest = Manifest::read(&config.model_dir).map_err(Error::internal)?;
+        if config.flip && manifest.flip_pairs.is_none() {
+            let fault =
+                "is on, and the model's manifest has no `flip_pairs`: it does not say which classes are left and right";
+            return Err(Error::internal(format!("M2FP_FLIP {fault}")));
+        }
         // Post-processing runs on the process's one pool; a second pipeline in a process (tests) shares the first one's.
         if let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(config.threads).build_global() {
             tracing::debug!(%error, "the thread pool was made before");
@@ -203,28 +216,19 @@ impl Attempt<'_> {
     /// runs the last one stays.
     ///
     /// # Errors
-    /// The plan's refusal; `Deadline` when it would not end, or did not end, in time; `Busy` when other requests hold
-    /// the memory; `Undecodable`.
+    /// Those of [`Self::admit`] and [`Self::run_admitted`].
     pub async fn run(&self, prepared: Prepared) -> Result<Outcome> {
+        let admitted = self.admit(prepared).await?;
+        self.run_admitted(admitted).await
+    }
+
+    /// Gives a prepared photo its share of the memory, and loads the model if none is.
+    ///
+    /// # Errors
+    /// The plan's refusal; `Deadline` when it would not end in time; `Busy` when other requests hold the memory.
+    pub async fn admit(&self, prepared: Prepared) -> Result<Admitted> {
         let planned = Some(Planned::from(&prepared.decision.plan));
         self.measure(|all| *all = Measurements { planned, model_load: all.model_load, ..Measurements::default() });
-        let outcome = self.admit_and_run(prepared).await?;
-        self.measure(|all| all.timings_ms = outcome.report.timings_ms);
-        Ok(outcome)
-    }
-
-    /// Writes the one line of metrics, once it is known how the attempt ended: after its outputs are where they belong.
-    pub fn count(&self, ended: Ended) {
-        if let Some(metrics) = &self.pipeline.metrics {
-            self.measure(|all| metrics.record(&self.context.request_id, all, ended));
-        }
-    }
-
-    fn measure(&self, note: impl FnOnce(&mut Measurements)) {
-        note(&mut self.measurements.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    async fn admit_and_run(&self, prepared: Prepared) -> Result<Outcome> {
         let Self { pipeline, context, .. } = self;
         let Prepared { bytes, header, options, decision, etag, .. } = prepared;
         let Decision { plan, refusal } = decision;
@@ -246,6 +250,15 @@ impl Attempt<'_> {
         context.require(expected)?;
         let manifest = Arc::clone(&pipeline.manifest);
         let run = Run { bytes, header, options, plan, etag, manifest, context: (*context).clone(), start };
+        Ok(Admitted { run, engine, reservation, predicted })
+    }
+
+    /// Runs a photo that was admitted.
+    ///
+    /// # Errors
+    /// `Deadline` when it did not end in time; `Undecodable`.
+    pub async fn run_admitted(&self, admitted: Admitted) -> Result<Outcome> {
+        let Admitted { run, engine, reservation, predicted } = admitted;
         let done = blocking(move || {
             let start = Instant::now();
             let (output, peak) = run.run_watched(&*engine);
@@ -253,16 +266,28 @@ impl Attempt<'_> {
             // On failure held until here: until the memory is really free, also when nobody waits for the answer any more.
             Ok((output.map(|output| output.keep(reservation)), peak, start.elapsed()))
         });
-        let done = match context.remaining() {
+        let done = match self.context.remaining() {
             None => done.await,
             Some(left) => tokio::time::timeout(left, done).await.unwrap_or_else(|_| Err(past_deadline())),
         };
         let (outcome, peak, measured) = done?;
         self.measure(|all| all.peak_bytes = Some(peak.rss_bytes));
-        if outcome.is_ok() {
-            pipeline.pace.observe(predicted, measured);
+        if let Ok(outcome) = &outcome {
+            self.pipeline.pace.observe(predicted, measured);
+            self.measure(|all| all.timings_ms = outcome.report.timings_ms);
         }
         outcome
+    }
+
+    /// Writes the one line of metrics, once it is known how the attempt ended: after its outputs are where they belong.
+    pub fn count(&self, ended: Ended) {
+        if let Some(metrics) = &self.pipeline.metrics {
+            self.measure(|all| metrics.record(&self.context.request_id, all, ended));
+        }
+    }
+
+    fn measure(&self, note: impl FnOnce(&mut Measurements)) {
+        note(&mut self.measurements.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 

@@ -115,6 +115,15 @@ pub fn end_on_broken_pipe() {
     }
 }
 
+/// Length of a page of memory, bytes.
+#[must_use]
+pub(crate) fn page_bytes() -> usize {
+    // SAFETY: `sysconf` only looks a number up.
+    #[allow(unsafe_code)]
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).unwrap_or(0)
+}
+
 /// Gives free heap pages back to the system.
 pub fn release_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -79,8 +79,9 @@ pub fn run(arguments: &Arguments, threads: usize) -> anyhow::Result<ExitCode> {
     };
     let worst = checks.iter().map(|sample| print(sample, &memory, &time)).fold(0.0, f64::max);
     println!(
-        "load {:.0} MB and {:.0} ms; a run {:.1} MB and {:.0} bytes a pixel, {:.1} ms and {:.0} ns a pixel on {threads} threads; post-processing {:.0} ns a pixel",
+        "load {:.0} MB, {:.0} at its peak, and {:.0} ms; a run {:.1} MB and {:.0} bytes a pixel, {:.1} ms and {:.0} ns a pixel on {threads} threads; post-processing {:.0} ns a pixel",
         memory.load_mb,
+        memory.load_peak_mb,
         time.load_ms,
         memory.base_mb,
         memory.bytes_per_pixel,
@@ -226,12 +227,11 @@ fn fit(samples: &[Sample], threads: usize) -> (Memory, Time) {
     let mut load_ms: Vec<_> = samples.iter().map(|s| s.load_ms).collect();
     load_ms.sort_unstable_by(f64::total_cmp);
     let largest = samples.iter().max_by_key(|s| s.pixels);
-    // Loading's own peak is over when a run's begins.
-    let load =
-        samples.iter().map(|s| s.load_bytes.max(s.load_peak_bytes.saturating_sub(s.run_bytes))).max().unwrap_or(0);
+    let most = |y: fn(&Sample) -> u64| whole_mb(samples.iter().map(y).max().unwrap_or(0)) as f64;
     let tenth = |x: f64| (x * 10.0).ceil() / 10.0;
     let memory = Memory {
-        load_mb: whole_mb(load) as f64,
+        load_mb: most(|s| s.load_bytes),
+        load_peak_mb: most(|s| s.load_peak_bytes),
         base_mb: tenth((base + short) / MIB as f64),
         bytes_per_pixel: tenth(slope),
     };
@@ -291,7 +291,7 @@ mod tests {
         Sample {
             pixels,
             load_bytes,
-            load_peak_bytes: 20 * MIB,
+            load_peak_bytes: 44 * MIB,
             load_ms: 50.0,
             run_bytes: run_mb * MIB,
             run_ms,
@@ -313,7 +313,8 @@ mod tests {
             assert!(predicted >= sample.run_bytes && predicted < sample.run_bytes + 6 * MIB, "{predicted} {sample:?}");
             assert!((time.run_ms(sample.pixels) - sample.run_ms).abs() < 2.0);
         }
-        assert!((memory.load_mb, time.load_ms, time.threads) == (30.0, 50.0, 2));
+        assert!((memory.load_mb, memory.load_peak_mb) == (30.0, 44.0));
+        assert!((time.load_ms, time.threads) == (50.0, 2));
     }
 
     #[test]

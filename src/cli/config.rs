@@ -23,7 +23,7 @@ pub fn print(config: &Config) {
 }
 
 /// One value per entry of [`SETTINGS`], in its order.
-fn values(config: &Config) -> [String; 23] {
+fn values(config: &Config) -> [String; 24] {
     let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
     let outputs: Vec<_> = config.outputs.iter().map(|kind| kind.name()).collect();
     [
@@ -33,6 +33,7 @@ fn values(config: &Config) -> [String; 23] {
         config.max_body_bytes.to_string(),
         config.max_object_bytes.to_string(),
         config.tile_above_px.map_or_else(|| "off".to_owned(), |px| px.to_string()),
+        if config.flip { "on" } else { "off" }.to_owned(),
         or_none(&config.output_bucket),
         config.output_prefix.clone(),
         outputs.join(","),

@@ -16,7 +16,7 @@ use crate::memory::blob::{self, Blob};
 use crate::options::OutputKind;
 
 /// The argument that means standard input.
-const STDIN: &str = "-";
+pub(super) const STDIN: &str = "-";
 
 /// Endings of file names for which a folder is searched. The format of a file is found by its content.
 const EXTENSIONS: &[&str] = &[
@@ -89,6 +89,8 @@ pub(crate) enum Photo {
 #[derive(Debug, Default)]
 pub struct Found {
     pub photos: Vec<Photo>,
+    /// The folder that holds all that is named; `None` where that is standard input alone.
+    pub common: Option<PathBuf>,
     /// What could not be searched, a sentence each.
     pub faults: Vec<String>,
     /// Images by their names that are not served: how many of which format.
@@ -110,6 +112,14 @@ impl Photo {
         match self {
             Self::Stdin => "standard input".to_owned(),
             Self::File { path, .. } => path.display().to_string(),
+        }
+    }
+
+    /// What a file of several photos calls it: its path below the folder that holds them all.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Stdin => "stdin".to_owned(),
+            Self::File { name, .. } => name.display().to_string(),
         }
     }
 
@@ -157,7 +167,8 @@ pub fn find(paths: &[PathBuf]) -> anyhow::Result<Found> {
     for path in paths.iter().filter(|path| *path != Path::new(STDIN)) {
         bases.push(base(path)?);
     }
-    let common = bases.into_iter().reduce(|one, other| common(&one, &other)).unwrap_or_default();
+    found.common = bases.into_iter().reduce(|one, other| common(&one, &other));
+    let common = found.common.clone().unwrap_or_default();
     let named = |path: PathBuf| -> anyhow::Result<Photo> {
         let whole = absolute(&path)?;
         let name = whole.strip_prefix(&common).unwrap_or(&whole).to_path_buf();
@@ -361,8 +372,10 @@ mod tests {
             let (found, names) = masks(folder.path(), paths);
             let expected: Vec<_> = expected.iter().map(|name| format!("out/{name}.mask.png")).collect();
             assert_eq!(names, expected, "{paths:?}");
-            check_outputs(&found.photos, Some(Path::new("out")), &OutputKind::ALL).unwrap();
-            check_outputs(&found.photos, None, &OutputKind::ALL).unwrap();
+            // The mask in one of its two forms.
+            let kinds: Vec<_> = OutputKind::ALL.into_iter().filter(|kind| *kind != OutputKind::Index).collect();
+            check_outputs(&found.photos, Some(Path::new("out")), &kinds).unwrap();
+            check_outputs(&found.photos, None, &kinds).unwrap();
         }
     }
 

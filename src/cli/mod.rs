@@ -2,6 +2,7 @@
 
 mod calibrate;
 mod config;
+mod dataset;
 mod files;
 mod info;
 pub mod invoke;
@@ -14,6 +15,7 @@ pub mod serve;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -83,6 +85,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
     if let Some(mb) = cli.global.memory {
         config.memory_mb = Some(config.memory_mb.map_or(mb, |set| set.min(mb)));
+    }
+    if let Command::Parse(_) = cli.command {
+        // A photo waits for those before it as long as they take.
+        config.max_wait = Duration::MAX;
     }
     crate::telemetry::init(config.log_level("warn"), config.log_format.unwrap_or(LogFormat::Text));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;

@@ -1,14 +1,19 @@
 //! `m2fp parse`: photos to files.
 
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
+use futures_util::{StreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::Mutex;
 
-use super::files::{self, Photo};
+use super::dataset::{self, DatasetFile};
+use super::files::{self, Found, Photo};
 use super::request::{EXIT_FAILED, RequestFlags, UsageError, context};
 use crate::options::{Options, OutputKind};
 use crate::pipeline::{Outcome, Pipeline, Source};
@@ -19,7 +24,7 @@ pub struct Arguments {
     /// Photos, folders of photos, or - for standard input.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Folder to write into (default: beside each photo).
+    /// Folder to write into (default: beside each photo), or - to write the one output of one photo to standard output.
     #[arg(short = 'o', long = "out", value_name = "DIR")]
     folder: Option<PathBuf>,
     #[command(flatten)]
@@ -27,23 +32,46 @@ pub struct Arguments {
     /// Print each report on standard output, one line an image.
     #[arg(long)]
     json: bool,
+    /// Photos worked on at once, as far as the memory goes: one is decoded or written while the network sees another.
+    #[arg(short, long, value_name = "N", default_value_t = JOBS)]
+    jobs: NonZeroUsize,
 }
+
+/// A third photo at once would bring nothing, because the network of one keeps all processors busy.
+const JOBS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
 /// Written when `--output` names nothing.
 const DEFAULT_OUTPUTS: [OutputKind; 3] = [OutputKind::Mask, OutputKind::Overlay, OutputKind::Json];
 
 pub async fn run(pipeline: &Pipeline, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let options = arguments.request.check(&DEFAULT_OUTPUTS).map_err(|error| UsageError(error.to_string()))?;
+    let usage = |error: &dyn std::fmt::Display| UsageError(error.to_string());
+    let options = arguments.request.check(&pipeline.config, &DEFAULT_OUTPUTS).map_err(|error| usage(&error))?;
     let found = files::find(&arguments.paths)?;
     let photos = &found.photos;
-    files::check_outputs(photos, arguments.folder.as_deref(), &options.outputs)
-        .map_err(|error| UsageError(error.to_string()))?;
+    if arguments.folder.as_deref() == Some(Path::new(files::STDIN)) {
+        let [photo] = photos.as_slice() else { return Err(usage(&TO_STDOUT).into()) };
+        if options.outputs.len() != 1 || arguments.json || arguments.paths.iter().any(|path| path.is_dir()) {
+            return Err(usage(&TO_STDOUT).into());
+        }
+        return to_stdout(pipeline, photo, &options).await;
+    }
+    let folder = arguments.folder.as_deref();
+    let mut dataset = dataset(&options, &found, arguments)?;
+    let own: Vec<_> = options.outputs.iter().copied().filter(|kind| *kind != OutputKind::Coco).collect();
+    files::check_outputs(photos, folder, &own).map_err(|error| usage(&error))?;
     found.faults.iter().for_each(|fault| eprintln!("{fault}"));
     let progress = progress_bar(photos.len());
+    let turnstile = Mutex::new(());
+    let parse = |photo| {
+        progress.set_message(Photo::label(photo));
+        let parsed = parse_photo(pipeline, photo, &options, &turnstile);
+        async move { (photo, parsed.await) }
+    };
+    let mut parsed = pin!(stream::iter(photos).map(parse).buffered(arguments.jobs.get()));
     let mut failed = 0;
-    for photo in photos {
-        progress.set_message(photo.label());
-        match parse_one(pipeline, photo, &options, arguments.folder.as_deref()).await {
+    while let Some((photo, outcome)) = parsed.next().await {
+        let written = outcome.and_then(|outcome| write(photo, outcome, &options, folder, dataset.as_mut()));
+        match written {
             Ok(outcome) => progress.suspend(|| say(photo, &outcome, arguments.json))?,
             Err(error) => {
                 failed += 1;
@@ -59,26 +87,80 @@ pub async fn run(pipeline: &Pipeline, arguments: &Arguments) -> anyhow::Result<E
     if let Some(passed_over) = found.passed_over() {
         eprintln!("{passed_over}");
     }
+    let written = dataset.map(|dataset| dataset.finish(&pipeline.manifest)).transpose()?.flatten();
+    if let Some(path) = written.filter(|_| photos.len() > 1) {
+        eprintln!("{}: {} of {} photos", path.display(), photos.len() - failed, photos.len());
+    }
     Ok(if failed == 0 && found.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-async fn parse_one(
+/// Why nothing goes to standard output.
+const TO_STDOUT: &str = "`-o -` writes one output of one photo: name one photo and one `--output`, without `--json`";
+
+/// The COCO file: one for a folder or several photos, named for the photo where one is named alone.
+fn dataset(options: &Options, found: &Found, arguments: &Arguments) -> anyhow::Result<Option<DatasetFile>> {
+    if !options.wants(OutputKind::Coco) {
+        return Ok(None);
+    }
+    let folder = arguments.folder.as_deref();
+    let path = match found.photos.as_slice() {
+        [photo] if !arguments.paths.iter().any(|path| path.is_dir()) => photo.output(folder, OutputKind::Coco),
+        _ => folder.or(found.common.as_deref()).unwrap_or(Path::new("")).join(dataset::NAME),
+    };
+    DatasetFile::new(path).map(Some)
+}
+
+/// Parses one photo and writes its one output to standard output, and nothing else.
+async fn to_stdout(pipeline: &Pipeline, photo: &Photo, options: &Options) -> anyhow::Result<ExitCode> {
+    let outcome = parse_photo(pipeline, photo, options, &Mutex::new(())).await.with_context(|| photo.label())?;
+    let mut out = std::io::stdout().lock();
+    if let Some(output) = outcome.outputs.first() {
+        out.write_all(&output.bytes)?;
+    } else {
+        serde_json::to_writer_pretty(&mut out, &outcome.report)?;
+        writeln!(out)?;
+    }
+    out.flush()?;
+    warn(photo, &outcome);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One photo goes through the turnstile at a time: until it has its share of the memory, the next one is not read. So none
+/// waits for memory that a later one holds, whose outcome is taken after its own.
+async fn parse_photo(
     pipeline: &Pipeline,
     photo: &Photo,
     options: &Options,
-    folder: Option<&Path>,
+    turnstile: &Mutex<()>,
 ) -> anyhow::Result<Outcome> {
     let context = context(&photo.label());
     let describe = |error: crate::error::Error| anyhow::anyhow!(error.chain());
-    let source = Source::Bytes(photo.read(pipeline.config.max_object_bytes)?);
     let attempt = pipeline.begin(&context);
+    let turn = turnstile.lock().await;
+    let source = Source::Bytes(photo.read(pipeline.config.max_object_bytes)?);
     let prepared = attempt.prepare(source, options.clone()).await.map_err(describe)?;
-    let mut outcome = attempt.run(prepared).await.map_err(describe)?;
+    let admitted = attempt.admit(prepared).await.map_err(describe)?;
+    drop(turn);
+    attempt.run_admitted(admitted).await.map_err(describe)
+}
+
+/// Writes the outputs where they belong.
+fn write(
+    photo: &Photo,
+    mut outcome: Outcome,
+    options: &Options,
+    folder: Option<&Path>,
+    mut dataset: Option<&mut DatasetFile>,
+) -> anyhow::Result<Outcome> {
     for output in &outcome.outputs {
-        let path = photo.output(folder, output.kind);
-        write_file(&path, &output.bytes)?;
-        let bytes = output.bytes.len() as u64;
-        outcome.report.outputs.push(OutputSection::inline(output.kind, output.content_type, bytes));
+        match &mut dataset {
+            Some(dataset) if output.kind == OutputKind::Coco => dataset.add(&photo.name(), &output.bytes)?,
+            _ => {
+                write_file(&photo.output(folder, output.kind), &output.bytes)?;
+                let bytes = output.bytes.len() as u64;
+                outcome.report.outputs.push(OutputSection::inline(output.kind, output.content_type, bytes));
+            }
+        }
     }
     if options.wants(OutputKind::Json) {
         write_file(&photo.output(folder, OutputKind::Json), &serde_json::to_vec_pretty(&outcome.report)?)?;
@@ -110,10 +192,14 @@ fn say(photo: &Photo, outcome: &Outcome, json: bool) -> anyhow::Result<()> {
             report.persons.len()
         )?;
     }
+    warn(photo, outcome);
+    Ok(())
+}
+
+fn warn(photo: &Photo, outcome: &Outcome) {
     for warning in &outcome.report.warnings {
         eprintln!("{}: warning: {warning}", photo.label());
     }
-    Ok(())
 }
 
 /// Shown for more than one photo, on a terminal.

@@ -25,7 +25,10 @@ pub struct Arguments {
 }
 
 pub async fn run(pipeline: &Pipeline, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let options = arguments.request.check(&[OutputKind::Mask]).map_err(|error| UsageError(error.to_string()))?;
+    let options = arguments
+        .request
+        .check(&pipeline.config, &[OutputKind::Mask])
+        .map_err(|error| UsageError(error.to_string()))?;
     let found = files::find(&arguments.paths)?;
     found.faults.iter().for_each(|fault| eprintln!("{fault}"));
     let mut failed = !found.faults.is_empty();

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use crate::config::Config;
 use crate::options::{Names, Options, OutputKind, RawOptions};
 use crate::pipeline::Context;
 
@@ -13,12 +14,15 @@ pub(super) const EXIT_USAGE: u8 = 2;
 /// Options of a request, as flags.
 #[derive(Debug, Args)]
 pub(super) struct RequestFlags {
-    /// What to write: mask, overlay, instances, cutout, json; separated by commas.
+    /// What to write: mask or index, overlay, instances, cutout, json, coco, hf; separated by commas.
     #[arg(long, value_name = "KINDS")]
     output: Option<String>,
-    /// How to run: auto, or tiled (slower; finds the parts of small people in large photos).
+    /// How to run: auto, or tiled (slower; finds small people in large photos).
     #[arg(long)]
     mode: Option<String>,
+    /// Parse the mirrored photo as well: better parts, in twice the time.
+    #[arg(long)]
+    flip: bool,
     /// Greatest long side of the working size, pixels.
     #[arg(long, value_name = "PX")]
     max_side: Option<u32>,
@@ -34,16 +38,17 @@ pub(super) struct RequestFlags {
 }
 
 impl RequestFlags {
-    pub(super) fn check(&self, default_outputs: &[OutputKind]) -> crate::error::Result<Options> {
+    pub(super) fn check(&self, config: &Config, default_outputs: &[OutputKind]) -> crate::error::Result<Options> {
         let raw = RawOptions {
             output: self.output.clone().map(Names::One),
             mode: self.mode.clone(),
+            flip: self.flip.then_some(true),
             max_side: self.max_side,
             score: self.score,
             alpha: self.alpha,
             rle: Some(self.rle),
         };
-        Options::check(&raw, default_outputs)
+        Options::check(&raw.or(config.default_options()), default_outputs)
     }
 }
 

@@ -8,34 +8,56 @@ use crate::store::{ObjectRef, StoreTarget};
 /// What an error record's name ends with, after the photo's own.
 const ERROR_SUFFIX: &str = ".error.json";
 
-/// What may stand at a destination, each under a key of its own.
+/// What may stand at a destination, each under a key of its own. Two forms of one file share a slot: each slot more is
+/// one more key for every look, and so one more request for every photo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Slot {
-    /// An output; `Json` is the report.
-    Output(OutputKind),
+    /// The mask in either form.
+    Mask,
+    Overlay,
+    Instances,
+    Cutout,
+    Report,
     /// The record that a bad image leaves.
     Error,
 }
 
 impl Slot {
-    pub(crate) const REPORT: Self = Self::Output(OutputKind::Json);
-
     /// Every slot of a destination.
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
-        OutputKind::ALL.into_iter().map(Self::Output).chain([Self::Error])
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Mask, Self::Overlay, Self::Instances, Self::Cutout, Self::Report, Self::Error];
+
+    /// Where an output stands; `None` for a kind that is not stored.
+    pub(crate) const fn of(kind: OutputKind) -> Option<Self> {
+        match kind {
+            OutputKind::Mask | OutputKind::Index => Some(Self::Mask),
+            OutputKind::Overlay => Some(Self::Overlay),
+            OutputKind::Instances => Some(Self::Instances),
+            OutputKind::Cutout => Some(Self::Cutout),
+            OutputKind::Json => Some(Self::Report),
+            OutputKind::Coco | OutputKind::Hf => None,
+        }
     }
 
     pub(crate) const fn content_type(self) -> &'static str {
-        match self {
-            Self::Output(kind) => kind.content_type(),
-            Self::Error => OutputKind::Json.content_type(),
-        }
+        self.kind().content_type()
     }
 
     const fn suffix(self) -> &'static str {
         match self {
-            Self::Output(kind) => kind.suffix(),
             Self::Error => ERROR_SUFFIX,
+            slot => slot.kind().suffix(),
+        }
+    }
+
+    /// A kind of output that is named and served as what stands here is.
+    const fn kind(self) -> OutputKind {
+        match self {
+            Self::Mask => OutputKind::Mask,
+            Self::Overlay => OutputKind::Overlay,
+            Self::Instances => OutputKind::Instances,
+            Self::Cutout => OutputKind::Cutout,
+            Self::Report | Self::Error => OutputKind::Json,
         }
     }
 }
@@ -79,7 +101,7 @@ impl Destination {
     }
 
     fn checked(self) -> Result<Self> {
-        let longest = Slot::all().map(|slot| slot.suffix().len()).max().unwrap_or(0);
+        let longest = Slot::ALL.map(|slot| slot.suffix().len()).into_iter().max().unwrap_or(0);
         if self.stem.len() + longest <= MAX_KEY_BYTES {
             return Ok(self);
         }
@@ -97,11 +119,15 @@ impl Destination {
     /// The key of an output; `Json` is the report.
     #[must_use]
     pub fn key(&self, kind: OutputKind) -> String {
-        self.slot_key(Slot::Output(kind))
+        self.key_of(kind.suffix())
     }
 
     pub(crate) fn slot_key(&self, slot: Slot) -> String {
-        format!("{}{}", self.stem, slot.suffix())
+        self.key_of(slot.suffix())
+    }
+
+    fn key_of(&self, suffix: &str) -> String {
+        format!("{}{suffix}", self.stem)
     }
 
     /// Where what stands in a slot is read.
@@ -131,6 +157,16 @@ mod tests {
         assert_eq!(destination.key(OutputKind::Json), "masks/a/b.jpg.json");
         assert_eq!(destination.slot_key(Slot::Error), "masks/a/b.jpg.error.json");
         assert_eq!(target("out", "jobs/42/a").unwrap().key(OutputKind::Overlay), "jobs/42/a.overlay.jpg");
+    }
+
+    #[test]
+    fn outputs_share_a_slot_where_they_share_a_name() {
+        for kind in OutputKind::ALL {
+            assert_eq!(Slot::of(kind).is_some(), kind.is_stored(), "{kind:?}");
+            if let Some(slot) = Slot::of(kind) {
+                assert_eq!((slot.suffix(), slot.content_type()), (kind.suffix(), kind.content_type()), "{kind:?}");
+            }
+        }
     }
 
     #[test]

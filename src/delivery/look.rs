@@ -5,7 +5,8 @@
 //! of all the outputs of one run. (The same work may give other bytes on another kind of processor.) A report has a
 //! third word, the kinds of its outputs, by which it is seen that one of them is lost.
 //!
-//! Without `s3:ListBucket` S3 answers 403 for what is not there; that is read as "not known", never as "done".
+//! Without `s3:ListBucket` S3 answers 403 for what is not there; if it says so twice, that is read as "not known",
+//! never as "done".
 
 use std::collections::BTreeMap;
 
@@ -80,7 +81,7 @@ impl DestinationState {
     /// Nothing stands. Whoever writes over this without having looked writes on the condition that it is so.
     #[must_use]
     pub fn nothing() -> Self {
-        Self(Slot::all().map(|slot| (slot, KeyState::Absent)).collect())
+        Self(Slot::ALL.into_iter().map(|slot| (slot, KeyState::Absent)).collect())
     }
 
     /// What stands in a slot.
@@ -91,7 +92,7 @@ impl DestinationState {
     /// Whether all that stands is one whole set of `work`: its report, the outputs that the report names, nothing else.
     #[must_use]
     pub(crate) fn is_whole(&self, work: &WorkId) -> bool {
-        self.is_one_set(&work.stamp(), &work.slots().collect::<Vec<_>>(), Slot::REPORT)
+        self.is_one_set(&work.stamp(), &work.slots().collect::<Vec<_>>(), Slot::Report)
     }
 
     /// Whether all that stands is in `slots`, of the work that `stamp` names, and of the set that `record` belongs to.
@@ -105,7 +106,7 @@ impl DestinationState {
 
     /// Whether a report stands without an output that it names, or beside one of another set.
     pub(crate) fn is_torn(&self) -> bool {
-        let report = self.of(Slot::REPORT);
+        let report = self.of(Slot::Report);
         let KeyState::Object { names, .. } = report else { return false };
         let is_wrong = |(slot, state): (&Slot, &KeyState)| match state {
             KeyState::Absent => names.contains(slot),
@@ -134,7 +135,7 @@ pub(crate) async fn look_beyond(
     known: Option<(Slot, KeyState)>,
 ) -> Result<DestinationState> {
     let is_asked = |slot: &Slot| known.as_ref().is_none_or(|(known, _)| known != slot);
-    let looks = Slot::all().filter(is_asked).map(|slot| async move {
+    let looks = Slot::ALL.into_iter().filter(is_asked).map(|slot| async move {
         let state = look_at(store, destination, slot).await?;
         Ok::<_, Error>((slot, state))
     });
@@ -147,10 +148,16 @@ pub(crate) async fn look_beyond(
 /// # Errors
 /// `Storage`.
 pub(crate) async fn look_at(store: &dyn ObjectStore, destination: &Destination, slot: Slot) -> Result<KeyState> {
-    match store.head(&destination.at(slot)).await {
+    let at = destination.at(slot);
+    let mut head = store.head(&at).await;
+    // Asked once more: a 403 of a moment, as while a policy takes effect, must not hide what stands there.
+    if matches!(head, Err(Error::Forbidden { .. })) {
+        head = store.head(&at).await;
+    }
+    match head {
         Ok(ObjectMeta { etag, mut metadata, .. }) => {
             let kinds = metadata.remove(KINDS).unwrap_or_default();
-            let names = kinds.split(',').filter_map(|kind| kind.parse().ok()).map(Slot::Output).collect();
+            let names = kinds.split(',').filter_map(|kind| Slot::of(kind.parse().ok()?)).collect();
             Ok(KeyState::Object { etag, stamp: metadata.remove(STAMP), set: metadata.remove(SET), names })
         }
         Err(Error::NoObject { .. }) => Ok(KeyState::Absent),

@@ -27,7 +27,7 @@ use super::look::{DestinationState, KINDS, KeyState, MARK, SET, STAMP, look, loo
 use super::work::{WorkId, sha256};
 use crate::error::{Error, Result};
 use crate::options::{Options, OutputKind};
-use crate::pipeline::{Attempt, Outcome, Source};
+use crate::pipeline::{Attempt, Outcome, Rendered, Source};
 use crate::render::report::{OutputSection, Report, S3Location};
 use crate::store::{NewObject, ObjectStore};
 
@@ -81,9 +81,10 @@ impl Set {
         let stamp = work.stamp();
         // The report names everything else by its checksum.
         let name = sha256(format!("{stamp} {}", sha256(&report)).as_bytes());
-        let image = |(kind, bytes)| Object { slot: Slot::Output(kind), bytes };
-        let images = outcome.outputs.iter().map(|made| image((made.kind, made.bytes.clone()))).collect();
-        Ok(Self { name, stamp, images, record: Object { slot: Slot::REPORT, bytes: report }, sections })
+        let image = |made: &Rendered| Some(Object { slot: Slot::of(made.kind)?, bytes: made.bytes.clone() });
+        // Who stores outputs has checked that they may be (`Options::check_stored`).
+        let images = outcome.outputs.iter().filter_map(image).collect();
+        Ok(Self { name, stamp, images, record: Object { slot: Slot::Report, bytes: report }, sections })
     }
 
     /// A record that says why the photo has no outputs, as HTTP's problems do, with what was read.
@@ -182,7 +183,7 @@ pub(crate) async fn withdraw_torn(store: &dyn ObjectStore, destination: &Destina
         return Ok(());
     }
     let standing = report.standing();
-    let state = look_beyond(store, destination, Some((Slot::REPORT, report))).await?;
+    let state = look_beyond(store, destination, Some((Slot::Report, report))).await?;
     let key = destination.key(OutputKind::Json);
     if state.is_torn() && !store.delete(destination.bucket(), &key, &standing).await? {
         return Err(contended());
@@ -218,15 +219,15 @@ struct FencedWriter<'a> {
 impl FencedWriter<'_> {
     /// Puts the set, of which the record is the last, in the place of what was seen.
     async fn replace(&self, state: &DestinationState) -> Result<bool> {
-        let report = state.of(Slot::REPORT);
+        let report = state.of(Slot::Report);
         let is_withdrawn = report.set() != Some(&self.set.name);
-        if is_withdrawn && !self.remove(Slot::REPORT, report).await? {
+        if is_withdrawn && !self.remove(Slot::Report, report).await? {
             return Ok(false);
         }
         // In one trip. All of them are waited for, so that none is under way any more when this run ends.
         let images = join_all(self.set.images.iter().map(|image| self.put(image, state.of(image.slot))));
-        let is_stray = |slot: &Slot| *slot != Slot::REPORT && !self.set.slots().any(|own| own == *slot);
-        let strays = join_all(Slot::all().filter(is_stray).map(|slot| self.remove(slot, state.of(slot))));
+        let is_stray = |slot: &Slot| *slot != Slot::Report && !self.set.slots().any(|own| own == *slot);
+        let strays = join_all(Slot::ALL.into_iter().filter(is_stray).map(|slot| self.remove(slot, state.of(slot))));
         let (images, strays) = join(images, strays).await;
         for stood_as_seen in images.into_iter().chain(strays) {
             if !stood_as_seen? {
@@ -234,7 +235,7 @@ impl FencedWriter<'_> {
             }
         }
         let record = &self.set.record;
-        let is_gone = record.slot == Slot::REPORT && is_withdrawn && *report != KeyState::Hidden;
+        let is_gone = record.slot == Slot::Report && is_withdrawn && *report != KeyState::Hidden;
         self.put(record, if is_gone { &KeyState::Absent } else { state.of(record.slot) }).await
     }
 
@@ -246,7 +247,7 @@ impl FencedWriter<'_> {
         }
         let kinds = self.set.kinds();
         let mut words = vec![(MARK, "1"), (STAMP, &self.set.stamp), (SET, &self.set.name)];
-        if object.slot == Slot::REPORT {
+        if object.slot == Slot::Report {
             words.push((KINDS, &kinds));
         }
         let written = NewObject {

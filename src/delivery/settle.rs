@@ -23,7 +23,7 @@ use super::record::{self, Set, Written};
 use super::work::WorkId;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::options::{Options, RawOptions};
+use crate::options::Options;
 use crate::pipeline::{Attempt, Outcome, Source};
 use crate::store::{ObjectMeta, ObjectRef, ObjectStore, OpenObject};
 use crate::telemetry::emf::Ended;
@@ -99,7 +99,7 @@ impl Order {
     /// None where the settings were checked, as [`Config`] does.
     pub fn configured(config: &Config) -> Result<Self> {
         Ok(Self {
-            options: Options::check(&RawOptions::default(), &config.outputs)?,
+            options: Options::check_stored(&config.default_options(), &config.outputs)?,
             bucket: config.output_bucket.clone(),
             prefix: config.output_prefix.clone(),
         })
@@ -153,7 +153,7 @@ impl Settlement<'_> {
     /// was written, ends it; so whoever writes last has seen that all is right.
     async fn settle(&self, event: &ObjectRef) -> Result<Done> {
         for run in 0.. {
-            let report = look::look_at(self.store, &self.destination, Slot::REPORT);
+            let report = look::look_at(self.store, &self.destination, Slot::Report);
             let (photo, report) = try_join(self.open(event), report).await?;
             let Some(photo) = photo else {
                 record::withdraw_torn(self.store, &self.destination, report).await?;
@@ -167,7 +167,7 @@ impl Settlement<'_> {
             // Where no report stands, most often nothing does. Writing on that condition finds out.
             let seen = match report {
                 KeyState::Absent => None,
-                report => Some(look::look_beyond(self.store, &self.destination, Some((Slot::REPORT, report))).await?),
+                report => Some(look::look_beyond(self.store, &self.destination, Some((Slot::Report, report))).await?),
             };
             if seen.as_ref().is_some_and(|state| state.is_whole(&work)) {
                 return Ok(if is_about(event, &at) { Done::StoredBefore } else { Done::Overtaken });

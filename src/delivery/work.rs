@@ -60,7 +60,7 @@ impl WorkId {
     /// The slots of what this work leaves; the report is made in any case.
     pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
         let images = self.kinds.iter().copied().filter(|kind| *kind != OutputKind::Json);
-        images.chain([OutputKind::Json]).map(Slot::Output)
+        images.chain([OutputKind::Json]).filter_map(Slot::of)
     }
 }
 

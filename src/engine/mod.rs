@@ -33,6 +33,15 @@ impl Queries {
         let plane = self.mask_size.width as usize * self.mask_size.height as usize;
         &(*self.mask_logits).as_ref()[query * plane..][..plane]
     }
+
+    /// Lets the classes of each pair change places, as they do where a photo is mirrored.
+    pub fn exchange(&mut self, pairs: &[[u8; 2]]) {
+        for logits in self.class_logits.chunks_exact_mut(self.classes + 1) {
+            for &[a, b] in pairs {
+                logits.swap(usize::from(a), usize::from(b));
+            }
+        }
+    }
 }
 
 /// A loaded model. Implementations may run several images at once.

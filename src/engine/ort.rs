@@ -72,7 +72,7 @@ impl OrtEngine {
         let path = graph.display().to_string();
         let runtime = runtime()?;
         let loading = loading();
-        let session = session_builder(runtime, threads, Weights::of(manifest))
+        let session = session_builder(runtime, threads, manifest, Weights::of(manifest))
             .and_then(|mut builder| builder.commit_from_file(&graph))
             .map_err(|error| LoadError::File { path: path.clone(), fault: error.to_string() })?;
         drop(loading);
@@ -93,7 +93,7 @@ pub(crate) fn optimize(folder: &Path, manifest: &Manifest, out: &Path) -> Result
     let graph = checked_graph(folder, manifest)?;
     let runtime = runtime()?;
     let _loading = loading();
-    session_builder(runtime, 1, Weights::Mapped)
+    session_builder(runtime, 1, manifest, Weights::Mapped)
         .and_then(|builder| {
             Ok(builder.with_optimization_level(GraphOptimizationLevel::Level2)?.with_optimized_model_path(out)?)
         })
@@ -130,7 +130,8 @@ impl Engine for OrtEngine {
 impl OrtEngine {
     fn run(&self, image: &Planar8) -> ort::Result<(Tensor<f32>, Tensor<f32>)> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        self.heap.start_run();
+        let padded = image.size.padded_to(self.manifest.input.size.divisor());
+        self.heap.start_run(self.manifest.memory.run_bytes(padded.area()));
         let outputs = self.run_session(&mut session, image);
         let peak = self.heap.end_run();
         tracing::debug!(peak_mb = peak / MIB as usize, size = %image.size, "the network ran");
@@ -231,7 +232,12 @@ impl Weights {
     }
 }
 
-fn session_builder(runtime: &Runtime, threads: usize, weights: Weights) -> ort::Result<SessionBuilder> {
+fn session_builder(
+    runtime: &Runtime,
+    threads: usize,
+    manifest: &Manifest,
+    weights: Weights,
+) -> ort::Result<SessionBuilder> {
     let builder = Session::builder(&runtime.environment)?
         .with_intra_threads(threads)?
         // Workers that sleep leave the processor to the rest of the request. Workers that spin would use up the share
@@ -239,6 +245,9 @@ fn session_builder(runtime: &Runtime, threads: usize, weights: Weights) -> ort::
         .with_intra_op_spinning(false)?
         // Sizes vary from photo to photo, so a remembered pattern would only hold memory.
         .with_memory_pattern(false)?
+        // A graph that computes in floats may have its weights in bytes, so that it is small. Floats are made of them at
+        // load; the runtime would keep them for the operators in 8 bits that it looks for, and make floats in each run.
+        .with_quant_qdq(manifest.quantization.is_some())?
         .with_env_allocators()?
         .with_operators(operators(runtime.heap)?)?
         .with_execution_providers([ort::ep::CPU::default().with_arena_allocator(false).build()])?;
@@ -370,7 +379,7 @@ mod tests {
     fn session(graph: &[u8]) -> Session {
         let runtime = runtime().unwrap();
         let _loading = loading();
-        session_builder(runtime, 2, Weights::Inside).unwrap().commit_from_memory(graph).unwrap()
+        session_builder(runtime, 2, &nano().1, Weights::Inside).unwrap().commit_from_memory(graph).unwrap()
     }
 
     fn greatest_difference(a: &[f32], b: &[f32]) -> f32 {

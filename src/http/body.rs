@@ -12,20 +12,39 @@ use std::fmt;
 use std::io;
 
 use base64::read::DecoderReader;
+use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::{self, Visitor};
+use serde::de::{self, IgnoredAny, Visitor};
 
 use super::encoding::{self, BASE64, Unbroken};
+use super::json::Object;
 use crate::config::Config;
 use crate::delivery::access::Sender;
 use crate::error::{Error, Limit, Result};
 use crate::memory::blob::{self, Blob, BlobWriter, MEMORY_BYTES};
-use crate::options::RawOptions;
+use crate::options::{Names, OutputKind, RawOptions};
 use crate::pipeline::Source;
 use crate::store::{ObjectRef, StoreTarget};
 
-/// What a body asked for: the photo, its options as they came, and where the outputs shall be written.
-pub(crate) type Asked = (Source, RawOptions, Option<StoreTarget>);
+/// What a body asked for.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// The photo.
+    pub source: Source,
+    /// As they came.
+    pub options: RawOptions,
+    /// Where the outputs shall be written.
+    pub target: Option<StoreTarget>,
+    /// What of it is not heeded.
+    pub warnings: Vec<String>,
+}
+
+impl Asked {
+    /// A photo that came itself.
+    fn of_bytes(bytes: Blob, options: RawOptions) -> Self {
+        Self { source: Source::Bytes(bytes), options, target: None, warnings: Vec::new() }
+    }
+}
 
 /// Longest text field of a multipart form, bytes.
 const MAX_TEXT_FIELD_BYTES: u64 = 256;
@@ -35,7 +54,7 @@ const MAX_TEXT_FIELD_BYTES: u64 = 256;
 /// # Errors
 /// `BadRequest` (empty, malformed), `TooLarge` with `Limit::Body`, `Unsupported` (another multipart type),
 /// `Forbidden` (a bucket that is not allowed).
-pub async fn parse(content_type: Option<&str>, body: Blob, config: &Config) -> Result<Asked> {
+pub(crate) async fn parse(content_type: Option<&str>, body: Blob, config: &Config) -> Result<Asked> {
     check_length(body.len() as u64, config)?;
     match Form::of(content_type) {
         _ if body.is_empty() => Err(Error::bad_request(
@@ -45,7 +64,7 @@ pub async fn parse(content_type: Option<&str>, body: Blob, config: &Config) -> R
         Form::Multipart(boundary) => parse_multipart(&boundary?, &body, config).await,
         Form::Image => {
             encoding::check_plain("the body", &body)?;
-            Ok((Source::Bytes(body), RawOptions::default(), None))
+            Ok(Asked::of_bytes(body, RawOptions::default()))
         }
     }
 }
@@ -111,18 +130,45 @@ pub(crate) fn parse_invocation(body: &[u8], config: &Config) -> Result<Asked> {
     parse_json_from(Sender::Invoker, body, config)
 }
 
-/// The JSON body, as it came: one of `image` and `s3`.
+/// The JSON body, as it came: one of `image` and `s3`, or what clients of Hugging Face's inference API send.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct JsonBody<'a> {
     #[serde(borrow, default)]
     image: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    inputs: Option<Text<'a>>,
     #[serde(default)]
-    s3: Option<ObjectRef>,
+    parameters: Option<Object<Parameters>>,
     #[serde(default)]
-    options: Option<RawOptions>,
+    s3: Option<Object<ObjectRef>>,
     #[serde(default)]
-    store: Option<StoreTarget>,
+    options: Option<Object<RawOptions>>,
+    #[serde(default)]
+    store: Option<Object<StoreTarget>>,
+}
+
+/// The parameters that Hugging Face's inference API has for `image-segmentation`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Parameters {
+    threshold: Option<f32>,
+    subtask: Option<String>,
+    mask_threshold: Option<IgnoredAny>,
+    overlap_mask_area_threshold: Option<IgnoredAny>,
+}
+
+impl Parameters {
+    fn warnings(&self) -> Vec<String> {
+        let subtask = self.subtask.as_deref().filter(|subtask| *subtask != "semantic");
+        let unheeded = [
+            ("subtask", subtask.map(|_| "segments are those of the classes (semantic)")),
+            ("mask_threshold", self.mask_threshold.map(|_| "each pixel has its best class")),
+            ("overlap_mask_area_threshold", self.overlap_mask_area_threshold.map(|_| "segments do not overlap")),
+        ];
+        let warning = |(name, why): (&str, Option<&str>)| Some(format!("`{name}` is ignored: {}", why?));
+        unheeded.into_iter().filter_map(warning).collect()
+    }
 }
 
 /// Text borrowed from the body where JSON needs no unescaping, so that a photo is not held twice as base64. (An
@@ -152,86 +198,151 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 }
 
 fn parse_json_from(sender: Sender, body: &[u8], config: &Config) -> Result<Asked> {
-    let parsed: JsonBody<'_> = serde_json::from_slice(encoding::without_mark(body))
+    let Object(parsed): Object<JsonBody<'_>> = serde_json::from_slice(encoding::without_mark(body))
         .map_err(|e| Error::bad_request(format!("the JSON body does not fit: {e}")))?;
-    if let Some(target) = &parsed.store {
+    if let Some(Object(target)) = &parsed.store {
         sender.check_target(target, config)?;
     }
+    if let Some(Text(text)) = &parsed.inputs {
+        if parsed.image.is_some() || parsed.s3.is_some() || parsed.options.is_some() || parsed.store.is_some() {
+            return Err(Error::bad_request("in the JSON body only `parameters` go with `inputs`"));
+        }
+        let Object(parameters) = parsed.parameters.unwrap_or_default();
+        let output = Some(Names::One(OutputKind::Hf.name().to_owned()));
+        let options = RawOptions { output, score: parameters.threshold, ..RawOptions::default() };
+        let asked = Asked::of_bytes(decode_image("inputs", text, config)?, options);
+        return Ok(Asked { warnings: parameters.warnings(), ..asked });
+    }
+    if parsed.parameters.is_some() {
+        return Err(Error::bad_request(
+            "in the JSON body `parameters` go with `inputs` only; `options` go with others",
+        ));
+    }
     let source = match (parsed.image, parsed.s3) {
-        (Some(Text(text)), None) => Source::Bytes(decode_image(&text, config)?),
-        (None, Some(object)) => {
+        (Some(Text(text)), None) => Source::Bytes(decode_image("image", &text, config)?),
+        (None, Some(Object(object))) => {
             sender.check_source(&object, config)?;
             Source::Object(object)
         }
         _ => return Err(Error::bad_request("the JSON body needs one of `image` and `s3`")),
     };
-    Ok((source, parsed.options.unwrap_or_default(), parsed.store))
+    let Object(options) = parsed.options.unwrap_or_default();
+    Ok(Asked { source, options, target: parsed.store.map(|Object(target)| target), warnings: Vec::new() })
 }
 
-/// Decodes base64 or a base64 data URL. Line breaks and blanks, which `base64` prints, are passed over.
-fn decode_image(text: &str, config: &Config) -> Result<Blob> {
+/// Decodes base64 or a base64 data URL, which came in `field`. Line breaks and blanks, which `base64` prints, are passed
+/// over.
+fn decode_image(field: &str, text: &str, config: &Config) -> Result<Blob> {
     let text = text.trim_ascii();
     let text = if text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) {
-        data_url_payload(text)?
+        data_url_payload(field, text)?
     } else {
         text
     };
     let length = text.trim_end_matches('=').bytes().filter(|b| !b.is_ascii_whitespace()).count();
     if length == 0 {
-        return Err(Error::bad_request("`image` is empty"));
+        return Err(Error::bad_request(format!("`{field}` is empty")));
     }
     check_length(length as u64 * 3 / 4, config)?;
-    let bad = |error: io::Error| Error::bad_request(format!("`image` is not valid base64: {error}"));
+    let bad = |error: io::Error| Error::bad_request(format!("`{field}` is not valid base64: {error}"));
     blob::read(DecoderReader::new(Unbroken(text.as_bytes()), &BASE64), bad)
 }
 
 /// RFC 2397: `data:[<mediatype>][;base64],<data>`. The media type is not believed: the format is found by content.
-fn data_url_payload(url: &str) -> Result<&str> {
-    let (head, payload) =
-        url.split_once(',').ok_or_else(|| Error::bad_request("`image` is a data URL without a comma"))?;
+fn data_url_payload<'a>(field: &str, url: &'a str) -> Result<&'a str> {
+    let without_comma = || Error::bad_request(format!("`{field}` is a data URL without a comma"));
+    let (head, payload) = url.split_once(',').ok_or_else(without_comma)?;
     if head.len() >= 7 && head.to_ascii_lowercase().ends_with(";base64") {
         Ok(payload)
     } else {
-        Err(Error::bad_request("`image` is a data URL that is not base64"))
+        Err(Error::bad_request(format!("`{field}` is a data URL that is not base64")))
     }
 }
 
 async fn parse_multipart(boundary: &str, body: &Blob, config: &Config) -> Result<Asked> {
-    let limits =
-        RawOptions::NAMES.iter().fold(multer::SizeLimit::new().per_field(config.max_body_bytes), |limit, name| {
-            limit.for_field(*name, MAX_TEXT_FIELD_BYTES)
-        });
+    let known = |name: &str| RawOptions::NAMES.contains(&name);
+    let form = read_form(boundary, body, config, "image", &RawOptions::NAMES).await?;
+    if let Some((name, _)) = form.fields.iter().find(|(name, _)| !known(name)) {
+        return Err(Error::bad_request(format!(
+            "unknown multipart field `{}`; known are image, {}",
+            printable(name),
+            RawOptions::NAMES.join(", ")
+        )));
+    }
+    Ok(Asked::of_bytes(form.image, form_options(form.fields)?))
+}
+
+/// A multipart form of a photo and text fields.
+pub(super) struct PhotoForm {
+    pub image: Blob,
+    /// The other fields, in the order in which they came. Of those whose names are not known the text is left out.
+    pub fields: Vec<(String, Blob)>,
+}
+
+/// Most fields of a form: more than any has that means something.
+const MAX_FIELDS: usize = 100;
+
+/// Reads the form of a request that must be one, with the photo in the field `image_field`.
+///
+/// # Errors
+/// As [`parse`]; `BadRequest`, too, for a body that is no form.
+pub(super) async fn photo_form(
+    content_type: Option<&str>,
+    body: &Blob,
+    config: &Config,
+    (image_field, text_fields): (&str, &[&str]),
+) -> Result<PhotoForm> {
+    check_length(body.len() as u64, config)?;
+    match Form::of(content_type) {
+        Form::Multipart(boundary) => read_form(&boundary?, body, config, image_field, text_fields).await,
+        Form::Json | Form::Image => {
+            Err(Error::bad_request(format!("send a multipart form with the photo in the field `{image_field}`")))
+        }
+    }
+}
+
+async fn read_form(
+    boundary: &str,
+    body: &Blob,
+    config: &Config,
+    image_field: &str,
+    text_fields: &[&str],
+) -> Result<PhotoForm> {
+    let limits = text_fields.iter().fold(multer::SizeLimit::new().per_field(config.max_body_bytes), |limit, name| {
+        limit.for_field(*name, MAX_TEXT_FIELD_BYTES)
+    });
     // The parser copies what it has not yet passed on: pieces keep that small.
     let pieces = (0..body.len()).step_by(MEMORY_BYTES);
     let pieces = pieces.map(|start| Ok::<_, Infallible>(body.part(start..body.len().min(start + MEMORY_BYTES))));
     let stream = futures_util::stream::iter(pieces);
     let mut form = multer::Multipart::with_constraints(stream, boundary, multer::Constraints::new().size_limit(limits));
     let mut image = None;
-    let mut options: Vec<(String, Blob)> = Vec::new();
+    let mut fields: Vec<(String, Blob)> = Vec::new();
     while let Some(mut field) = form.next_field().await.map_err(|e| bad_multipart(&e))? {
         let name = field.name().unwrap_or_default().to_owned();
         let transfer = field.headers().get("content-transfer-encoding").map(|value| value.to_str().unwrap_or("?"));
         let transfer = transfer.map(str::to_owned);
-        let bytes = encoding::part_decoded(transfer.as_deref(), read_field(&mut field).await?)?;
-        if name == "image" {
-            encoding::check_plain("the multipart field `image`", &bytes)?;
+        if name == image_field {
+            let bytes = encoding::part_decoded(transfer.as_deref(), read_field(&mut field).await?)?;
+            encoding::check_plain(&format!("the multipart field `{image_field}`"), &bytes)?;
             if image.replace(bytes).is_some() {
-                return Err(Error::bad_request("the multipart body has more than one field `image`"));
+                return Err(Error::bad_request(format!("the multipart body has more than one field `{image_field}`")));
             }
-        } else if RawOptions::NAMES.contains(&name.as_str()) {
-            options.push((name, bytes));
+        } else if fields.len() == MAX_FIELDS {
+            return Err(Error::bad_request(format!("the multipart body has more than {MAX_FIELDS} fields")));
+        } else if text_fields.contains(&name.as_str()) {
+            let bytes = encoding::part_decoded(transfer.as_deref(), read_field(&mut field).await?)?;
+            fields.push((name, bytes));
         } else {
-            return Err(Error::bad_request(format!(
-                "unknown multipart field `{}`; known are image, {}",
-                printable(&name),
-                RawOptions::NAMES.join(", ")
-            )));
+            fields.push((name, Blob::from(Bytes::new())));
         }
     }
     match image {
-        Some(image) if image.is_empty() => Err(Error::bad_request("the multipart field `image` is empty")),
-        Some(image) => Ok((Source::Bytes(image), form_options(options)?, None)),
-        None => Err(Error::bad_request("the multipart body has no field `image`")),
+        None => Err(Error::bad_request(format!("the multipart body has no field `{image_field}`"))),
+        Some(image) if image.is_empty() => {
+            Err(Error::bad_request(format!("the multipart field `{image_field}` is empty")))
+        }
+        Some(image) => Ok(PhotoForm { image, fields }),
     }
 }
 
@@ -269,13 +380,14 @@ fn bad_multipart(error: &multer::Error) -> Error {
 }
 
 /// Text of a client as our sentences may quote it: short, and without control characters.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().take(80).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::Options;
     use proptest::prelude::*;
 
     fn config(vars: &[(&str, &str)]) -> Config {
@@ -293,7 +405,7 @@ mod tests {
 
     #[track_caller]
     fn bytes_of(asked: Result<Asked>) -> Vec<u8> {
-        match asked.unwrap().0 {
+        match asked.unwrap().source {
             Source::Bytes(bytes) => bytes.to_vec(),
             Source::Object(object) => panic!("an object: {object:?}"),
         }
@@ -379,8 +491,45 @@ mod tests {
     }
 
     #[test]
+    fn hugging_faces_requests_are_read() {
+        let asked = json(r#"{"inputs": "AAEC", "parameters": {"threshold": 0.25, "subtask": "semantic"}}"#).unwrap();
+        assert_eq!(asked.options.score, Some(0.25));
+        assert!(asked.warnings.is_empty());
+        let options = Options::check(&asked.options, &[OutputKind::Mask]).unwrap();
+        assert_eq!(options.outputs, [OutputKind::Hf]);
+        assert_eq!(bytes_of(Ok(asked)), [0, 1, 2]);
+        let asked = json(
+            r#"{"inputs": "AAEC", "parameters": {"mask_threshold": 0.5, "overlap_mask_area_threshold": null,
+                "subtask": "panoptic", "threshold": null}}"#,
+        )
+        .unwrap();
+        assert_eq!(asked.warnings.len(), 2);
+        assert!(asked.warnings[0].starts_with("`subtask` is ignored: "), "{:?}", asked.warnings);
+        assert!(asked.warnings[1].starts_with("`mask_threshold` is ignored: "), "{:?}", asked.warnings);
+        refuses(json(r#"{"inputs": ""}"#), "`inputs` is empty");
+        refuses(json(r#"{"inputs": "ab$d"}"#), "`inputs` is not valid base64");
+        refuses(json(r#"{"inputs": "AAEC", "image": "AAEC"}"#), "only `parameters` go with `inputs`");
+        refuses(json(r#"{"inputs": "AAEC", "options": {}}"#), "only `parameters` go with `inputs`");
+        refuses(json(r#"{"image": "AAEC", "parameters": {}}"#), "with `inputs` only");
+        refuses(json(r#"{"inputs": "AAEC", "parameters": {"unknown_one": 1}}"#), "`unknown_one`");
+    }
+
+    #[test]
+    fn an_array_is_no_object() {
+        for body in [
+            r#"["AAEC"]"#,
+            r#"{"image": "AAEC", "options": []}"#,
+            r#"{"image": "AAEC", "store": ["masks", "x/y"]}"#,
+            r#"{"s3": ["photos", "a.jpg"]}"#,
+            r#"{"inputs": "AAEC", "parameters": []}"#,
+        ] {
+            refuses(json(body), "expected an object");
+        }
+    }
+
+    #[test]
     fn options_and_store_are_read() {
-        let (_, options, store) = json(
+        let Asked { options, target: store, .. } = json(
             r#"{"s3": {"bucket": "photos", "key": "a b.jpg", "version_id": "v1"},
                 "options": {"output": ["mask", "json"], "rle": true}, "store": {"bucket": "masks", "key_prefix": "x/y"}}"#,
         )
@@ -454,7 +603,7 @@ mod tests {
         let config = config(&[]);
         let body = form(&[("output", b"overlay"), ("image", b"\xff\xd8&=+"), ("alpha", b"0.5")]);
         let asked = read(FORM, &body, &config);
-        assert_eq!(asked.as_ref().unwrap().1.alpha, Some(0.5));
+        assert_eq!(asked.as_ref().unwrap().options.alpha, Some(0.5));
         assert_eq!(bytes_of(asked), b"\xff\xd8&=+");
     }
 

@@ -32,6 +32,8 @@ struct Info<'a> {
     classes: &'a [Class],
     background_id: u8,
     person_id: Option<u8>,
+    /// Null: `flip` is refused.
+    flip_pairs: Option<&'a [[u8; 2]]>,
     outputs: [Output; OutputKind::ALL.len()],
     image_types: [&'static str; Format::ALL.len()],
     limits: Limits,
@@ -101,6 +103,7 @@ pub(super) fn info(app: &App, room: Room) -> Result<Response<Bytes>> {
         classes: &manifest.classes,
         background_id: manifest.background_id,
         person_id: manifest.person_id,
+        flip_pairs: manifest.flip_pairs.as_deref(),
         outputs: OutputKind::ALL.map(|kind| Output { kind: kind.name(), content_type: kind.content_type() }),
         image_types: Format::ALL.map(Format::media_type),
         limits: Limits {

@@ -1,8 +1,13 @@
-//! Answers in JSON.
+//! Answers in JSON, and objects in requests.
+
+use std::fmt;
+use std::marker::PhantomData;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
-use serde::Serialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
@@ -22,4 +27,26 @@ pub fn response(value: &impl Serialize) -> Result<Response<Bytes>> {
 /// `Internal` for a value that JSON cannot hold.
 pub fn bytes(value: &impl Serialize) -> Result<Bytes> {
     serde_json::to_vec(value).map(Bytes::from).map_err(Error::internal)
+}
+
+/// A value that is a JSON object. Of itself serde takes an array for a struct, too, field by field.
+#[derive(Debug, Default)]
+pub(super) struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
 }

@@ -14,6 +14,7 @@ mod json;
 pub(crate) mod negotiate;
 pub mod page;
 pub mod problem;
+mod rembg;
 pub(crate) mod respond;
 pub mod routes;
 pub mod uploads;

@@ -72,6 +72,18 @@ impl<'a> Range<'a> {
     }
 }
 
+/// Whether `Accept-Encoding` names gzip, and not only to refuse it (RFC 9110, section 12.5.3). `*` is passed over: who
+/// means gzip names it.
+#[must_use]
+pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|coding| {
+        let (name, parameter) = coding.split_once(';').unwrap_or((coding, "q=1"));
+        let weight = parameter.trim().strip_prefix("q=").and_then(|q| q.trim().parse::<f32>().ok());
+        name.trim().eq_ignore_ascii_case("gzip") && weight.is_some_and(|q| q > 0.0)
+    })
+}
+
 /// Whether `If-None-Match` names `etag`, compared weakly (RFC 9110, section 8.8.3.2). `*` is passed over: on `POST` it
 /// would ask for a failure, not for a saving.
 #[must_use]
@@ -126,6 +138,24 @@ mod tests {
         for value in ["text/html", "image/png;q=0", "image/jpeg;q=2", ";;,,", "image", "image/jpeg;q=NaN"] {
             assert_eq!(accepts(&[value]), OutputKind::Mask, "{value}");
         }
+    }
+
+    #[test]
+    fn gzip_is_for_those_who_name_it() {
+        for (value, expected) in [
+            ("gzip", true),
+            ("br, GZIP;q=0.5", true),
+            ("gzip, deflate, br, zstd", true),
+            ("gzip;q=0", false),
+            ("gzip;q=x", false),
+            ("br", false),
+            ("*", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::ACCEPT_ENCODING, value.parse().unwrap())]);
+            assert_eq!(accepts_gzip(&headers), expected, "{value}");
+        }
+        assert!(!accepts_gzip(&HeaderMap::new()));
     }
 
     #[test]

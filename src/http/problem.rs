@@ -42,7 +42,7 @@ pub fn response(error: &Error, request_id: &str) -> Response<Bytes> {
         Error::Unauthorized => {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"m2fp\""));
         }
-        Error::Method { allowed } => {
+        Error::Method { allowed, .. } => {
             headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
         }
         _ => {}
@@ -75,7 +75,7 @@ mod tests {
             (404, "no_object", Error::NoObject { detail: text() }),
             (409, "archived", Error::Archived { detail: text() }),
             (404, "overtaken", Error::Overtaken),
-            (405, "method", Error::Method { allowed: "POST, OPTIONS" }),
+            (405, "method", Error::Method { allowed: "POST, OPTIONS", hint: "" }),
             (413, "body_too_large", too_large(Limit::Body)),
             (413, "too_many_pixels", too_large(Limit::Pixels)),
             (413, "too_little_memory", too_large(Limit::Memory)),
@@ -116,6 +116,6 @@ mod tests {
         let storage = Error::Storage { detail: "slow down".to_owned(), source: None };
         assert_eq!(header(&storage, header::RETRY_AFTER).unwrap(), "1");
         assert_eq!(header(&Error::Unauthorized, header::WWW_AUTHENTICATE).unwrap(), "Bearer realm=\"m2fp\"");
-        assert_eq!(header(&Error::Method { allowed: "GET, HEAD" }, header::ALLOW).unwrap(), "GET, HEAD");
+        assert_eq!(header(&Error::Method { allowed: "GET, HEAD", hint: "" }, header::ALLOW).unwrap(), "GET, HEAD");
     }
 }

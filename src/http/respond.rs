@@ -108,9 +108,10 @@ async fn linked(app: &App, room: Room, kind: OutputKind, etag: &str, body: Bytes
 fn too_large(kind: OutputKind, body: &Bytes, most: u64) -> Error {
     let smaller = match kind {
         OutputKind::Cutout => "`overlay`, `mask` and `json` are smaller",
-        OutputKind::Mask | OutputKind::Instances => "`overlay` and `json` are smaller",
+        OutputKind::Mask | OutputKind::Index | OutputKind::Instances => "`overlay` and `json` are smaller",
         OutputKind::Overlay => "`json` is smaller",
         OutputKind::Json => "without `rle`, or as `mask`, it is smaller",
+        OutputKind::Coco | OutputKind::Hf => "`mask` is smaller",
     };
     Error::TooLarge {
         limit: Limit::Answer,
@@ -127,7 +128,9 @@ fn too_large(kind: OutputKind, body: &Bytes, most: u64) -> Error {
 fn carried_bytes(kind: OutputKind, body: &[u8]) -> u64 {
     let base64 = body.len().div_ceil(3) * 4;
     let escaped = match kind {
-        OutputKind::Json => body.len() + body.iter().filter(|b| matches!(b, b'"' | b'\\' | b'\n')).count(),
+        OutputKind::Json | OutputKind::Coco | OutputKind::Hf => {
+            body.len() + body.iter().filter(|b| matches!(b, b'"' | b'\\' | b'\n')).count()
+        }
         _ => 0,
     };
     base64.max(escaped) as u64

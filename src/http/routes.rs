@@ -3,15 +3,15 @@
 //! | route | methods | token |
 //! |---|---|---|
 //! | `/` | GET: the page; POST: as `/parse` | POST |
-//! | `/parse`, `/plan`, `/uploads` | POST | yes |
+//! | `/parse`, `/plan`, `/uploads`, `/api/remove` | POST | yes |
 //! | `/info` | GET | yes |
-//! | `/health`, `/openapi.json`, `/sample.jpg` | GET | no |
+//! | `/health`, `/openapi.json`, `/sample.jpg`, `/sample-portrait.jpg`, `/sample-photographer.jpg` | GET | no |
 //!
 //! HEAD goes with every GET, OPTIONS with every route.
 //!
 //! The function does not know where it is mounted: gateways put a stage (`/Prod`) or a custom domain's base path in
-//! front. A door that knows its stage names it with [`BasePath`], which is taken off first. Of what remains the last
-//! segment is the route and anything before it a base path, which may not contain a route's name itself: `/m2fp/parse`
+//! front. A door that knows its stage names it with [`BasePath`], which is taken off first. Of what remains the end
+//! is the route and anything before it a base path, which may not contain a route's name itself: `/m2fp/parse`
 //! is `/parse`, `/health/parse` is nothing. `/` alone has no name, so under a base path that the door does not know
 //! it is not found. Empty segments, and so a trailing slash, do not count; percent-encoding is not undone.
 
@@ -20,7 +20,9 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::app::App;
-use super::{body, describe, encoding, headers, negotiate, page, problem, respond, uploads};
+use super::body::{self, Asked};
+use super::page::Sample;
+use super::{describe, encoding, headers, negotiate, problem, rembg, respond, uploads};
 use crate::delivery::destination::Destination;
 use crate::delivery::record;
 use crate::error::{Error, Result};
@@ -43,7 +45,8 @@ enum Route {
     Health,
     Info,
     OpenApi,
-    Sample,
+    Sample(Sample),
+    Remove,
 }
 
 /// What a route does for a method.
@@ -56,20 +59,24 @@ enum Action {
     Health,
     Info,
     OpenApi,
-    Sample,
+    Sample(Sample),
+    Remove,
     Preflight,
 }
 
 impl Route {
     /// Every route but `/`, by its name.
-    const NAMED: [(&'static str, Self); 7] = [
+    const NAMED: [(&'static str, Self); 10] = [
         ("parse", Self::Parse),
         ("plan", Self::Plan),
         ("uploads", Self::Uploads),
         ("health", Self::Health),
         ("info", Self::Info),
         ("openapi.json", Self::OpenApi),
-        ("sample.jpg", Self::Sample),
+        ("sample.jpg", Self::Sample(Sample::Scene)),
+        ("sample-portrait.jpg", Self::Sample(Sample::Portrait)),
+        ("sample-photographer.jpg", Self::Sample(Sample::Photographer)),
+        ("api/remove", Self::Remove),
     ];
 
     fn find(path: &str, base: Option<&BasePath>) -> Result<Self> {
@@ -80,22 +87,29 @@ impl Route {
                 segments.drain(..base.len());
             }
         }
-        let Some((name, before)) = segments.split_last() else { return Ok(Self::Home) };
+        if segments.is_empty() {
+            return Ok(Self::Home);
+        }
         let no_route = || Error::NoRoute { path: path.chars().take(200).collect() };
-        let route = Self::named(name).ok_or_else(no_route)?;
-        if before.iter().any(|segment| Self::named(segment).is_some()) { Err(no_route()) } else { Ok(route) }
+        let (route, before) = Self::at_end(&segments).ok_or_else(no_route)?;
+        let holds_a_route = (1..=before.len()).any(|end| Self::at_end(&before[..end]).is_some());
+        if holds_a_route { Err(no_route()) } else { Ok(route) }
     }
 
-    fn named(name: &str) -> Option<Self> {
-        Self::NAMED.into_iter().find(|(n, _)| *n == name).map(|(_, route)| route)
+    /// The route whose name the segments end with, and the segments before it.
+    fn at_end<'s, 'p>(segments: &'s [&'p str]) -> Option<(Self, &'s [&'p str])> {
+        Self::NAMED.into_iter().find_map(|(name, route)| {
+            let name: Vec<&str> = name.split('/').collect();
+            Some((route, segments.strip_suffix(name.as_slice())?))
+        })
     }
 
     /// The methods it accepts, as `Allow` lists them.
     const fn methods(self) -> &'static str {
         match self {
             Self::Home => "GET, HEAD, POST, OPTIONS",
-            Self::Parse | Self::Plan | Self::Uploads => "POST, OPTIONS",
-            Self::Health | Self::Info | Self::OpenApi | Self::Sample => "GET, HEAD, OPTIONS",
+            Self::Parse | Self::Plan | Self::Uploads | Self::Remove => "POST, OPTIONS",
+            Self::Health | Self::Info | Self::OpenApi | Self::Sample(_) => "GET, HEAD, OPTIONS",
         }
     }
 
@@ -107,11 +121,15 @@ impl Route {
             Self::Health if is_get => Action::Health,
             Self::Info if is_get => Action::Info,
             Self::OpenApi if is_get => Action::OpenApi,
-            Self::Sample if is_get => Action::Sample,
+            Self::Sample(sample) if is_get => Action::Sample(sample),
             Self::Home | Self::Parse if method == Method::POST => Action::Parse,
             Self::Plan if method == Method::POST => Action::Plan,
             Self::Uploads if method == Method::POST => Action::Upload,
-            _ => return Err(Error::Method { allowed: self.methods() }),
+            Self::Remove if method == Method::POST => Action::Remove,
+            _ => {
+                let hint = if self == Self::Remove && is_get { rembg::NO_FETCH } else { "" };
+                return Err(Error::Method { allowed: self.methods(), hint });
+            }
         })
     }
 }
@@ -120,8 +138,8 @@ impl Action {
     /// Whether it is done for anybody. The page has nothing to hide, and browsers send no token with OPTIONS.
     const fn is_public(self) -> bool {
         match self {
-            Self::Page | Self::Health | Self::OpenApi | Self::Sample | Self::Preflight => true,
-            Self::Parse | Self::Plan | Self::Upload | Self::Info => false,
+            Self::Page | Self::Health | Self::OpenApi | Self::Sample(_) | Self::Preflight => true,
+            Self::Parse | Self::Plan | Self::Upload | Self::Info | Self::Remove => false,
         }
     }
 }
@@ -152,13 +170,13 @@ async fn answer(app: &App, request: Request<Blob>, context: &Context) -> Result<
         token.check(&parts.headers)?;
     }
     match action {
-        Action::Page => Ok(app.page.response(&app.pipeline, app.max_answer_bytes.is_some()).await),
+        Action::Page => Ok(app.page.response(&app.pipeline, app.max_answer_bytes.is_some(), &parts.headers).await),
         Action::Health => describe::health(&app.pipeline),
         Action::Info => describe::info(app, app.room(&parts, None)),
         Action::OpenApi => Ok(describe::open_api()),
-        Action::Sample => Ok(page::sample()),
+        Action::Sample(sample) => Ok(sample.response()),
         Action::Preflight => Ok(preflight(app, route)),
-        Action::Parse => parse(app, &parts, body, context).await,
+        Action::Parse | Action::Remove => parse(app, action, &parts, body, context).await,
         Action::Plan => plan(app, &parts, body, context).await,
         Action::Upload => {
             let body = encoding::decoded(&parts.headers, body, app.pipeline.config.max_body_bytes)?;
@@ -181,12 +199,14 @@ struct ParseRequest {
     options: Options,
     /// Where the outputs are stored; `None`: the answer carries the one asked for.
     destination: Option<Destination>,
+    /// What of the request is not heeded.
+    warnings: Vec<String>,
 }
 
 /// Parses, answers, and only then counts: an answer that could not be stored or sent was not parsed for anybody.
-async fn parse(app: &App, parts: &Parts, body: Blob, context: &Context) -> Result<Response<Bytes>> {
+async fn parse(app: &App, action: Action, parts: &Parts, body: Blob, context: &Context) -> Result<Response<Bytes>> {
     let attempt = app.pipeline.begin(context);
-    let answer = parse_and_answer(app, &attempt, parts, body).await;
+    let answer = parse_and_answer(app, action, &attempt, parts, body).await;
     attempt.count(match &answer {
         Ok(response) if response.status() == StatusCode::NOT_MODIFIED => Ended::Skipped,
         answer => Ended::of(answer),
@@ -194,14 +214,25 @@ async fn parse(app: &App, parts: &Parts, body: Blob, context: &Context) -> Resul
     answer
 }
 
-async fn parse_and_answer(app: &App, attempt: &Attempt<'_>, parts: &Parts, body: Blob) -> Result<Response<Bytes>> {
-    let ParseRequest { source, options, destination } = read_request(app, parts, body).await?;
+async fn parse_and_answer(
+    app: &App,
+    action: Action,
+    attempt: &Attempt<'_>,
+    parts: &Parts,
+    body: Blob,
+) -> Result<Response<Bytes>> {
+    let request = match action {
+        Action::Remove => read_rembg(app, parts, body).await?,
+        _ => read_request(app, parts, body).await?,
+    };
+    let ParseRequest { source, options, destination, warnings } = request;
     if let Some(destination) = destination {
         let (outcome, report) = record::parse_and_store(attempt, source, options, &destination).await?;
         return respond::stored(&outcome, &report);
     }
     let kind = options.outputs[0];
-    let prepared = attempt.prepare(source, options).await?;
+    let mut prepared = attempt.prepare(source, options).await?;
+    prepared.decision.plan.warnings.extend(warnings);
     if prepared.decision.refusal.is_none() && negotiate::has_current(&parts.headers, &prepared.etag) {
         return Ok(respond::not_modified(kind, &prepared));
     }
@@ -211,9 +242,12 @@ async fn parse_and_answer(app: &App, attempt: &Attempt<'_>, parts: &Parts, body:
 
 /// Plans alone: a photo that would be refused is a finding here, not a failure.
 async fn plan(app: &App, parts: &Parts, body: Blob, context: &Context) -> Result<Response<Bytes>> {
-    let ParseRequest { source, options, .. } = read_request(app, parts, body).await?;
+    let ParseRequest { source, options, warnings, .. } = read_request(app, parts, body).await?;
     match app.pipeline.begin(context).prepare(source, options).await {
-        Ok(prepared) => describe::plan(&prepared),
+        Ok(mut prepared) => {
+            prepared.decision.plan.warnings.extend(warnings);
+            describe::plan(&prepared)
+        }
         Err(error) if error.is_about_the_photo() => describe::refused(&error),
         Err(error) => Err(error),
     }
@@ -223,15 +257,17 @@ async fn plan(app: &App, parts: &Parts, body: Blob, context: &Context) -> Result
 /// the configured outputs where they are stored.
 async fn read_request(app: &App, parts: &Parts, body: Blob) -> Result<ParseRequest> {
     let query = RawOptions::from_query(parts.uri.query().unwrap_or_default())?;
-    let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let config = &app.pipeline.config;
     let body = encoding::decoded(&parts.headers, body, config.max_body_bytes)?;
-    let (source, raw, target) = body::parse(content_type, body, config).await?;
+    let Asked { source, options: raw, target, warnings } = body::parse(content_type(parts), body, config).await?;
     let default_outputs = match target {
         Some(_) => app.pipeline.config.outputs.clone(),
         None => vec![negotiate::default_output(&parts.headers)],
     };
-    let options = Options::check(&query.or(raw), &default_outputs)?;
+    let check = if target.is_some() { Options::check_stored } else { Options::check };
+    // What the body says is checked also where the query says otherwise.
+    check(&raw, &default_outputs)?;
+    let options = check(&query.or(raw).or(config.default_options()), &default_outputs)?;
     if target.is_none() && options.outputs.len() > 1 {
         return Err(Error::bad_request(
             "an HTTP answer carries one output: name one in `output`, or have all of them stored with `store` in a JSON \
@@ -242,7 +278,19 @@ async fn read_request(app: &App, parts: &Parts, body: Blob) -> Result<ParseReque
         return Err(Error::bad_request("no object store is configured, so `store` cannot be served"));
     }
     let destination = target.as_ref().map(Destination::for_target).transpose()?;
-    Ok(ParseRequest { source, options, destination })
+    Ok(ParseRequest { source, options, destination, warnings })
+}
+
+/// As [`read_request`], of a request to rembg's route.
+async fn read_rembg(app: &App, parts: &Parts, body: Blob) -> Result<ParseRequest> {
+    let config = &app.pipeline.config;
+    let body = encoding::decoded(&parts.headers, body, config.max_body_bytes)?;
+    let (source, options, warnings) = rembg::read(parts, content_type(parts), &body, config).await?;
+    Ok(ParseRequest { source, options, destination: None, warnings })
+}
+
+fn content_type(parts: &Parts) -> Option<&str> {
+    parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok())
 }
 
 #[cfg(test)]
@@ -283,6 +331,10 @@ mod tests {
         assert_eq!(find("/Prod", None), None);
         assert_eq!(find("/health/parse", None), None);
         assert_eq!(find("/parse/parse", None), None);
+        assert_eq!(find("/Prod/api/remove", None), Some(Route::Remove));
+        assert_eq!(find("/Prod/remove", Some("/Prod")), None);
+        assert_eq!(find("/api/remove/parse", None), None);
+        assert_eq!(find("/api/remove/team/parse", None), None);
     }
 
     #[test]

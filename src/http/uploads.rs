@@ -28,6 +28,7 @@ const KEY_BYTES: usize = 16;
 #[serde(deny_unknown_fields)]
 struct UploadRequest {
     content_type: String,
+    #[serde(deserialize_with = "crate::units::whole")]
     bytes: u64,
 }
 
@@ -71,7 +72,7 @@ pub(crate) async fn sign(pipeline: &Pipeline, body: &[u8]) -> Result<Response<By
 }
 
 fn check(body: &[u8], config: &Config) -> Result<(&'static str, u64)> {
-    let request: UploadRequest = serde_json::from_slice(body).map_err(|e| {
+    let json::Object(request): json::Object<UploadRequest> = serde_json::from_slice(body).map_err(|e| {
         Error::bad_request(format!("the JSON body must be {{\"content_type\": …, \"bytes\": …}} of the photo: {e}"))
     })?;
     let content_type =
@@ -110,6 +111,8 @@ mod tests {
         for content_type in Format::ALL.map(Format::media_type) {
             let body = json!({"content_type": content_type, "bytes": 15_000_000}).to_string();
             assert_eq!(check(body.as_bytes(), &config()).unwrap(), (content_type, 15_000_000));
+            let body = json!({"content_type": content_type, "bytes": 15e6}).to_string();
+            assert_eq!(check(body.as_bytes(), &config()).unwrap(), (content_type, 15_000_000));
         }
     }
 
@@ -118,6 +121,7 @@ mod tests {
         for (body, code) in [
             ("", "bad_request"),
             ("[]", "bad_request"),
+            (r#"["image/jpeg", 1]"#, "bad_request"),
             (r#"{"content_type": "image/jpeg"}"#, "bad_request"),
             (r#"{"content_type": "image/jpeg", "bytes": 0}"#, "bad_request"),
             (r#"{"content_type": "image/jpeg", "bytes": -1}"#, "bad_request"),

@@ -63,6 +63,15 @@ impl Planar8 {
         }
         Self { size: canvas, data }
     }
+
+    /// Mirrors what lies in `region`, left to right. The region must lie on the image.
+    pub(crate) fn mirror(&mut self, region: Region) {
+        let (left, width) = (region.left as usize, region.size.width as usize);
+        for plane in self.data.chunks_exact_mut(self.size.area() as usize) {
+            let rows = plane.chunks_exact_mut(self.size.width as usize).skip(region.top as usize);
+            rows.take(region.size.height as usize).for_each(|row| row[left..left + width].reverse());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -90,6 +99,9 @@ mod tests {
             9, 9, 9, 2, 5, 9, 9, 9, 9,
             9, 9, 9, 3, 6, 9, 9, 9, 9,
         ]);
+        let mut mirrored = planes;
+        mirrored.mirror(region);
+        assert_eq!(mirrored.data[..9], [9, 9, 9, 4, 1, 9, 9, 9, 9]);
         let same = Planar8::on_canvas(image.clone(), image.size.into(), image.size, 9);
         assert_eq!(same, Planar8::from(image));
     }

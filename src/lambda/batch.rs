@@ -10,8 +10,9 @@
 //! `resultString` says in one sentence what happened; the job's completion report has it. A job ends when more than half of
 //! its tasks fail, so its manifest should list photos alone.
 //!
-//! User arguments (schema 2.0) select options by the names of the HTTP query (`output`, `mode`, `max_side`, `score`,
-//! `alpha`, `rle`), and where outputs go (`output_bucket`, `output_prefix`); what they do not say, the settings do.
+//! User arguments (schema 2.0) select options by the names of the HTTP query (`output`, `mode`, `flip`, `max_side`,
+//! `score`, `alpha`, `rle`), and where outputs go (`output_bucket`, `output_prefix`); what they do not say, the settings
+//! do.
 
 use std::collections::BTreeMap;
 
@@ -175,7 +176,8 @@ fn order(arguments: &BTreeMap<String, String>, config: &Config) -> Result<Order>
             name => options.push((name, value.as_str())),
         }
     }
-    let checked = RawOptions::from_pairs(options).and_then(|raw| Options::check(&raw, &config.outputs));
+    let checked = RawOptions::from_pairs(options)
+        .and_then(|raw| Options::check_stored(&raw.or(config.default_options()), &config.outputs));
     match checked {
         Ok(options) => order.options = options,
         Err(error) => faults.push(error.to_string()),

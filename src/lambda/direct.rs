@@ -10,8 +10,8 @@ use super::payload::payload;
 use crate::delivery::destination::Destination;
 use crate::delivery::record;
 use crate::error::{Error, Result};
-use crate::http::body;
-use crate::options::{Options, OutputKind};
+use crate::http::body::{self, Asked};
+use crate::options::{self, Options, OutputKind};
 use crate::pipeline::{Attempt, Context, Pipeline};
 use crate::render::report::Report;
 use crate::telemetry::emf::Ended;
@@ -29,22 +29,27 @@ pub async fn handle(pipeline: &Pipeline, event: Box<RawValue>, context: &Context
 
 async fn report(attempt: &Attempt<'_>, event: Box<RawValue>) -> Result<Report> {
     let config = &attempt.pipeline.config;
-    let (source, raw, target) = body::parse_invocation(event.get().as_bytes(), config)?;
+    let Asked { source, options: raw, target, .. } = body::parse_invocation(event.get().as_bytes(), config)?;
     // The event's text is as large as the photo.
     drop(event);
     let destination = target.as_ref().map(Destination::for_target).transpose()?;
     let default_outputs = if destination.is_some() { config.outputs.as_slice() } else { &[OutputKind::Json] };
-    let options = Options::check(&raw, default_outputs)?;
+    let raw = raw.or(config.default_options());
     if let Some(destination) = destination {
+        let options = Options::check_stored(&raw, default_outputs)?;
         let (_, report) = record::parse_and_store(attempt, source, options, &destination).await?;
         return Ok(report);
     }
+    let options = Options::check(&raw, default_outputs)?;
     refuse_images(&options)?;
     let prepared = attempt.prepare(source, options).await?;
     Ok(attempt.run(prepared).await?.report)
 }
 
 fn refuse_images(options: &Options) -> Result<()> {
+    if let Some(fault) = options::not_stored(&options.outputs) {
+        return Err(Error::bad_request(format!("`output`: {fault}")));
+    }
     let images: Vec<_> = options.outputs.iter().filter(|k| **k != OutputKind::Json).map(|k| k.name()).collect();
     if images.is_empty() {
         return Ok(());

@@ -34,6 +34,8 @@ const UNIT_BYTES: u64 = 64 * 1024;
 pub struct Budget {
     limit_bytes: u64,
     used_bytes: u64,
+    /// What the process holds at most while the model is loaded, when it serves no request yet.
+    load_peak_bytes: u64,
     total_bytes: u64,
     units: Arc<Semaphore>,
 }
@@ -73,9 +75,13 @@ impl Budget {
     /// A budget under `limit_bytes` for a process that already holds `process_bytes` of anonymous memory.
     #[must_use]
     pub fn new(limit_bytes: u64, process_bytes: u64, manifest: &Manifest) -> Self {
-        let used_bytes = process_bytes.next_multiple_of(PROCESS_STEP_BYTES) + bytes_of_mb(manifest.memory.load_mb);
-        let total_bytes = limit_bytes.saturating_sub(used_bytes + MARGIN_BYTES);
-        Self { limit_bytes, used_bytes, total_bytes, units: Arc::new(Semaphore::new(units(total_bytes, false))) }
+        let process_bytes = process_bytes.next_multiple_of(PROCESS_STEP_BYTES);
+        let used_bytes = process_bytes + bytes_of_mb(manifest.memory.load_mb);
+        let load_peak_bytes = process_bytes + bytes_of_mb(manifest.memory.load_peak_mb);
+        let loads = load_peak_bytes <= limit_bytes;
+        let total_bytes = if loads { limit_bytes.saturating_sub(used_bytes + MARGIN_BYTES) } else { 0 };
+        let units = Arc::new(Semaphore::new(units(total_bytes, false)));
+        Self { limit_bytes, used_bytes, load_peak_bytes, total_bytes, units }
     }
 
     /// The function's memory limit.
@@ -90,16 +96,16 @@ impl Budget {
         self.total_bytes
     }
 
-    /// What the process and the loaded model hold before any request.
+    /// The most that the process holds until a request of `bytes` is answered, the model's loading included.
     #[must_use]
-    pub(crate) fn used_bytes(&self) -> u64 {
-        self.used_bytes
+    pub(crate) fn peak_bytes(&self, bytes: u64) -> u64 {
+        self.load_peak_bytes.max(self.used_bytes + bytes)
     }
 
     /// The limit that would let a request of `bytes` run.
     #[must_use]
     pub(crate) fn limit_for(&self, bytes: u64) -> u64 {
-        self.used_bytes + MARGIN_BYTES + bytes
+        self.load_peak_bytes.max(self.used_bytes + MARGIN_BYTES + bytes)
     }
 
     /// Sets aside what invocations that are served beside each other hold outside their reservations.
@@ -164,9 +170,27 @@ mod tests {
         let alone = Budget::new(512 * MIB, 0, &manifest());
         let four = alone.clone().for_concurrency(4);
         assert_eq!(four.total_bytes(), alone.total_bytes() - 3 * INVOCATION_BYTES);
-        assert_eq!(four.limit_for(MIB), alone.limit_for(MIB) + 3 * INVOCATION_BYTES);
+        assert_eq!(four.limit_for(100 * MIB), alone.limit_for(100 * MIB) + 3 * INVOCATION_BYTES);
         assert_eq!(four.units.available_permits(), units(four.total_bytes(), false));
         assert_eq!(alone.clone().for_concurrency(1).total_bytes(), alone.total_bytes());
+    }
+
+    #[test]
+    fn loading_needs_its_peak_once_and_not_beside_a_request() {
+        let mut manifest = manifest();
+        (manifest.memory.load_mb, manifest.memory.load_peak_mb) = (80.0, 120.0);
+        let budget = |limit_mb: u64| Budget::new(limit_mb * MIB, 5 * MIB, &manifest);
+        // 6 MB of the process and 120 MB: there is no margin beside the peak.
+        assert_eq!(budget(125).total_bytes(), 0);
+        assert_eq!(budget(126).total_bytes(), (126 - 6 - 80) * MIB - MARGIN_BYTES);
+        for (request_mb, peak_mb, limit_mb) in [(1, 126, 126), (24, 126, 126), (30, 126, 132), (50, 136, 152)] {
+            let bytes = request_mb * MIB;
+            assert_eq!(budget(125).peak_bytes(bytes), peak_mb * MIB, "{request_mb}");
+            assert_eq!(budget(125).limit_for(bytes), limit_mb * MIB, "{request_mb}");
+            assert!(budget(limit_mb).total_bytes() >= bytes, "{request_mb}");
+        }
+        manifest.memory.load_peak_mb = 0.0;
+        assert_eq!(Budget::new(104 * MIB, 5 * MIB, &manifest).total_bytes(), 2 * MIB);
     }
 
     #[tokio::test]

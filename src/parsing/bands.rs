@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::label_map::{self, ClassPairs, Paster};
-use super::persons::{PersonPainter, RowBits, TILE_WORDS};
+use super::persons::{Person, PersonPainter, RowBits, TILE_WORDS};
 use super::semantic::{self, ClassPainter, ClassValues};
-use super::tiles::Tiles;
+use super::tiles::{self, Tiles};
 use super::upsample::{TILE_WIDTH, Tile, TileLogits, Upsampler, Window, tile, tiles_across};
 use super::view::{Found, Pair, Sizes, View};
 use crate::engine::Queries;
@@ -24,7 +24,7 @@ pub struct Band<'a> {
     pub labels: &'a [u8],
     /// The number of the person that each pixel belongs to, or 0 for nobody, `[rows, width]`.
     pub instances: &'a [u8],
-    /// How many persons there are.
+    /// How many persons there are so far: tiles may add some, of whom no band before has a pixel.
     pub persons: usize,
     /// The persons' own masks, which may overlap, `[persons, rows, words]`. Pixel x is bit x % 64 of word x / 64; bits
     /// past the width are 0.
@@ -70,18 +70,20 @@ pub fn bands(
     sink: &mut dyn FnMut(&Band<'_>) -> Result<()>,
 ) -> Result<()> {
     let source = match manifest.label_map {
-        LabelMap::Paste => LabelSource::Pasted(label_map::by_class(&found.pasted)),
+        LabelMap::Paste => LabelSource::Pasted(label_map::by_class(&found.pasted, &found.mirrored)),
         LabelMap::Semantic => {
             let classes = semantic::competing(manifest);
-            let answer = ClassValues::semantic(view.queries, view.padded, view.working, &classes);
-            LabelSource::Whole(ClassPainter::new(view.working.size, view.photo, classes, band_rows), answer)
+            let values = |queries| ClassValues::semantic(queries, view.padded, view.working, &classes);
+            let values = values(view.queries).with_mirrored(view.mirrored.map(values));
+            LabelSource::Whole(ClassPainter::new(view.working.size, view.photo, classes, band_rows), values)
         }
     };
-    paint(view, manifest, found, source, band_rows, sink)
+    paint(view, manifest, found, source, band_rows, sink)?;
+    Ok(())
 }
 
-/// Like [`bands()`], but labels come from `tiles`, which see the same photo at a larger size. Persons still come from
-/// `view`.
+/// Like [`bands()`], but labels come from `tiles`, which see the same photo at a larger size. Persons are those of
+/// `view`, and those whom tiles alone find. The latter are returned; their numbers follow those of `found`.
 ///
 /// # Errors
 /// What `sink` or the tiles' network returns.
@@ -92,7 +94,7 @@ pub fn tiled_bands(
     tiles: Tiles<'_>,
     band_rows: u32,
     sink: &mut dyn FnMut(&Band<'_>) -> Result<()>,
-) -> Result<()> {
+) -> Result<Vec<Pair>> {
     let painter = ClassPainter::new(tiles.working(), view.photo, semantic::competing(manifest), band_rows);
     paint(view, manifest, found, LabelSource::Tiled(painter, tiles), band_rows, sink)
 }
@@ -104,14 +106,14 @@ fn paint(
     source: LabelSource<'_>,
     band_rows: u32,
     sink: &mut dyn FnMut(&Band<'_>) -> Result<()>,
-) -> Result<()> {
+) -> Result<Vec<Pair>> {
     let band_rows = band_rows.clamp(1, view.photo.height);
     let mut painter = BandPainter::new(view, manifest, found, source, band_rows as usize);
     for y in (0..view.photo.height).step_by(band_rows as usize) {
         let rows = band_rows.min(view.photo.height - y);
         sink(&painter.paint(y, rows)?)?;
     }
-    Ok(())
+    Ok(painter.source.tiles().map_or_else(Vec::new, |tiles| tiles.persons().to_vec()))
 }
 
 /// Where labels come from.
@@ -130,13 +132,25 @@ impl LabelSource<'_> {
             Self::Whole(..) | Self::Tiled(..) => None,
         }
     }
+
+    fn tiles(&self) -> Option<&Tiles<'_>> {
+        match self {
+            Self::Tiled(_, tiles) => Some(tiles),
+            Self::Pasted(_) | Self::Whole(..) => None,
+        }
+    }
 }
 
 struct BandPainter<'a> {
     view: &'a View<'a>,
-    persons: &'a [Pair],
+    found: &'a Found,
+    /// How many persons there are so far.
+    persons: usize,
+    band_rows: usize,
     background: u8,
     operator: Upsampler,
+    /// The operator for the answer to the mirrored photo. There is one where labels are pasted from that, too.
+    mirrored: Option<Upsampler>,
     source: LabelSource<'a>,
     tiles: Vec<PaintedTile>,
     labels: Vec<u8>,
@@ -171,39 +185,57 @@ impl<'a> BandPainter<'a> {
         band_rows: usize,
     ) -> Self {
         let pastes = source.pasted().is_some();
-        let persons = found.persons.as_slice();
+        // There is room for every person from the beginning, so that the buffers never grow.
+        let most = found.persons.len() + source.tiles().map_or(0, |_| tiles::most_persons(manifest, found));
         let tile_area = TILE_WIDTH * band_rows;
         let tile = || PaintedTile {
             labels: vec![0; if pastes { tile_area } else { 0 }],
-            instances: vec![0; if persons.is_empty() { 0 } else { tile_area }],
-            masks: vec![[0; TILE_WORDS]; persons.len() * band_rows],
+            instances: Vec::with_capacity(if most == 0 { 0 } else { tile_area }),
+            masks: Vec::with_capacity(most * band_rows),
         };
         let width = view.photo.width as usize;
-        Self {
+        let mut painter = Self {
             view,
-            persons,
+            found,
+            persons: 0,
+            band_rows,
             background: manifest.background_id,
             operator: view.upsampler(),
+            mirrored: view.mirrored.filter(|_| pastes).map(|_| view.upsampler().mirrored()),
             tiles: (0..tiles_across(view.photo)).map(|_| tile()).collect(),
             labels: vec![0; width * band_rows],
             instances: vec![0; width * band_rows],
-            masks: vec![0; persons.len() * band_rows * width.div_ceil(64)],
+            masks: Vec::with_capacity(most * band_rows * width.div_ceil(64)),
             source,
+        };
+        painter.count_persons();
+        painter
+    }
+
+    /// Makes room for the persons who are known by now.
+    fn count_persons(&mut self) {
+        self.persons = self.found.persons.len() + self.source.tiles().map_or(0, |tiles| tiles.persons().len());
+        let rows = self.persons * self.band_rows;
+        for tile in &mut self.tiles {
+            tile.instances.resize(if self.persons == 0 { 0 } else { TILE_WIDTH * self.band_rows }, 0);
+            tile.masks.resize(rows, [0; TILE_WORDS]);
         }
+        self.masks.resize(rows * (self.view.photo.width as usize).div_ceil(64), 0);
     }
 
     fn paint(&mut self, y: u32, rows: u32) -> Result<Band<'_>> {
         let (top, height, width) = (y as usize, rows as usize, self.view.photo.width as usize);
         let area = height * width;
+        if let LabelSource::Tiled(painter, tiles) = &mut self.source {
+            tiles.advance(&painter.working_rows(top, height), self.view, self.found)?;
+            self.count_persons();
+        }
         self.paint_tiles(top, height);
         self.gather_tiles(height);
         match &mut self.source {
             LabelSource::Pasted(_) => {}
             LabelSource::Whole(painter, answer) => painter.paint(answer, top, &mut self.labels[..area]),
-            LabelSource::Tiled(painter, tiles) => {
-                let blend = tiles.advance(&painter.working_rows(top, height))?;
-                painter.paint(blend, top, &mut self.labels[..area]);
-            }
+            LabelSource::Tiled(painter, tiles) => painter.paint(tiles.blend(), top, &mut self.labels[..area]),
         }
         Ok(Band {
             y,
@@ -211,28 +243,35 @@ impl<'a> BandPainter<'a> {
             width: self.view.photo.width,
             labels: &self.labels[..area],
             instances: &self.instances[..area],
-            persons: self.persons.len(),
-            masks: &self.masks[..self.persons.len() * height * width.div_ceil(64)],
+            persons: self.persons,
+            masks: &self.masks[..self.persons * height * width.div_ceil(64)],
         })
     }
 
     fn paint_tiles(&mut self, y: usize, rows: usize) {
-        let Self { view, persons, operator, source, background, tiles, .. } = self;
-        let (view, persons, operator, pasted, background) = (*view, *persons, &*operator, source.pasted(), *background);
-        if pasted.is_none() && persons.is_empty() {
+        let Self { view, found, persons: count, operator, mirrored, source, background, tiles, .. } = self;
+        let (view, count, operator, pasted, background) = (*view, *count, &*operator, source.pasted(), *background);
+        let mirrored = view.mirrored.zip(mirrored.as_ref());
+        if pasted.is_none() && count == 0 {
             return;
         }
+        let queries = view.queries;
+        let of_whole = found.persons.iter().enumerate();
+        let of_whole = of_whole.map(|(index, &pair)| Person { index, pair, queries, operator });
+        let persons: Vec<_> = of_whole.chain(source.tiles().into_iter().flat_map(Tiles::held_persons)).collect();
         let paint = |scratch: &mut Scratch, painted: &mut PaintedTile, tile: Tile| {
             let window = Window { queries: view.queries, operator, tile };
             let Scratch { logits, paster, persons: person_painter } = scratch;
             if let Some(pasted) = pasted {
                 let labels = &mut painted.labels[..rows * TILE_WIDTH];
-                paster.paint(&window, logits, pasted, background, labels);
+                let mut windows = vec![window];
+                windows.extend(mirrored.map(|(queries, operator)| Window { queries, operator, tile }));
+                paster.paint(&windows, logits, pasted, background, labels);
             }
-            if !persons.is_empty() {
+            if count > 0 {
                 let instances = &mut painted.instances[..rows * TILE_WIDTH];
-                let masks = &mut painted.masks[..persons.len() * rows];
-                person_painter.paint(&window, logits, persons, instances, masks);
+                let masks = &mut painted.masks[..count * rows];
+                person_painter.paint(tile, logits, &persons, instances, masks);
             }
         };
         tiles.par_iter_mut().enumerate().for_each_init(Scratch::default, |scratch, (index, painted)| {
@@ -254,7 +293,7 @@ impl<'a> BandPainter<'a> {
             }
             let word = index * TILE_WORDS;
             let tile_words = TILE_WORDS.min(words - word);
-            let rows = self.persons.len() * rows;
+            let rows = self.persons * rows;
             for (from, to) in painted.masks.iter().zip(self.masks.chunks_exact_mut(words)).take(rows) {
                 to[word..word + tile_words].copy_from_slice(&from[..tile_words]);
             }

@@ -37,6 +37,11 @@ impl Rules {
         }
     }
 
+    /// Like [`Self::new`], but pairs are of use as persons alone.
+    pub(super) fn of_persons(manifest: &Manifest, min_score: Option<f32>) -> Self {
+        Self { part_score: f32::INFINITY, paste_score: None, ..Self::new(manifest, min_score) }
+    }
+
     pub(super) fn is_person(&self, class: u8, score: f32) -> bool {
         Some(class) == self.person && score > self.person_score
     }

@@ -3,8 +3,9 @@
 use multiversion::multiversion;
 
 use super::sigmoid::sigmoid;
-use super::upsample::{Row, TILE_WIDTH, TileLogits, Window};
+use super::upsample::{Row, TILE_WIDTH, Tile, TileLogits, Upsampler, Window};
 use super::view::Pair;
+use crate::engine::Queries;
 
 /// How many 64-bit words one row of bits takes in a tile.
 pub(super) const TILE_WORDS: usize = TILE_WIDTH / 64;
@@ -121,6 +122,16 @@ pub(super) fn suppress(persons: &[Pair], nms_iou: f32, intersection: impl Fn(&Pa
     kept
 }
 
+/// A person, and what its mask is painted from.
+#[derive(Clone, Copy)]
+pub(super) struct Person<'a> {
+    /// The person's number − 1.
+    pub index: usize,
+    pub pair: Pair,
+    pub queries: &'a Queries,
+    pub operator: &'a Upsampler,
+}
+
 /// Paints persons over one tile.
 #[derive(Debug, Default)]
 pub(super) struct PersonPainter {
@@ -135,30 +146,32 @@ impl PersonPainter {
         rows * 2 * size_of::<Row>() as u64
     }
 
-    /// Fills `instances` (`[rows, TILE_WIDTH]`, the person's number or 0) and `masks` (`[persons, rows]`). A pixel that
-    /// several masks hold goes to the person with the greatest p·score there, or to the better person if equal.
+    /// Fills `instances` (`[rows, TILE_WIDTH]`, the person's number or 0) and `masks` (`[persons, rows]`, empty for a
+    /// person who is not among `persons`). A pixel that several masks hold goes to the person with the greatest p·score
+    /// there, or to the one with the lower number if equal. Numbers ascend in `persons`.
     pub(super) fn paint(
         &mut self,
-        window: &Window<'_>,
+        tile: Tile,
         logits: &mut TileLogits,
-        persons: &[Pair],
+        persons: &[Person<'_>],
         instances: &mut [u8],
         masks: &mut [RowBits],
     ) {
-        let rows = window.tile.rows;
+        let rows = tile.rows;
         for buffer in [&mut self.best, &mut self.number] {
             buffer.clear();
             buffer.resize_with(rows, Row::default);
         }
         masks.fill([0; TILE_WORDS]);
-        for (index, person) in persons.iter().enumerate() {
-            if !logits.load(window, person.query) {
+        for &Person { index, pair, queries, operator } in persons {
+            let window = Window { queries, operator, tile };
+            if !logits.load(&window, pair.query) {
                 continue;
             }
             for row in 0..rows {
-                let Some(values) = logits.row(window, row) else { continue };
+                let Some(values) = logits.row(&window, row) else { continue };
                 masks[index * rows + row] = inside(values);
-                claim(&mut self.best[row], &mut self.number[row], values, person.score, index + 1);
+                claim(&mut self.best[row], &mut self.number[row], values, pair.score, index + 1);
             }
         }
         for (out, number) in instances.chunks_exact_mut(TILE_WIDTH).zip(&self.number) {

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::{Found, Pair, View, bands, find};
+use super::{Answers, Found, Pair, View, bands, find};
 use crate::engine::Queries;
 use crate::geometry::{Region, Size};
 use crate::manifest::{LabelMap, Manifest};
@@ -89,6 +89,7 @@ struct Whole {
     parts: Vec<Pair>,
     raw_persons: Vec<Pair>,
     persons: Vec<Pair>,
+    maps: Maps,
     labels: Vec<Label>,
     instances: Vec<Label>,
     /// The logits of each query at the photo's size.
@@ -99,11 +100,8 @@ struct Whole {
 
 /// The reference's post-processing, on the whole photo.
 fn whole(view: &View<'_>, manifest: &Manifest, min_score: Option<f32>) -> Whole {
-    let queries = view.queries;
-    let logits: Vec<Vec<f64>> = (0..queries.count)
-        .map(|q| resize(&crop(&padded(view, q), view.padded, view.working), view.working.size, view.photo))
-        .collect();
-    let softmax = softmax(queries);
+    let logits = logits(view);
+    let softmax = softmax(view.queries);
 
     let mut flat: Vec<(usize, u8, f64)> = Vec::new();
     for (q, row) in softmax.iter().enumerate() {
@@ -158,12 +156,48 @@ fn whole(view: &View<'_>, manifest: &Manifest, min_score: Option<f32>) -> Whole 
         }
     }
 
-    let labels = match manifest.label_map {
-        LabelMap::Paste => pasted_labels(view, manifest, &logits, &pasted),
-        LabelMap::Semantic => semantic_labels(view, manifest, &softmax),
+    let mut maps = match manifest.label_map {
+        LabelMap::Paste => pasted_maps(view, manifest, &logits, &pasted),
+        LabelMap::Semantic => semantic_maps(view, manifest, &softmax),
     };
+    if let Some(view) = view.mirror() {
+        let mirrored = whole(&view, manifest, min_score);
+        doubtful |= mirrored.doubtful;
+        maps.add_mirrored(&mirrored.maps, view.photo);
+    }
+    let competing = competing(manifest);
+    let values = |i: usize| competing.iter().zip(&maps.values).map(|(&id, map)| (id, map[i])).collect::<Vec<_>>();
+    let labels = (0..view.photo.area() as usize).map(|i| greatest(&values(i), maps.close[i])).collect();
     let instances = whose(view, &logits, &persons);
-    Whole { parts, raw_persons, persons, labels, instances, logits, doubtful }
+    Whole { parts, raw_persons, persons, maps, labels, instances, logits, doubtful }
+}
+
+/// The logits of each query at the photo's size.
+fn logits(view: &View<'_>) -> Vec<Vec<f64>> {
+    let logits = |q| resize(&crop(&padded(view, q), view.padded, view.working), view.working.size, view.photo);
+    (0..view.queries.count).map(logits).collect()
+}
+
+/// The values of the competing classes at the photo's size.
+struct Maps {
+    /// `[classes][pixels]`.
+    values: Vec<Vec<f64>>,
+    /// Where a paste is close to its threshold, `[pixels]`.
+    close: Vec<bool>,
+}
+
+impl Maps {
+    /// Adds those of the mirrored photo.
+    fn add_mirrored(&mut self, mirrored: &Self, photo: Size) {
+        let width = photo.width as usize;
+        for i in 0..photo.area() as usize {
+            let from = i / width * width + width - 1 - i % width;
+            self.close[i] |= mirrored.close[from];
+            for (map, mirrored) in self.values.iter_mut().zip(&mirrored.values) {
+                map[i] += mirrored[from];
+            }
+        }
+    }
 }
 
 /// The logits of one query at the padded size.
@@ -186,32 +220,30 @@ fn competing(manifest: &Manifest) -> Vec<u8> {
     manifest.classes.iter().map(|c| c.id).filter(|&id| Some(id) != manifest.person_id).collect()
 }
 
-/// The label map of the class with the greatest mean over its pastes. `pasted` holds (query, class, score).
-fn pasted_labels(view: &View<'_>, manifest: &Manifest, logits: &[Vec<f64>], pasted: &[(usize, u8, f64)]) -> Vec<Label> {
-    let competing = competing(manifest);
-    let label = |i: usize| {
-        let mut close = false;
-        let mean = |&id: &u8| {
+/// The mean over each class's pastes. `pasted` holds (query, class, score).
+fn pasted_maps(view: &View<'_>, manifest: &Manifest, logits: &[Vec<f64>], pasted: &[(usize, u8, f64)]) -> Maps {
+    let mut close = vec![false; view.photo.area() as usize];
+    let mut map = |&id: &u8| {
+        let mut mean = |(i, close): (usize, &mut bool)| {
             let (mut sum, mut times) = (0.0, 0.0_f64);
             for (q, _, score) in pasted.iter().filter(|pair| pair.1 == id) {
                 let value = sigmoid(logits[*q][i]) * score;
-                close |= (value - 0.5).abs() < CLOSE;
+                *close |= (value - 0.5).abs() < CLOSE;
                 if value > 0.5 {
                     sum += value;
                     times += 1.0;
                 }
             }
-            (id, sum / times.max(1.0))
+            sum / times.max(1.0)
         };
-        let values: Vec<_> = competing.iter().map(mean).collect();
-        greatest(&values, close)
+        close.iter_mut().enumerate().map(&mut mean).collect()
     };
-    (0..view.photo.area() as usize).map(label).collect()
+    let values = competing(manifest).iter().map(&mut map).collect();
+    Maps { values, close }
 }
 
-/// The label map of the class with the greatest Σ softmax · sigmoid, taken at the padded size, cropped and resampled.
-fn semantic_labels(view: &View<'_>, manifest: &Manifest, softmax: &[Vec<f64>]) -> Vec<Label> {
-    let competing = competing(manifest);
+/// Each class's Σ softmax · sigmoid, taken at the padded size, cropped and resampled.
+fn semantic_maps(view: &View<'_>, manifest: &Manifest, softmax: &[Vec<f64>]) -> Maps {
     let map = |&id: &u8| {
         let mut sum = vec![0.0; view.padded.area() as usize];
         for (q, shares) in softmax.iter().enumerate() {
@@ -221,9 +253,8 @@ fn semantic_labels(view: &View<'_>, manifest: &Manifest, softmax: &[Vec<f64>]) -
         }
         resize(&crop(&sum, view.padded, view.working), view.working.size, view.photo)
     };
-    let maps: Vec<Vec<f64>> = competing.iter().map(map).collect();
-    let values = |i: usize| competing.iter().zip(&maps).map(|(&id, map)| (id, map[i])).collect::<Vec<_>>();
-    (0..view.photo.area() as usize).map(|i| greatest(&values(i), false)).collect()
+    let values = competing(manifest).iter().map(map).collect();
+    Maps { values, close: vec![false; view.photo.area() as usize] }
 }
 
 /// The person with the greatest p·score at each pixel.
@@ -299,9 +330,10 @@ fn same_labels(streamed: &[u8], whole: &[Label]) -> Result<(), TestCaseError> {
 struct Case {
     manifest: Manifest,
     classes: u8,
-    class_logits: Vec<f32>,
     mask: Size,
-    mask_logits: Vec<f32>,
+    /// Class logits and mask logits of the photo, and of the mirrored photo where there is such an answer.
+    plain: (Vec<f32>, Vec<f32>),
+    mirrored: Option<(Vec<f32>, Vec<f32>)>,
     stride: u32,
     /// The padding to the left and above, then to the right and below.
     before: (u32, u32),
@@ -333,16 +365,17 @@ fn case() -> impl Strategy<Value = Case> {
             prop::collection::vec(-6.0f32..-0.1, plane),
             prop::collection::vec(0.5f32..8.0, plane),
         ];
-        let masks = prop::collection::vec(one, count);
-        (class_logits, masks).prop_map(move |(class_logits, masks)| {
+        let masks = prop::collection::vec(one, count).prop_map(|masks| masks.concat());
+        let answer = (class_logits, masks);
+        (answer.clone(), prop::option::of(answer)).prop_map(move |(plain, mirrored)| {
             let mut manifest = manifest(label_map, classes, person);
             manifest.thresholds.top_k = top_k;
             Case {
                 manifest,
                 classes,
-                class_logits,
                 mask,
-                mask_logits: masks.concat(),
+                plain,
+                mirrored,
                 stride,
                 before,
                 after,
@@ -358,7 +391,8 @@ proptest! {
 
     #[test]
     fn streaming_equals_whole_at_every_band_height(case in case()) {
-        let queries = queries(case.classes.into(), case.class_logits, case.mask, case.mask_logits);
+        let answer = |(class_logits, masks)| queries(case.classes.into(), class_logits, case.mask, masks);
+        let answers = Answers { plain: answer(case.plain), mirrored: case.mirrored.map(answer) };
         let padded = Size::new(case.mask.width * case.stride, case.mask.height * case.stride);
         let side = |padded: u32, before: u32, after: u32| {
             let first = before.min(padded - 1);
@@ -367,7 +401,7 @@ proptest! {
         let (left, width) = side(padded.width, case.before.0, case.after.0);
         let (top, height) = side(padded.height, case.before.1, case.after.1);
         let working = Region { left, top, size: Size::new(width, height) };
-        let view = View::new(&queries, padded, working, case.photo).expect("a sound geometry");
+        let view = View::of(&answers, padded, working, case.photo).expect("a sound geometry");
 
         let whole = whole(&view, &case.manifest, case.min_score);
         prop_assume!(!whole.doubtful);

@@ -7,8 +7,8 @@ use super::pairs::{self, Candidate, Rules};
 use super::persons::{self, Overlaps};
 use super::sigmoid::sigmoid;
 use super::upsample::{Row, TILE_WIDTH, TileLogits, Window, tile, tiles_across};
-use super::view::{Found, Pair, Sizes, View};
-use crate::manifest::Manifest;
+use super::view::{BAND_ROWS, Found, Pair, Sizes, View};
+use crate::manifest::{LabelMap, Manifest};
 
 /// What a sigmoid of 1 counts in a [`Tally`]. Integers add up to the same sum in any order, so scores depend neither on
 /// the band's height nor on the threads.
@@ -39,9 +39,23 @@ impl Tally {
 /// classes, which the engine checks at load. The result does not depend on `band_rows`.
 #[must_use]
 pub fn find(view: &View<'_>, manifest: &Manifest, min_score: Option<f32>, band_rows: u32) -> Found {
-    let rules = Rules::new(manifest, min_score);
-    let candidates = pairs::candidates(view.queries, manifest.thresholds.top_k, &rules);
-    let survivors = Survivors::of(&candidates, &rules);
+    let mut found = find_by(view, manifest, &Rules::new(manifest, min_score), band_rows);
+    if manifest.label_map == LabelMap::Paste {
+        // A score is a mean over the mask, so it does not matter that this one is seen mirrored.
+        let mirrored = view.mirror().map(|view| find(&view, manifest, min_score, band_rows).pasted);
+        found.mirrored = mirrored.unwrap_or_default();
+    }
+    found
+}
+
+/// The persons that [`find`] finds, without the rest of its work.
+pub(super) fn find_persons(view: &View<'_>, manifest: &Manifest, min_score: Option<f32>) -> Vec<Pair> {
+    find_by(view, manifest, &Rules::of_persons(manifest, min_score), BAND_ROWS).persons
+}
+
+fn find_by(view: &View<'_>, manifest: &Manifest, rules: &Rules, band_rows: u32) -> Found {
+    let candidates = pairs::candidates(view.queries, manifest.thresholds.top_k, rules);
+    let survivors = Survivors::of(&candidates, rules);
     let (tallies, overlaps) = measure(view, &survivors, band_rows.max(1));
 
     let mut found = Found::default();

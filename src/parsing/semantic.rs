@@ -49,12 +49,18 @@ pub(super) struct ClassPainter {
     rows: WorkingRows,
 }
 
-/// What one answer of the network says of the classes at its working pixels.
+/// What the network says of the classes at its working pixels: in one answer, or in two, whose values are added up. The
+/// second is that to the mirrored image.
 pub(super) struct ClassValues<Q> {
+    answers: Vec<Answer<Q>>,
+    /// The logits rows that each working row lies between.
+    rows: Vec<Step>,
+}
+
+struct Answer<Q> {
     queries: Q,
     claims: Claims,
-    /// The logits rows that each working row lies between, and the logits columns for each working column.
-    rows: Vec<Step>,
+    /// The logits columns that each working column lies between.
     columns: Vec<Step>,
 }
 
@@ -124,7 +130,7 @@ impl<Q: Borrow<Queries> + Sync> ClassValues<Q> {
         background: u8,
     ) -> Self {
         let index = |id: u8| classes.iter().position(|&class| class == id).expect("a class that competes");
-        let groups = label_map::by_class(pasted).into_iter();
+        let groups = label_map::by_class(pasted, &[]).into_iter();
         let pasted = groups.map(|group| (index(group.class), group.pairs)).collect();
         Self::new(queries, padded, working, Claims::Paste { pasted, background: index(background) })
     }
@@ -133,19 +139,39 @@ impl<Q: Borrow<Queries> + Sync> ClassValues<Q> {
         let steps =
             |input, output, first, count| (first..first + count).map(|i| bilinear_step(input, output, i)).collect();
         let mask = queries.borrow().mask_size;
+        let columns = steps(mask.width, padded.width, working.left, working.size.width);
         Self {
-            claims,
+            answers: vec![Answer { queries, claims, columns }],
             rows: steps(mask.height, padded.height, working.top, working.size.height),
-            columns: steps(mask.width, padded.width, working.left, working.size.width),
-            queries,
         }
+    }
+
+    /// The answer to the image as it is.
+    pub(super) fn queries(&self) -> &Queries {
+        self.answers[0].queries.borrow()
+    }
+
+    /// These values, with those of the answer to the mirrored image where there is one.
+    pub(super) fn with_mirrored(mut self, mirrored: Option<Self>) -> Self {
+        for mut answer in mirrored.into_iter().flat_map(|values| values.answers) {
+            answer.columns.reverse();
+            self.answers.push(answer);
+        }
+        self
     }
 }
 
 impl<Q: Borrow<Queries> + Sync> ClassRows for ClassValues<Q> {
     fn add_row(&self, row: u32, scratch: &mut RowScratch, sums: &mut [f32]) {
-        let width = self.columns.len();
-        let (queries, step) = (self.queries.borrow(), self.rows[row as usize]);
+        for answer in &self.answers {
+            answer.add_row(self.rows[row as usize], scratch, sums);
+        }
+    }
+}
+
+impl<Q: Borrow<Queries>> Answer<Q> {
+    fn add_row(&self, step: Step, scratch: &mut RowScratch, sums: &mut [f32]) {
+        let (width, queries) = (self.columns.len(), self.queries.borrow());
         match &self.claims {
             Claims::Semantic(terms) => {
                 for QueryTerms { query, shares } in terms {
@@ -159,18 +185,20 @@ impl<Q: Borrow<Queries> + Sync> ClassRows for ClassValues<Q> {
                 scratch.claimed.clear();
                 scratch.claimed.resize(width, 0.0);
                 for (class, pairs) in pasted {
-                    let sum = &mut sums[class * width..][..width];
-                    scratch.times.clear();
-                    scratch.times.resize(width, 0.0);
+                    for buffer in [&mut scratch.pasted, &mut scratch.times] {
+                        buffer.clear();
+                        buffer.resize(width, 0.0);
+                    }
                     for pair in pairs {
                         scratch.take_sigmoids(queries, pair.query as usize, step, &self.columns);
-                        paste(sum, &mut scratch.times, &scratch.sigmoids, pair.score);
+                        paste(&mut scratch.pasted, &mut scratch.times, &scratch.sigmoids, pair.score);
                     }
-                    take_mean(sum, &scratch.times, &mut scratch.claimed);
+                    let sum = &mut sums[class * width..][..width];
+                    add_mean(sum, &scratch.pasted, &scratch.times, &mut scratch.claimed);
                 }
                 let sum = &mut sums[background * width..][..width];
                 for (sum, &claimed) in sum.iter_mut().zip(&scratch.claimed) {
-                    *sum = if claimed > 0.0 { *sum } else { PASTED_ABOVE };
+                    *sum += if claimed > 0.0 { 0.0 } else { PASTED_ABOVE };
                 }
             }
         }
@@ -284,7 +312,8 @@ pub(super) struct RowScratch {
     sigmoids: Vec<f32>,
     best: Vec<f32>,
     label: Vec<f32>,
-    /// How often the running class was pasted at each pixel, and how often any class was.
+    /// What was pasted of the running class at each pixel, how often it was, and how often any class was.
+    pasted: Vec<f32>,
     times: Vec<f32>,
     claimed: Vec<f32>,
     /// One tile's class values, `[classes, tile width]`.
@@ -357,11 +386,11 @@ fn paste(sum: &mut [f32], times: &mut [f32], sigmoids: &[f32], score: f32) {
     }
 }
 
-/// Turns a class's sums into means, and adds its count of pastes to that of all classes.
+/// Adds the mean of what was pasted of a class to its value, and its count of pastes to that of all classes.
 #[multiversion(targets = "simd")]
-fn take_mean(sum: &mut [f32], times: &[f32], claimed: &mut [f32]) {
-    for ((sum, &times), claimed) in sum.iter_mut().zip(times).zip(claimed) {
-        *sum /= if times > 1.0 { times } else { 1.0 };
+fn add_mean(value: &mut [f32], pasted: &[f32], times: &[f32], claimed: &mut [f32]) {
+    for (((value, pasted), &times), claimed) in value.iter_mut().zip(pasted).zip(times).zip(claimed) {
+        *value += pasted / if times > 1.0 { times } else { 1.0 };
         *claimed += times;
     }
 }
@@ -403,7 +432,7 @@ pub(super) fn painter_bytes(sizes: &Sizes, working: Size) -> u64 {
     let rows = most_rows(working, sizes.photo, sizes.band_rows as u32);
     let held = rows * width * (4 * sizes.classes + 1);
     let steps = (u64::from(sizes.photo.width) + u64::from(sizes.photo.height)) * size_of::<Step>() as u64;
-    held + steps + sizes.threads * width * 28
+    held + steps + sizes.threads * width * 32
 }
 
 /// Bytes that a [`ClassValues`] holds beside its queries.

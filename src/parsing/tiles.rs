@@ -4,6 +4,10 @@
 //! class values at its own working pixels, from its own mask logits, so nothing is blurred. Where tiles overlap, values
 //! are blended by weights that fall from 1 to 0 over the overlap, as half a cosine does. The class with the greatest
 //! blended value is the label.
+//!
+//! Persons who lie wholly in a tile and are found in no other answer are taken as well. Such a person has no pixel above
+//! or below the tile, so it is known before the first band that shows it, and its mask is painted from the tile's own
+//! logits while these are held.
 
 use std::collections::VecDeque;
 use std::f32::consts::FRAC_PI_2;
@@ -11,9 +15,12 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use super::scores::find;
+use super::persons::Person;
+use super::scores::{find, find_persons};
 use super::semantic::{self, ClassRows, ClassValues, RowScratch};
-use super::view::{BAND_ROWS, Sizes, View};
+use super::tile_persons::{Known, Sight, TilePerson};
+use super::upsample::Upsampler;
+use super::view::{Answers, BAND_ROWS, Found, Pair, Sizes, View};
 use crate::engine::Queries;
 use crate::error::Result;
 use crate::geometry::{Region, Size};
@@ -117,11 +124,14 @@ fn weights(stretches: &[Range<u32>]) -> Vec<Vec<f32>> {
 pub struct Tiles<'a> {
     blend: Blend,
     manifest: &'a Manifest,
+    min_score: Option<f32>,
     classes: Vec<u8>,
-    /// Runs the network on one region of the photo at the working size.
-    infer: Box<dyn FnMut(Region) -> Result<Queries> + 'a>,
+    /// Runs the network on one region of the photo at the working size, and where it is asked to on its mirror image.
+    infer: Box<dyn FnMut(Region) -> Result<Answers> + 'a>,
     /// The first tile row that has not been run yet.
     next: usize,
+    /// Persons whom the whole run did not find, in the order in which tiles are run, the best of a tile first.
+    persons: Vec<Pair>,
 }
 
 /// The tiles that are held, and the weights of all tiles.
@@ -135,54 +145,154 @@ pub(super) struct Blend {
 struct TileRow {
     index: usize,
     /// One tile for each column.
-    tiles: Vec<ClassValues<Queries>>,
+    tiles: Vec<SeenTile>,
+}
+
+struct SeenTile {
+    region: Region,
+    values: ClassValues<Queries>,
+    /// The number of the first of `persons` − 1. The others follow.
+    first_person: usize,
+    persons: Vec<TilePerson>,
+    /// What reads their masks, where there are any.
+    operator: Option<Upsampler>,
+}
+
+impl SeenTile {
+    fn sight(&self, manifest: &Manifest) -> Sight<'_> {
+        let geometry = manifest.geometry(self.region.size);
+        Sight { queries: self.values.queries(), padded: geometry.padded, shown: geometry.photo, part: self.region }
+    }
+
+    fn known(&self, manifest: &Manifest) -> impl Iterator<Item = Known<'_>> {
+        let sight = self.sight(manifest);
+        self.persons.iter().map(move |person| Known { sight, query: person.pair.query, cells: person.cells })
+    }
 }
 
 impl<'a> Tiles<'a> {
-    /// `infer` is called once for each tile, in reading order.
-    pub fn new(grid: Grid, manifest: &'a Manifest, infer: impl FnMut(Region) -> Result<Queries> + 'a) -> Self {
+    /// `infer` is called once for each tile, in reading order. `min_score` is that of [`find`].
+    pub fn new(
+        grid: Grid,
+        manifest: &'a Manifest,
+        min_score: Option<f32>,
+        infer: impl FnMut(Region) -> Result<Answers> + 'a,
+    ) -> Self {
         let (column_weights, row_weights) = (weights(&grid.columns), weights(&grid.rows));
         let blend = Blend { grid, column_weights, row_weights, held: VecDeque::new() };
-        Self { blend, manifest, classes: semantic::competing(manifest), infer: Box::new(infer), next: 0 }
+        let classes = semantic::competing(manifest);
+        Self { blend, manifest, min_score, classes, infer: Box::new(infer), next: 0, persons: Vec::new() }
     }
 
     pub(super) fn working(&self) -> Size {
         self.blend.grid.working()
     }
 
-    /// Gives the blend with every tile that the working rows `rows` lie in. They are in ascending order, and from call
-    /// to call they only move down the photo.
-    pub(super) fn advance(&mut self, rows: &[u32]) -> Result<&Blend> {
+    /// The class values of the tiles that are held.
+    pub(super) fn blend(&self) -> &Blend {
+        &self.blend
+    }
+
+    /// The persons whom tiles have found so far and the whole run has not. Their numbers follow those of the whole run.
+    pub(super) fn persons(&self) -> &[Pair] {
+        &self.persons
+    }
+
+    /// Those of [`Self::persons`] whose tiles are held.
+    pub(super) fn held_persons(&self) -> impl Iterator<Item = Person<'_>> {
+        let tiles = self.blend.held.iter().flat_map(|row| &row.tiles);
+        tiles.filter_map(|tile| Some((tile, tile.operator.as_ref()?))).flat_map(|(tile, operator)| {
+            let queries = tile.values.queries();
+            let person = move |(place, person): (usize, &TilePerson)| Person {
+                index: tile.first_person + place,
+                pair: person.pair,
+                queries,
+                operator,
+            };
+            tile.persons.iter().enumerate().map(person)
+        })
+    }
+
+    /// Holds every tile that the working rows `rows` lie in. They are in ascending order, and from call to call they
+    /// only move down the photo. `view` and `found` are those of the whole run.
+    pub(super) fn advance(&mut self, rows: &[u32], view: &View<'_>, found: &Found) -> Result<()> {
         if let (Some(&first), Some(&last)) = (rows.first(), rows.last()) {
             let places = &self.blend.grid.rows;
             self.blend.held.retain(|row| places[row.index].end > first);
             while self.blend.grid.rows.get(self.next).is_some_and(|place| place.start <= last) {
-                let row = self.run(self.next)?;
-                self.blend.held.push_back(row);
+                let tiles = Vec::with_capacity(self.blend.grid.columns.len());
+                self.blend.held.push_back(TileRow { index: self.next, tiles });
+                self.run_row(view, found)?;
                 self.next += 1;
             }
         }
-        Ok(&self.blend)
+        Ok(())
     }
 
-    fn run(&mut self, index: usize) -> Result<TileRow> {
-        let rows = self.blend.grid.rows[index].clone();
-        let mut tiles = Vec::with_capacity(self.blend.grid.columns.len());
-        for columns in &self.blend.grid.columns {
+    /// Runs the tiles of the last row that is held.
+    fn run_row(&mut self, view: &View<'_>, found: &Found) -> Result<()> {
+        let rows = self.blend.grid.rows[self.next].clone();
+        for column in 0..self.blend.grid.columns.len() {
+            let columns = self.blend.grid.columns[column].clone();
             let size = Size::new(columns.end - columns.start, rows.end - rows.start);
-            let queries = (self.infer)(Region { left: columns.start, top: rows.start, size })?;
-            let geometry = self.manifest.geometry(size);
-            let (padded, working, classes) = (geometry.padded, geometry.photo, self.classes.as_slice());
-            tiles.push(match self.manifest.label_map {
-                LabelMap::Semantic => ClassValues::semantic(queries, padded, working, classes),
-                LabelMap::Paste => {
-                    let found = find(&View::new(&queries, padded, working, size)?, self.manifest, None, BAND_ROWS);
-                    let background = self.manifest.background_id;
-                    ClassValues::paste(queries, padded, working, classes, &found.pasted, background)
-                }
-            });
+            let region = Region { left: columns.start, top: rows.start, size };
+            let Answers { plain, mirrored } = (self.infer)(region)?;
+            let mirrored = mirrored.map(|queries| self.values(queries, size)).transpose()?;
+            let values = self.values(plain, size)?.with_mirrored(mirrored);
+            let first_person = found.persons.len() + self.persons.len();
+            let mut tile = SeenTile { region, values, first_person, persons: Vec::new(), operator: None };
+            self.find_persons(&mut tile, view, found)?;
+            self.persons.extend(tile.persons.iter().map(|person| person.pair));
+            self.blend.held.back_mut().expect("the row that runs is held").tiles.push(tile);
         }
-        Ok(TileRow { index, tiles })
+        Ok(())
+    }
+
+    /// Gives a tile the persons who are new in it.
+    ///
+    /// Tiles that are no longer held lie above this one, without overlapping it, so none of their persons is among its.
+    fn find_persons(&self, tile: &mut SeenTile, view: &View<'_>, found: &Found) -> Result<()> {
+        let (manifest, working) = (self.manifest, self.working());
+        let sight = tile.sight(manifest);
+        let tile_view = View::new(sight.queries, sight.padded, sight.shown, sight.shown.size)?;
+        let whole = Sight { queries: view.queries, padded: view.padded, shown: view.working, part: working.into() };
+        let cells_in_pixel = working.area() as f64 / view.photo.area() as f64 * sight.cells_in_pixel();
+        let most = most_persons(manifest, found) - self.persons.len();
+        let mut persons: Vec<TilePerson> = Vec::new();
+        for pair in find_persons(&tile_view, manifest, self.min_score) {
+            if persons.len() == most {
+                break;
+            }
+            let of_whole = found.persons.iter().map(|pair| {
+                let cells = pair.pixels as f64 * cells_in_pixel;
+                Known { sight: whole, query: pair.query, cells }
+            });
+            let of_tiles = self.blend.held.iter().flat_map(|row| &row.tiles).flat_map(|tile| tile.known(manifest));
+            let of_this = persons.iter().map(|one| Known { sight, query: one.pair.query, cells: one.cells });
+            if let Some(person) = sight.take(pair, working, of_whole.chain(of_tiles).chain(of_this)) {
+                persons.push(person);
+            }
+        }
+        if !persons.is_empty() {
+            let Sight { queries, padded, shown, part } = sight;
+            tile.operator = Some(Upsampler::of_part(queries.mask_size, padded, shown, part, working, view.photo));
+        }
+        tile.persons = persons;
+        Ok(())
+    }
+
+    /// What one answer says of the classes in a tile of this size.
+    fn values(&self, queries: Queries, size: Size) -> Result<ClassValues<Queries>> {
+        let geometry = self.manifest.geometry(size);
+        let (padded, working, classes) = (geometry.padded, geometry.photo, self.classes.as_slice());
+        Ok(match self.manifest.label_map {
+            LabelMap::Semantic => ClassValues::semantic(queries, padded, working, classes),
+            LabelMap::Paste => {
+                let found = find(&View::new(&queries, padded, working, size)?, self.manifest, None, BAND_ROWS);
+                let background = self.manifest.background_id;
+                ClassValues::paste(queries, padded, working, classes, &found.pasted, background)
+            }
+        })
     }
 }
 
@@ -196,7 +306,7 @@ impl ClassRows for Blend {
             for ((tile, columns), weights) in tiles.iter().zip(&self.grid.columns).zip(&self.column_weights) {
                 values.clear();
                 values.resize(weights.len() * (sums.len() / width), 0.0);
-                tile.add_row(own_row, scratch, &mut values);
+                tile.values.add_row(own_row, scratch, &mut values);
                 for (sums, values) in sums.chunks_exact_mut(width).zip(values.chunks_exact(weights.len())) {
                     semantic::add_weighted(&mut sums[columns.start as usize..], values, weights, row_weight);
                 }
@@ -206,15 +316,22 @@ impl ClassRows for Blend {
     }
 }
 
-/// Bytes that [`Tiles`] holds: the tiles with their logits, the weights, every thread's class values of one row of a
-/// tile, and `finding`, which is what finding a tile's pairs takes.
+/// The most persons that tiles may add to those of the whole run: as many as one answer may have, where all persons'
+/// numbers still fit a byte.
+pub(super) fn most_persons(manifest: &Manifest, found: &Found) -> usize {
+    (manifest.most_persons(false) as usize).min(usize::from(u8::MAX) - found.persons.len())
+}
+
+/// Bytes that [`Tiles`] holds: the tiles with their logits and what reads persons off them, the weights, every thread's
+/// class values of one row of a tile, and `finding`, which is what finding a tile's pairs takes.
 pub(super) fn bytes(sizes: &Sizes, grid: &Grid, manifest: &Manifest, finding: u64) -> u64 {
     let tile = grid.tile();
     let geometry = manifest.geometry(tile);
     let logits = sizes.queries * (geometry.mask.area() + sizes.classes + 1) * 4;
     // The working rows under a band are its share of the working height, and at most two more at its ends.
     let under = (u64::from(grid.working().height) * sizes.band_rows).div_ceil(u64::from(sizes.photo.height)) + 2;
-    let held = grid.most_held(under as u32) * (logits + semantic::answer_bytes(sizes, tile));
+    let tiles = sizes.answers * (logits + semantic::answer_bytes(sizes, tile)) + Upsampler::bytes(sizes.photo);
+    let held = grid.most_held(under as u32) * tiles;
     let weights = |stretches: &[Range<u32>]| stretches.iter().map(|own| u64::from(own.end - own.start) * 4 + 64).sum();
     let weights: u64 = [&grid.columns, &grid.rows].map(|stretches| weights(stretches)).iter().sum();
     held + weights + finding + sizes.threads * u64::from(tile.width) * 4 * sizes.classes
@@ -307,10 +424,10 @@ mod tests {
         let mut run = Vec::new();
         let infer = |region: Region| {
             run.push(region);
-            Ok(truth(region))
+            Ok(truth(region).into())
         };
         let grid = Grid::new(working, 4);
-        let tiles = Tiles::new(grid.clone(), &manifest, infer);
+        let tiles = Tiles::new(grid.clone(), &manifest, None, infer);
         tiled_bands(&view, &manifest, &Found::default(), tiles, 32, &mut |band| {
             tiled.extend_from_slice(band.labels);
             Ok(())
@@ -335,11 +452,11 @@ mod tests {
             let plane = queries.mask_size.area() as usize;
             let logits = |query: usize| vec![if query == 1 { 9.0 * seen } else { -9.0 }; plane];
             queries.mask_logits = Box::new((0..4).flat_map(logits).collect::<Vec<_>>());
-            Ok(queries)
+            Ok(queries.into())
         };
         let queries = truth(working.into());
         let view = View::new(&queries, working, working, working).unwrap();
-        let tiles = Tiles::new(Grid::new(working, 4), &manifest, infer);
+        let tiles = Tiles::new(Grid::new(working, 4), &manifest, None, infer);
         let mut labels = Vec::new();
         tiled_bands(&view, &manifest, &Found::default(), tiles, 32, &mut |band| {
             labels.extend_from_slice(band.labels);
@@ -362,7 +479,137 @@ mod tests {
         let infer = |_: Region| Err(crate::error::Error::bad_request("no"));
         let queries = truth(working.into());
         let view = View::new(&queries, working, working, working).unwrap();
-        let tiles = Tiles::new(Grid::new(working, 4), &manifest, infer);
+        let tiles = Tiles::new(Grid::new(working, 4), &manifest, None, infer);
         assert!(tiled_bands(&view, &manifest, &Found::default(), tiles, 32, &mut |_| Ok(())).is_err());
+    }
+
+    const PERSON: u8 = 2;
+
+    /// Somebody round, in working pixels.
+    type Disc = (f32, f32, f32);
+
+    /// A network that sees the discs in its part of the photo, as far as they are in it, in a query each.
+    fn sees(discs: &[Disc], region: Region) -> Queries {
+        let padded = region.size.padded_to(4);
+        let mask_size = Size::new(padded.width / 4, padded.height / 4);
+        let (mut class_logits, mut mask_logits) = (Vec::new(), Vec::new());
+        for &(x, y, radius) in discs {
+            class_logits.extend([-9.0, -9.0, 9.0, -9.0]);
+            for i in 0..mask_size.area() as u32 {
+                let at = |cell: u32, first: u32| (first + cell * 4) as f32 + 2.0;
+                let (cell_x, cell_y) = (at(i % mask_size.width, region.left), at(i / mask_size.width, region.top));
+                mask_logits.push(radius - (cell_x - x).hypot(cell_y - y));
+            }
+        }
+        super::super::reference::queries(3, class_logits, mask_size, mask_logits)
+    }
+
+    /// Everything that is told of persons.
+    #[derive(Debug, PartialEq)]
+    struct Persons {
+        pairs: Vec<Pair>,
+        instances: Vec<u8>,
+        /// The pixels of each person's mask.
+        masks: Vec<Vec<(usize, u32)>>,
+    }
+
+    fn persons(whole: &[Disc], tiled: &[Disc], manifest: &Manifest, band_rows: u32) -> Persons {
+        let (working, photo) = (Size::new(1100, 1100), Size::new(1300, 1300));
+        let queries = sees(whole, working.into());
+        let view = View::new(&queries, working, working, photo).unwrap();
+        let found = find(&view, manifest, None, 32);
+        let tiles = Tiles::new(Grid::new(working, 4), manifest, None, |region| Ok(sees(tiled, region).into()));
+        let (mut instances, mut masks) = (Vec::new(), Vec::new());
+        let more = tiled_bands(&view, manifest, &found, tiles, band_rows, &mut |band| {
+            instances.extend_from_slice(band.instances);
+            masks.resize(band.persons, Vec::new());
+            for (person, mask) in masks.iter_mut().enumerate() {
+                for row in 0..band.rows {
+                    let words = band.mask_row(person, row as usize);
+                    let inside = (0..photo.width as usize).filter(|x| words[x / 64] >> (x % 64) & 1 == 1);
+                    mask.extend(inside.map(|x| (x, band.y + row)));
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+        Persons { pairs: [found.persons, more].concat(), instances, masks }
+    }
+
+    /// One whom both see; one in the photo's corner; one whom four tiles see whole; one cut by the photo's edge; one cut
+    /// by the edges of two tiles, which a third sees whole; one at the end of the photo.
+    const CROWD: [Disc; 6] = [
+        (300.0, 500.0, 70.0),
+        (40.0, 40.0, 20.0),
+        (400.0, 400.0, 24.0),
+        (5.0, 700.0, 22.0),
+        (512.0, 120.0, 18.0),
+        (1070.0, 1080.0, 25.0),
+    ];
+
+    #[test]
+    fn tiles_add_each_person_once() {
+        let manifest = manifest(LabelMap::Semantic, 3, Some(PERSON));
+        let seen = persons(&CROWD[..1], &CROWD, &manifest, 32);
+        assert_eq!(seen.masks.len(), CROWD.len());
+        assert_eq!(seen.pairs.len(), CROWD.len());
+        let scale = 1300.0 / 1100.0;
+        let is = |mask: &[(usize, u32)], (x, y, radius): Disc| {
+            let inside = |&&(column, row): &&(usize, u32)| {
+                (column as f32 / scale - x).hypot(row as f32 / scale - y) < radius + 2.0
+            };
+            let disc = (0..1300 * 1300)
+                .filter(|i| ((i % 1300) as f32 / scale - x).hypot((i / 1300) as f32 / scale - y) < radius);
+            let (area, right) = (disc.count(), mask.iter().filter(inside).count());
+            right == mask.len() && right.abs_diff(area) < area / 10
+        };
+        assert!(is(&seen.masks[0], CROWD[0]), "the whole run's person comes first");
+        for disc in CROWD {
+            let masks = seen.masks.iter().enumerate().filter(|(_, mask)| is(mask, disc));
+            let numbers: Vec<usize> = masks.map(|(index, _)| index + 1).collect();
+            assert_eq!(numbers.len(), 1, "{disc:?}");
+            let centre = (disc.1 * scale) as usize * 1300 + (disc.0 * scale) as usize;
+            assert_eq!(usize::from(seen.instances[centre]), numbers[0], "{disc:?}");
+        }
+        assert!(seen.pairs.iter().all(|pair| pair.score > 0.9));
+    }
+
+    #[test]
+    fn persons_do_not_depend_on_the_bands() {
+        let manifest = manifest(LabelMap::Semantic, 3, Some(PERSON));
+        let once = persons(&CROWD[..1], &CROWD, &manifest, 32);
+        for band_rows in [5, 250, 1300] {
+            assert!(persons(&CROWD[..1], &CROWD, &manifest, band_rows) == once, "{band_rows} rows");
+        }
+    }
+
+    #[test]
+    fn who_is_cut_in_every_tile_is_not_added() {
+        let manifest = manifest(LabelMap::Semantic, 3, Some(PERSON));
+        // Wider than any overlap.
+        let wide = (550.0, 550.0, 280.0);
+        assert!(persons(&[], &[wide], &manifest, 32).masks.is_empty());
+    }
+
+    /// What a tile sees of somebody whom the whole run found is no other person, however little it is.
+    #[test]
+    fn a_piece_of_a_known_person_is_not_added() {
+        let manifest = manifest(LabelMap::Semantic, 3, Some(PERSON));
+        let (known, piece) = ((300.0, 500.0, 70.0), (320.0, 480.0, 20.0));
+        assert_eq!(persons(&[known], &[piece], &manifest, 32).pairs.len(), 1);
+        assert_eq!(persons(&[piece], &[known], &manifest, 32).pairs.len(), 1);
+    }
+
+    #[test]
+    fn no_more_persons_are_added_than_planned() {
+        let mut manifest = manifest(LabelMap::Semantic, 3, Some(PERSON));
+        manifest.outputs.queries = 4;
+        assert_eq!(persons(&[], &CROWD, &manifest, 32).masks.len(), 4);
+        assert_eq!(manifest.most_persons(true), 8);
+        manifest.thresholds.top_k = 200;
+        manifest.outputs.queries = 200;
+        assert_eq!(manifest.most_persons(true), 255);
+        let pair = Pair { query: 0, class: PERSON, probability: 1.0, score: 1.0, pixels: 1 };
+        assert_eq!(most_persons(&manifest, &Found { persons: vec![pair; 100], ..Found::default() }), 155);
     }
 }

@@ -39,6 +39,26 @@ pub(super) fn bilinear_step(input: u32, output: u32, index: u32) -> Step {
     Step { low, high, lambda: (position - low as f32).clamp(0.0, 1.0) }
 }
 
+/// Where working pixels lie on a network's padded input, along one axis.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// How many working pixels the photo has.
+    working: u32,
+    /// The first of those that the network sees, and how many it sees.
+    start: u32,
+    length: u32,
+    /// Where the first of them lies on the input.
+    first: u32,
+}
+
+impl Seen {
+    /// The place of a working pixel on the input. One that the network does not see is taken for the nearest that it
+    /// sees.
+    fn input(self, working: u32) -> u32 {
+        self.first + working.clamp(self.start, self.start + self.length - 1) - self.start
+    }
+}
+
 /// The composed operator along one axis.
 #[derive(Debug, Clone)]
 pub(super) struct Axis {
@@ -50,21 +70,21 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// Composes three steps: from `logits` to `padded`, the crop to the `working` pixels from `first` on, and from
+    /// Composes three steps: from `logits` to `padded`, the crop to the working pixels that `seen` tells, and from
     /// there to `photo`. `padded` must be a multiple of `logits`, which keeps two neighbouring working pixels within
     /// three logits.
-    fn new(logits: u32, padded: u32, (first, working): (u32, u32), photo: u32) -> Self {
+    fn new(logits: u32, padded: u32, seen: Seen, photo: u32) -> Self {
         let mut axis = Self { logits, start: Vec::new(), weight: Vec::new() };
         axis.start.reserve_exact(photo as usize);
         axis.weight.reserve_exact(photo as usize);
         for index in 0..photo {
-            let outer = bilinear_step(working, photo, index);
-            let lowest = bilinear_step(logits, padded, first + outer.low);
+            let outer = bilinear_step(seen.working, photo, index);
+            let lowest = bilinear_step(logits, padded, seen.input(outer.low));
             // The three taps end inside the source if it has three logits.
             let start = lowest.low.min(logits.saturating_sub(TAPS as u32));
             let mut weight = [0.0; TAPS];
             for (share, at) in [(1.0 - outer.lambda, outer.low), (outer.lambda, outer.high)] {
-                let inner = bilinear_step(logits, padded, first + at);
+                let inner = bilinear_step(logits, padded, seen.input(at));
                 weight[(inner.low - start) as usize] += share * (1.0 - inner.lambda);
                 weight[(inner.high - start) as usize] += share * inner.lambda;
             }
@@ -74,11 +94,18 @@ impl Axis {
         axis
     }
 
+    /// The operator for the photo's indices counted from the end, which is how the mirrored photo's logits are read.
+    fn mirrored(mut self) -> Self {
+        self.start.reverse();
+        self.weight.reverse();
+        self
+    }
+
     /// The logits that the photo indices of `range` touch.
     fn logits_of(&self, range: Range<usize>) -> Range<usize> {
-        let first = self.start[range.start] as usize;
-        let last = self.start[range.end - 1] as usize + TAPS;
-        first..last.min(self.logits as usize)
+        // They ascend along the axis, or descend where it is mirrored.
+        let (a, b) = (self.start[range.start] as usize, self.start[range.end - 1] as usize);
+        a.min(b)..(a.max(b) + TAPS).min(self.logits as usize)
     }
 }
 
@@ -91,10 +118,24 @@ pub(super) struct Upsampler {
 
 impl Upsampler {
     pub(super) fn new(logits: Size, padded: Size, working: Region, photo: Size) -> Self {
+        Self::of_part(logits, padded, working, working.size.into(), working.size, photo)
+    }
+
+    /// Like [`Self::new`], but the network sees only the part `part` of the photo at the size `whole`. That part lies in
+    /// the region `shown` of its padded input. Beyond its edges, the logits at the edges go on.
+    pub(super) fn of_part(logits: Size, padded: Size, shown: Region, part: Region, whole: Size, photo: Size) -> Self {
+        let Size { width, height } = part.size;
+        let columns = Seen { working: whole.width, start: part.left, length: width, first: shown.left };
+        let rows = Seen { working: whole.height, start: part.top, length: height, first: shown.top };
         Self {
-            columns: Axis::new(logits.width, padded.width, (working.left, working.size.width), photo.width),
-            rows: Axis::new(logits.height, padded.height, (working.top, working.size.height), photo.height),
+            columns: Axis::new(logits.width, padded.width, columns, photo.width),
+            rows: Axis::new(logits.height, padded.height, rows, photo.height),
         }
+    }
+
+    /// The operator that reads the logits of the mirrored photo.
+    pub(super) fn mirrored(self) -> Self {
+        Self { columns: self.columns.mirrored(), ..self }
     }
 
     /// Bytes that an operator holds for a photo of this size.
@@ -273,7 +314,7 @@ mod tests {
             let padded = logits * stride;
             let first = first.min(padded - 1);
             let working = (padded - first).saturating_sub(crop).max(1);
-            let axis = Axis::new(logits, padded, (first, working), photo);
+            let axis = Axis::new(logits, padded, Seen { working, start: 0, length: working, first }, photo);
             for (&start, weight) in axis.start.iter().zip(&axis.weight) {
                 prop_assert!(weight.iter().all(|w| *w >= 0.0));
                 prop_assert!((weight.iter().sum::<f32>() - 1.0).abs() < 1e-5);
@@ -292,7 +333,7 @@ mod tests {
             let padded = logits * stride;
             let first = first.min(padded - 1);
             let working = (padded - first).saturating_sub(crop).max(1);
-            let axis = Axis::new(logits, padded, (first, working), photo);
+            let axis = Axis::new(logits, padded, Seen { working, start: 0, length: working, first }, photo);
             let bound = Upsampler::most_rows(logits, Size::new(1, working), Size::new(1, photo), band);
             for y in (0..photo).step_by(band as usize) {
                 let end = (y + band).min(photo);

@@ -10,10 +10,26 @@ use crate::manifest::{Geometry, Manifest};
 /// Rows of a band: enough that a band's own costs do not show, few enough that a band of a large photo is small.
 pub const BAND_ROWS: u32 = 32;
 
-/// The network's answer and the sizes at which it is read.
+/// What the network says of an image.
+pub struct Answers {
+    pub plain: Queries,
+    /// What it says of the mirrored image, where that was asked for. The classes have changed places already
+    /// ([`Queries::exchange`]).
+    pub mirrored: Option<Queries>,
+}
+
+impl From<Queries> for Answers {
+    fn from(plain: Queries) -> Self {
+        Self { plain, mirrored: None }
+    }
+}
+
+/// The network's answers and the sizes at which they are read.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     pub(super) queries: &'a Queries,
+    /// The answer to the mirrored photo, which the label map is made of as much as of the other.
+    pub(super) mirrored: Option<&'a Queries>,
     pub(super) padded: Size,
     pub(super) working: Region,
     pub(super) photo: Size,
@@ -44,12 +60,28 @@ impl<'a> View<'a> {
             None
         };
         match fault {
-            None => Ok(Self { queries, padded, working, photo }),
+            None => Ok(Self { queries, mirrored: None, padded, working, photo }),
             Some(fault) => Err(Error::internal(format!(
                 "post-processing was given {fault} (masks {mask}, padded {padded}, working {} at {}, {}, photo {photo})",
                 working.size, working.left, working.top
             ))),
         }
+    }
+
+    /// Like [`Self::new`], with the answer to the mirrored photo where there is one.
+    ///
+    /// # Errors
+    /// As [`Self::new`], for either answer.
+    pub fn of(answers: &'a Answers, padded: Size, working: impl Into<Region>, photo: Size) -> Result<Self> {
+        let view = Self::new(&answers.plain, padded, working, photo)?;
+        let mirrored = answers.mirrored.as_ref();
+        let mirrored = mirrored.map(|queries| Self::new(queries, padded, view.working, photo)).transpose()?;
+        Ok(Self { mirrored: mirrored.map(|view| view.queries), ..view })
+    }
+
+    /// The answer to the mirrored photo alone, as that photo is seen.
+    pub(super) fn mirror(&self) -> Option<Self> {
+        self.mirrored.map(|queries| Self { queries, mirrored: None, ..*self })
     }
 
     /// The size of everything that is painted, which is the upright photo's.
@@ -84,10 +116,13 @@ pub struct Found {
     /// Persons as the reference reports them, so one person may come twice.
     pub raw_persons: Vec<Pair>,
     /// Persons after non-maximum suppression of their masks. A person's number in
-    /// [`Band::instances`](super::Band::instances) is its index + 1.
+    /// [`Band::instances`](super::Band::instances) is its index + 1. Those whom only tiles found follow, once
+    /// [`tiled_bands`](super::tiled_bands) has found them; their queries and pixels are those of their tile.
     pub persons: Vec<Pair>,
     /// Pairs that the `paste` label map consists of, the background's among them.
     pub(super) pasted: Vec<Pair>,
+    /// The same of the mirrored photo.
+    pub(super) mirrored: Vec<Pair>,
 }
 
 impl Found {
@@ -101,8 +136,11 @@ impl Found {
 }
 
 /// What the passes' byte counts depend on.
+#[derive(Clone, Copy)]
 pub(super) struct Sizes {
     pub(super) photo: Size,
+    /// How many answers the label map is made of: 2 with the mirrored photo's.
+    pub(super) answers: u64,
     pub(super) queries: u64,
     pub(super) classes: u64,
     /// The most persons there can be.
@@ -114,14 +152,22 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    pub(super) fn new(geometry: &Geometry, photo: Size, manifest: &Manifest, band_rows: u32, threads: usize) -> Self {
+    pub(super) fn new(
+        geometry: &Geometry,
+        photo: Size,
+        manifest: &Manifest,
+        flip: bool,
+        band_rows: u32,
+        threads: usize,
+    ) -> Self {
         let (working, band_rows) = (geometry.photo.size, band_rows.clamp(1, photo.height));
         let rows = Upsampler::most_rows(geometry.mask.height, working, photo, band_rows);
         Self {
             photo,
+            answers: if flip { 2 } else { 1 },
             queries: u64::from(manifest.outputs.queries),
             classes: manifest.classes.len() as u64,
-            persons: manifest.person_id.map_or(0, |_| manifest.thresholds.top_k.min(manifest.outputs.queries).into()),
+            persons: manifest.most_persons(false),
             tile: TileLogits::bytes(rows),
             band_rows: u64::from(band_rows),
             threads: threads as u64,

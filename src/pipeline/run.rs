@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::outcome::{Outcome, Rendered};
-use crate::engine::{Engine, Queries};
+use crate::engine::Engine;
 use crate::error::Result;
 use crate::geometry::Region;
 use crate::image::header::Header;
@@ -15,7 +15,7 @@ use crate::memory::blob::Blob;
 use crate::memory::budget::Reservation;
 use crate::memory::watch::{Peak, Watch};
 use crate::options::{Options, OutputKind};
-use crate::parsing::{self, BAND_ROWS, Band, Found, Tiles, View};
+use crate::parsing::{self, Answers, BAND_ROWS, Band, Found, Tiles, View};
 use crate::plan::Plan;
 use crate::render::collect::{self, Collected, Collectors};
 use crate::render::overlay::{OverlayLabels, overlay_size};
@@ -89,11 +89,12 @@ impl Run {
             |t| &mut t.preprocess,
             || Planar8::on_canvas(image, geometry.photo, geometry.input, self.manifest.input.size.fill()),
         );
-        let queries = clock.time(|t| &mut t.inference, || engine.infer(&planes))?;
-        drop(planes);
+        // Where there are tiles, the label map is theirs.
+        let flip = self.plan.flip && self.plan.grid.is_none();
+        let answers = self.infer(planes, geometry.photo, flip, engine, &mut clock)?;
         self.context.on_time()?;
-        let (found, collected) = self.parse(&queries, engine, &mut clock)?;
-        drop(queries);
+        let (found, collected) = self.parse(&answers, engine, &mut clock)?;
+        drop(answers);
         let persons = found.persons.len();
         let (pictures, counted) = self.finish(collected, &mut clock)?;
         let report = self.report(counted, &mut clock);
@@ -101,13 +102,34 @@ impl Run {
         Ok(RunOutput { plan: self.plan, etag: self.etag, report, pictures })
     }
 
+    /// The network's answer, and that to the mirrored image where `flip` says so. The photo lies in `photo`.
+    fn infer(
+        &self,
+        mut planes: Planar8,
+        photo: Region,
+        flip: bool,
+        engine: &dyn Engine,
+        clock: &mut Clock,
+    ) -> Result<Answers> {
+        let plain = clock.time(|t| &mut t.inference, || engine.infer(&planes))?;
+        if !flip {
+            return Ok(plain.into());
+        }
+        self.context.on_time()?;
+        clock.time(|t| &mut t.preprocess, || planes.mirror(photo));
+        let mut mirrored = clock.time(|t| &mut t.inference, || engine.infer(&planes))?;
+        mirrored.exchange(self.manifest.flip_pairs.as_deref().unwrap_or_default());
+        Ok(Answers { plain, mirrored: Some(mirrored) })
+    }
+
     /// The two passes over the logits.
-    fn parse(&self, queries: &Queries, engine: &dyn Engine, clock: &mut Clock) -> Result<(Found, Collected)> {
+    fn parse(&self, answers: &Answers, engine: &dyn Engine, clock: &mut Clock) -> Result<(Found, Collected)> {
         let start = Instant::now();
         let (manifest, plan) = (&*self.manifest, &self.plan);
-        let view = View::new(queries, plan.geometry.padded, plan.geometry.photo, plan.photo)?;
-        let found = parsing::find(&view, manifest, self.options.score, BAND_ROWS);
-        let mut collectors = Collectors::new(plan.photo, manifest, &found, &self.options)?;
+        let view = View::of(answers, plan.geometry.padded, plan.geometry.photo, plan.photo)?;
+        let mut found = parsing::find(&view, manifest, self.options.score, BAND_ROWS);
+        let persons = plan.grid.as_ref().map_or(found.persons.len(), |_| manifest.most_persons(true) as usize);
+        let mut collectors = Collectors::new(&self.header, manifest, persons, &self.options)?;
         let mut push = |band: &Band<'_>| {
             self.context.on_time()?;
             collectors.push(band)
@@ -119,8 +141,10 @@ impl Run {
                 let before = clock.sum();
                 let photo =
                     clock.time(|t| &mut t.decode, || decode::resized(&self.bytes, &self.header, plan.working))?;
-                let tiles = Tiles::new(grid.clone(), manifest, |region| self.tile(&photo, region, engine, clock));
-                parsing::tiled_bands(&view, manifest, &found, tiles, BAND_ROWS, &mut push)?;
+                let infer = |region| self.tile(&photo, region, engine, clock);
+                let tiles = Tiles::new(grid.clone(), manifest, self.options.score, infer);
+                let more = parsing::tiled_bands(&view, manifest, &found, tiles, BAND_ROWS, &mut push)?;
+                found.persons.extend(more);
                 elsewhere = Duration::from_secs_f64((clock.sum() - before) / 1e3);
             }
         }
@@ -131,10 +155,10 @@ impl Run {
     }
 
     /// The network's answer to a part of the photo at the tiles' size.
-    fn tile(&self, photo: &Rgb8, region: Region, engine: &dyn Engine, clock: &mut Clock) -> Result<Queries> {
+    fn tile(&self, photo: &Rgb8, region: Region, engine: &dyn Engine, clock: &mut Clock) -> Result<Answers> {
         self.context.on_time()?;
         let planes = clock.time(|t| &mut t.preprocess, || Planar8::cut_out(photo, region));
-        clock.time(|t| &mut t.inference, || engine.infer(&planes))
+        self.infer(planes, region.size.into(), self.plan.flip, engine, clock)
     }
 
     /// The pictures in the order asked for; overlay and cut-out decode the photo again.
@@ -143,8 +167,11 @@ impl Run {
         for &kind in &self.options.outputs {
             let bytes = match kind {
                 OutputKind::Json => None,
-                OutputKind::Mask => collected.mask.take(),
+                OutputKind::Mask | OutputKind::Index => collected.mask.take(),
                 OutputKind::Instances => collected.instances.take(),
+                OutputKind::Coco => collected.coco.take(),
+                OutputKind::Hf => collected.segments.take(),
+                OutputKind::Cutout if self.options.only_mask => collected.people.take(),
                 OutputKind::Overlay => {
                     collected.overlay.take().map(|labels| self.overlay(&labels, clock)).transpose()?
                 }

@@ -39,15 +39,26 @@ impl Processors {
     }
 }
 
+/// What the outputs hold.
+#[derive(Debug, Clone, Copy)]
+struct OutputBytes {
+    /// While bands come.
+    collectors: u64,
+    /// While the photo is decoded again for some of them.
+    second_decode: u64,
+}
+
 /// The costs of one photo, which the module describes.
 pub(super) struct Cost<'a> {
     manifest: &'a Manifest,
     header: &'a Header,
     processors: Processors,
     photo: Size,
+    /// Whether the network sees the mirrored photo as well.
+    flip: bool,
     source_bytes: u64,
-    collectors_bytes: u64,
-    second_decode_bytes: u64,
+    once: OutputBytes,
+    tiled: OutputBytes,
     /// Time of post-processing, milliseconds.
     post_ms: f64,
     /// Time of decoding and encoding, milliseconds.
@@ -68,41 +79,52 @@ impl<'a> Cost<'a> {
         let megapixels = header.stored.area() as f64 / 1e6;
         let post_ms = manifest.time.post_ns_per_pixel * megapixels / processors.used();
         let decode_ns = decode::ns_per_pixel(header);
-        let codec_ms = (decode_ns + ENCODE_NS_PER_PIXEL) * megapixels / processors.used_by_one();
+        let encode_ns = ENCODE_NS_PER_PIXEL * collect::encoded_pictures(manifest, options) as f64;
+        let outputs = |tiled: bool| OutputBytes {
+            collectors: collect::collectors_bytes(photo, manifest, options, tiled),
+            second_decode: collect::second_decode_bytes(header, manifest, options, tiled),
+        };
+        let codec_ms = (decode_ns + encode_ns) * megapixels / processors.used_by_one();
         Self {
             manifest,
             header,
             processors,
             photo,
+            flip: options.flip,
             source_bytes,
-            collectors_bytes: collect::collectors_bytes(photo, manifest, options),
-            second_decode_bytes: collect::second_decode_bytes(header, options),
+            once: outputs(false),
+            tiled: outputs(true),
             post_ms,
             codec_ms,
             decode_ms: decode_ns * megapixels / processors.used_by_one(),
         }
     }
 
-    /// The most that one request holds: its source, and the hungriest of its stages with what is kept meanwhile.
-    pub(super) fn request_bytes(&self, working: Size) -> u64 {
+    /// The most that one request holds where labels come from the whole photo: its source, and the hungriest of its
+    /// stages with what is kept meanwhile. With `flip` the first answer is kept while the network sees the mirrored
+    /// photo.
+    pub(super) fn whole_bytes(&self, working: Size, flip: bool) -> u64 {
         let geometry = self.manifest.geometry(working);
         let decode = decode::resized_bytes(self.header, working);
-        let post = self.logits_bytes(&geometry)
-            + parsing::bytes(&geometry, self.photo, self.manifest, parsing::BAND_ROWS, self.processors.pool_threads)
-            + self.collectors_bytes;
-        self.source_bytes + decode.max(self.run_bytes(&geometry)).max(post).max(self.second_decode_bytes)
+        let (logits, threads) = (self.logits_bytes(&geometry), self.processors.pool_threads);
+        let kept = if flip { logits } else { 0 };
+        let post = logits
+            + parsing::bytes(&geometry, self.photo, self.manifest, flip, parsing::BAND_ROWS, threads)
+            + self.once.collectors;
+        let run = kept + self.run_bytes(&geometry).max(post);
+        self.source_bytes + decode.max(run).max(self.once.second_decode)
     }
 
-    /// The same as [`Self::request_bytes`] for a whole run at `working` that is followed by the tiles of `grid`.
+    /// The same as [`Self::whole_bytes`] for a whole run at `working` that is followed by the tiles of `grid`.
     pub(super) fn tiled_bytes(&self, working: Size, grid: &Grid) -> u64 {
         let (geometry, tile) = (self.manifest.geometry(working), self.manifest.geometry(grid.tile()));
         let threads = self.processors.pool_threads;
         let bands = grid.working().area() * 3
             + self.run_bytes(&tile)
-            + parsing::tiled_bytes(&geometry, grid, self.photo, self.manifest, parsing::BAND_ROWS, threads);
+            + parsing::tiled_bytes(&geometry, grid, self.photo, self.manifest, self.flip, parsing::BAND_ROWS, threads);
         let decode = decode::resized_bytes(self.header, grid.working());
-        let tiles = self.source_bytes + self.logits_bytes(&geometry) + self.collectors_bytes + decode.max(bands);
-        tiles.max(self.request_bytes(working))
+        let tiles = self.logits_bytes(&geometry) + self.tiled.collectors + decode.max(bands);
+        (self.source_bytes + tiles.max(self.tiled.second_decode)).max(self.whole_bytes(working, false))
     }
 
     /// What one run of the network holds: its activations, and its input both as the interleaved photo and as the
@@ -119,10 +141,10 @@ impl<'a> Cost<'a> {
         geometry.mask.area() * u64::from(self.manifest.outputs.queries) * 4
     }
 
-    /// Time of one run of the whole photo, milliseconds.
-    pub(super) fn request_ms(&self, working: Size) -> u64 {
+    /// Time where labels come from the whole photo, milliseconds. With `flip` the mirrored photo takes as long again.
+    pub(super) fn whole_ms(&self, working: Size, flip: bool) -> u64 {
         let inference_ms = self.inference_ms(self.manifest.geometry(working).padded.area());
-        (inference_ms + self.post_ms + self.codec_ms).ceil() as u64
+        ((inference_ms + self.post_ms) * runs(flip) + self.codec_ms).ceil() as u64
     }
 
     /// Time that tiles add, milliseconds: a second decode, the network's runs, and the class values at the tiles'
@@ -131,7 +153,7 @@ impl<'a> Cost<'a> {
         let (count, tile) = (f64::from(grid.count()), self.manifest.geometry(grid.tile()).padded.area());
         let inference_ms = count * self.inference_ms(tile);
         let values_ms = VALUES_NS_PER_PIXEL * count * tile as f64 / 1e6 / self.processors.used();
-        (inference_ms + values_ms + self.decode_ms).ceil() as u64
+        ((inference_ms + values_ms) * runs(self.flip) + self.decode_ms).ceil() as u64
     }
 
     /// Time of one run of the network on an input of `pixels` pixels after padding, milliseconds.
@@ -141,6 +163,11 @@ impl<'a> Cost<'a> {
         let measured_cpus = f64::from(time.threads);
         time.run_ms(pixels) * measured_cpus / self.processors.used().min(measured_cpus)
     }
+}
+
+/// How often the network sees an image.
+fn runs(flip: bool) -> f64 {
+    if flip { 2.0 } else { 1.0 }
 }
 
 /// Time that loading the model takes, milliseconds. One thread does it.

@@ -30,6 +30,8 @@ pub struct Plan {
     pub geometry: Geometry,
     /// Where tiles lie on the photo at the working size. `None` where one run of the whole photo is all.
     pub grid: Option<Grid>,
+    /// Whether the network sees the mirrored photo as well, or the mirrored tiles, for the label map.
+    pub flip: bool,
     /// Why the working size is this one.
     pub reason: String,
     /// Memory limit of the process, bytes.
@@ -68,7 +70,12 @@ impl Planner<'_> {
     pub(crate) fn decide(&self, header: &Header, source_bytes: u64, options: &Options) -> Decision {
         let photo = header.upright();
         let cost = Cost::new(self.manifest, header, source_bytes, options, self.processors);
-        let once = || self.once(photo, options, &cost, |size| cost.request_bytes(size));
+        let flip = options.flip;
+        let once = || self.once(photo, options, |size| cost.whole_bytes(size, flip), |size| cost.whole_ms(size, flip));
+        if options.flip && self.manifest.flip_pairs.is_none() {
+            let fault = "this model does not say which of its classes are left and right: `flip` cannot be on";
+            return Decision { refusal: Some(Error::bad_request(fault)), ..once() };
+        }
         let unasked = self.tile_above_px.is_some_and(|most| photo.area() > most);
         match (options.mode, self.manifest.input.size) {
             (Mode::Tiled, SizeRule::Letterbox(rule)) => {
@@ -96,8 +103,15 @@ impl Planner<'_> {
         }
     }
 
-    /// Plans one run of the whole photo, at the largest size for which the bytes of `bytes_at` fit.
-    fn once(&self, photo: Size, options: &Options, cost: &Cost<'_>, bytes_at: impl Fn(Size) -> u64) -> Decision {
+    /// Plans one run of the whole photo, or two of which one is mirrored, at the largest size for which the bytes of
+    /// `bytes_at` fit.
+    fn once(
+        &self,
+        photo: Size,
+        options: &Options,
+        bytes_at: impl Fn(Size) -> u64,
+        ms_at: impl Fn(Size) -> u64,
+    ) -> Decision {
         let asked = self.asked_size(photo, options);
         let fits = |size: Size| bytes_at(size) <= self.budget.total_bytes();
         let fitting = match self.manifest.input.size {
@@ -108,7 +122,8 @@ impl Planner<'_> {
         };
         let working = fitting.unwrap_or_else(|NothingFits { smallest }| smallest);
         let request_bytes = bytes_at(working);
-        let mut plan = self.plan_at(photo, working, request_bytes, cost.request_ms(working));
+        let mut plan = self.plan_at(photo, working, request_bytes, ms_at(working));
+        plan.flip = options.flip;
         plan.reason = self.reason(photo, asked, working, options);
         if working != asked && fitting.is_ok() {
             plan.downscaled = true;
@@ -141,7 +156,8 @@ impl Planner<'_> {
     fn tiled(&self, photo: Size, options: &Options, cost: &Cost<'_>) -> Decision {
         let grid_of = |size: Size| Grid::new(size, self.manifest.input.size.divisor());
         let bytes = |whole: Size, tiles: Size| cost.tiled_bytes(whole, &grid_of(tiles));
-        let Decision { plan, refusal } = self.once(photo, options, cost, |size| bytes(size, size));
+        let Decision { plan, refusal } =
+            self.once(photo, options, |size| bytes(size, size), |size| cost.whole_ms(size, false));
         if refusal.is_some() {
             return Decision { plan, refusal };
         }
@@ -155,7 +171,7 @@ impl Planner<'_> {
         let mut plan = Plan {
             predicted_ms: plan.predicted_ms + cost.tiles_ms(&grid),
             request_bytes,
-            predicted_peak_bytes: self.budget.used_bytes() + request_bytes,
+            predicted_peak_bytes: self.budget.peak_bytes(request_bytes),
             working,
             grid: Some(grid),
             ..plan
@@ -190,10 +206,11 @@ impl Planner<'_> {
             working,
             geometry: self.manifest.geometry(working),
             grid: None,
+            flip: false,
             reason: String::new(),
             limit_bytes: self.budget.limit_bytes(),
             request_bytes,
-            predicted_peak_bytes: self.budget.used_bytes() + request_bytes,
+            predicted_peak_bytes: self.budget.peak_bytes(request_bytes),
             predicted_ms,
             downscaled: false,
             warnings: Vec::new(),
@@ -336,7 +353,7 @@ impl Plan {
         if self.grid.is_some() { "tiled" } else { "auto" }
     }
 
-    /// Number of the network's runs that labels come from.
+    /// Number of images that labels come from; with `flip` the network sees each of them twice.
     #[must_use]
     pub fn tiles(&self) -> u32 {
         self.grid.as_ref().map_or(1, Grid::count)
@@ -350,6 +367,7 @@ impl Plan {
             working_width: self.working.width,
             working_height: self.working.height,
             tiles: self.tiles(),
+            flip: self.flip,
             reason: self.reason.clone(),
             limit_mb: whole_mb(self.limit_bytes),
             predicted_peak_mb: whole_mb(self.predicted_peak_bytes),
@@ -361,13 +379,14 @@ impl Plan {
     #[must_use]
     pub(crate) fn header_line(&self) -> String {
         format!(
-            "mode={}; photo={}x{}; working={}x{}; tiles={}; predicted_peak_mb={}; limit_mb={}; predicted_ms={}",
+            "mode={}; photo={}x{}; working={}x{}; tiles={}; flip={}; predicted_peak_mb={}; limit_mb={}; predicted_ms={}",
             self.mode(),
             self.photo.width,
             self.photo.height,
             self.working.width,
             self.working.height,
             self.tiles(),
+            self.flip,
             whole_mb(self.predicted_peak_bytes),
             whole_mb(self.limit_bytes),
             self.predicted_ms,
@@ -507,6 +526,26 @@ mod tests {
     }
 
     #[test]
+    fn a_flip_is_planned_as_a_second_run() {
+        let photo = header(1920, 1080, 0);
+        for (query, flipped) in [("", "flip=on"), ("mode=tiled", "mode=tiled&flip=on")] {
+            let once = decide(4096, &photo, &options(query)).plan;
+            let twice = decide(4096, &photo, &options(flipped)).plan;
+            assert_eq!((once.flip, twice.flip, once.working), (false, true, twice.working));
+            // The whole photo is seen once where there are tiles.
+            assert!(twice.predicted_ms > once.predicted_ms * 3 / 2 && twice.predicted_ms < once.predicted_ms * 2);
+            let logits = once.geometry.mask.area() * u64::from(manifest().outputs.queries) * 4;
+            assert!(twice.request_bytes >= once.request_bytes + logits, "{query}");
+        }
+        let mut manifest = manifest();
+        manifest.flip_pairs = None;
+        let refusal = decide_for(&manifest, 4096, &photo, &options("flip=on")).refusal.unwrap();
+        assert!(matches!(refusal, Error::BadRequest { .. }));
+        let told = "this model does not say which of its classes are left and right: `flip` cannot be on";
+        assert_eq!(refusal.to_string(), told);
+    }
+
+    #[test]
     fn large_photos_are_tiled_unasked_where_that_is_set() {
         let photo = header(3000, 2000, 0);
         let decide =
@@ -515,8 +554,11 @@ mod tests {
         assert_eq!(decide(5_999_999, &manifest(), 4096).plan.mode(), "tiled");
         let whole = decide(1, &letterboxed(), 4096);
         assert!(whole.refusal.is_none() && whole.plan.grid.is_none() && whole.plan.warnings.is_empty());
-        // Memory that is enough for one run at some size, but too little for tiles, gives one run with a warning.
-        let tight = (64..4096).map(|mb| decide(1, &manifest(), mb)).find(|d| d.refusal.is_none()).unwrap();
+        // Memory that is enough for one run at some size, but too little for tiles, gives one run with a warning. There
+        // is none where loading takes more at its peak than both.
+        let mut manifest = manifest();
+        manifest.memory.load_peak_mb = 0.0;
+        let tight = (64..4096).map(|mb| decide(1, &manifest, mb)).find(|d| d.refusal.is_none()).unwrap();
         assert_eq!(tight.plan.mode(), "auto");
         assert!(tight.plan.warnings.iter().any(|warning| warning.starts_with("not tiled: ")), "{tight:?}");
     }

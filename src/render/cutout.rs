@@ -1,5 +1,6 @@
 //! The people cut out of the photo: its pixels, with everything but the people transparent.
 
+use super::label_png::{self, LabelPng};
 use super::png_rows::{Coding, PngRows, encoder_bytes};
 use crate::error::{Error, Result};
 use crate::geometry::Size;
@@ -97,6 +98,49 @@ impl Cutout {
     pub fn finish(self) -> Result<Vec<u8>> {
         self.rows.finish()
     }
+}
+
+/// The mask of a cut-out alone: a grey PNG, 255 where people are and 0 elsewhere.
+pub(crate) struct PeoplePng {
+    png: LabelPng,
+    background: u8,
+    row: Vec<u8>,
+}
+
+impl PeoplePng {
+    /// # Errors
+    /// `Internal` when the encoder does not start.
+    pub(crate) fn new(photo: Size, background: u8) -> Result<Self> {
+        Ok(Self { png: LabelPng::grey(photo)?, background, row: Vec::with_capacity(photo.width as usize) })
+    }
+
+    /// Takes the next band.
+    ///
+    /// # Errors
+    /// As [`LabelPng::push`].
+    pub(crate) fn push(&mut self, band: &Band<'_>) -> Result<()> {
+        for row in 0..band.rows as usize {
+            let level = |label: &u8| if *label == self.background { 0 } else { u8::MAX };
+            self.row.clear();
+            self.row.extend(band.label_row(row).iter().map(level));
+            self.png.push(&self.row)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the file after the last row and returns it.
+    ///
+    /// # Errors
+    /// As [`LabelPng::finish`].
+    pub(crate) fn finish(self) -> Result<Vec<u8>> {
+        self.png.finish()
+    }
+}
+
+/// The most bytes that a [`PeoplePng`] holds, its file included.
+#[must_use]
+pub(crate) fn people_bytes(photo: Size) -> u64 {
+    label_png::label_png_bytes(photo) + u64::from(photo.width)
 }
 
 /// The most bytes that a file may take. It is what noise from edge to edge would take; a person who fills half a

@@ -4,16 +4,14 @@ use std::io;
 
 use serde::Serialize;
 
-use super::rle::{BitRows, LabelRows, Rle, rle_bytes};
+use super::rle::{LabelRows, PersonRows, Rle, bit_rle_bytes, label_rle_bytes, most_transitions};
 use crate::geometry::{BBox, Size};
 use crate::manifest::Manifest;
 use crate::options::OutputKind;
 use crate::parsing::{Band, Found};
 
-/// How many transitions RLE masks may have for each pixel of the photo's width plus height. The label map and the
-/// persons have this many each, which is some 37 in every column of a 1080p photo, more than crowds have edges. Where
-/// there are more, the masks are left out and the report says so.
-const RLE_TRANSITIONS_PER_SIDE_PIXEL: u64 = 24;
+/// Parts of a person below this share of the person's own mask are minor: specks more often than garments.
+pub const MINOR_FRACTION: f64 = 0.01;
 
 /// The report on one photo. Its fields are written in this order.
 #[derive(Debug, Clone, Serialize)]
@@ -94,6 +92,8 @@ pub struct PlanSection {
     pub working_width: u32,
     pub working_height: u32,
     pub tiles: u32,
+    /// Whether the mirrored photo, or each mirrored tile, was parsed as well.
+    pub flip: bool,
     pub reason: String,
     pub limit_mb: u64,
     pub predicted_peak_mb: u64,
@@ -135,6 +135,9 @@ pub struct PartSection {
     pub class_id: u8,
     pub pixels: u64,
     pub bbox: BBox,
+    /// Whether the part is below [`MINOR_FRACTION`] of its person. Counts in words leave such parts out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub minor: bool,
 }
 
 /// A picture that was made, and where it is.
@@ -255,10 +258,11 @@ pub struct Stats {
     rle: Option<RleRows>,
 }
 
-/// The transitions of the label map and of the persons. Each becomes `None` once it has too many.
+/// The transitions of the label map and of the persons. Each becomes `None` once it has too many: the masks are left out
+/// then, and the report says so.
 struct RleRows {
     labels: Option<LabelRows>,
-    persons: Option<Vec<BitRows>>,
+    persons: Option<PersonRows>,
     most_transitions: usize,
 }
 
@@ -273,16 +277,15 @@ pub struct Counted {
 impl Stats {
     /// Starts with nothing counted. `rle` says whether masks are kept too.
     #[must_use]
-    pub fn new(photo: Size, manifest: &Manifest, found: &Found, rle: bool) -> Self {
-        let (classes, persons) = (manifest.classes.len(), found.persons.len());
+    pub fn new(photo: Size, manifest: &Manifest, rle: bool) -> Self {
         Self {
             photo,
-            classes: vec![Extent::EMPTY; classes],
-            persons: vec![Extent::EMPTY; persons],
-            parts: vec![Extent::EMPTY; classes * persons],
+            classes: vec![Extent::EMPTY; manifest.classes.len()],
+            persons: Vec::new(),
+            parts: Vec::new(),
             rle: rle.then(|| RleRows {
                 labels: Some(LabelRows::default()),
-                persons: Some((0..persons).map(|_| BitRows::new(photo.width)).collect()),
+                persons: Some(PersonRows::default()),
                 most_transitions: most_transitions(photo) as usize,
             }),
         }
@@ -290,6 +293,9 @@ impl Stats {
 
     /// Takes the next band.
     pub fn push(&mut self, band: &Band<'_>) {
+        // Persons who come only now have no pixel in the bands before.
+        self.persons.resize(band.persons, Extent::EMPTY);
+        self.parts.resize(band.persons * self.classes.len(), Extent::EMPTY);
         for row in 0..band.rows as usize {
             let y = band.y + row as u32;
             self.push_labels(y, band.label_row(row), band.instance_row(row));
@@ -329,8 +335,7 @@ impl Stats {
                 warnings.push("the masks have more edges than the memory planned for RLE: some are left out".into());
             }
             class_rle = rle.labels.map(|rows| rows.finish().into_columns());
-            let persons = rle.persons.unwrap_or_default();
-            person_rle = persons.into_iter().map(|rows| rows.finish().into_columns().encode(1)).collect();
+            person_rle = rle.persons.unwrap_or_default().finish().collect();
         }
         let area = self.photo.area() as f64;
         let class = |(id, region): (usize, &Extent)| {
@@ -354,18 +359,24 @@ impl Stats {
             bbox: region.bbox(),
             pixels: region.pixels,
             rle: person_rle.next(),
-            parts: part_sections(&self.parts[index * self.classes.len()..][..self.classes.len()], manifest),
+            parts: part_sections(
+                &self.parts[index * self.classes.len()..][..self.classes.len()],
+                region.pixels,
+                manifest,
+            ),
         };
         let persons = self.persons.iter().enumerate().map(person).collect();
         Counted { classes, persons, warnings }
     }
 }
 
-fn part_sections(regions: &[Extent], manifest: &Manifest) -> Vec<PartSection> {
+/// The parts of a person whose own mask has `person_pixels`.
+fn part_sections(regions: &[Extent], person_pixels: u64, manifest: &Manifest) -> Vec<PartSection> {
     let part = |(id, region): (usize, &Extent)| {
         let class_id = id as u8;
         let bbox = region.bbox().filter(|_| manifest.is_part(class_id))?;
-        Some(PartSection { class_id, pixels: region.pixels, bbox })
+        let minor = (region.pixels as f64) < MINOR_FRACTION * person_pixels as f64;
+        Some(PartSection { class_id, pixels: region.pixels, bbox, minor })
     };
     regions.iter().enumerate().filter_map(part).collect()
 }
@@ -390,31 +401,27 @@ impl RleRows {
             }
         }
         if let Some(persons) = &mut self.persons {
-            for (index, person) in persons.iter_mut().enumerate() {
-                person.push(band.mask_row(index, row));
-            }
-            if persons.iter().map(|person| person.transitions().len()).sum::<usize>() > self.most_transitions {
+            persons.push(band, row);
+            if persons.transitions() > self.most_transitions {
                 self.persons = None;
             }
         }
     }
 }
 
-fn most_transitions(photo: Size) -> u64 {
-    RLE_TRANSITIONS_PER_SIDE_PIXEL * (u64::from(photo.width) + u64::from(photo.height))
-}
-
-/// Bytes that a [`Stats`] holds, together with what it is made into. `rle` is as in [`Stats::new`].
+/// Bytes that a [`Stats`] holds, together with what it is made into. `rle` is as in [`Stats::new`]; `tiled` says whether
+/// tiles may add persons.
 #[must_use]
-pub fn stats_bytes(photo: Size, manifest: &Manifest, rle: bool) -> u64 {
+pub fn stats_bytes(photo: Size, manifest: &Manifest, tiled: bool, rle: bool) -> u64 {
     let classes = manifest.classes.len() as u64;
-    let persons: u64 = manifest.person_id.map_or(0, |_| manifest.thresholds.top_k.min(manifest.outputs.queries)).into();
+    let persons = manifest.most_persons(tiled);
     // Each class, person and part takes an extent and what the report says of it, names included.
     let regions = (classes + persons + classes * persons) * 128;
-    // Transitions are bounded for all persons together, but each person has a row above, a first row and row ends.
-    let masks = rle_bytes(photo, most_transitions(photo)) * 2;
-    let sides = (u64::from(photo.width) / 8 + u64::from(photo.width) + 4 * u64::from(photo.height)) * persons;
-    regions + if rle { masks + sides } else { 0 }
+    let masks = || {
+        let most = most_transitions(photo);
+        label_rle_bytes::<u8>(photo, most, classes) + bit_rle_bytes(photo, most, persons)
+    };
+    regions + if rle { masks() } else { 0 }
 }
 
 #[cfg(test)]
@@ -454,7 +461,7 @@ mod tests {
         let instances = [0, 1, 2, 0, 0, 1, 2, 2, 0, 0, 0, 0];
         let masks = [[0b0110, 0b0010, 0b0000], [0b0100, 0b1100, 0b0000]];
         let (manifest, found) = (manifest(), found());
-        let mut stats = Stats::new(Size::new(4, 3), &manifest, &found, rle);
+        let mut stats = Stats::new(Size::new(4, 3), &manifest, rle);
         for (y, rows) in [(0, 2), (2, 1)] {
             let range = y as usize * 4..(y + rows) as usize * 4;
             let masks: Vec<u64> = masks.iter().flat_map(|m| m[y as usize..(y + rows) as usize].to_vec()).collect();
@@ -481,10 +488,22 @@ mod tests {
         assert_eq!(classes, expected);
         let persons: Vec<_> = counted.persons.iter().map(|p| (p.id, p.pixels, p.bbox)).collect();
         assert_eq!(persons, [(1, 3, Some(bbox(1, 0, 2, 2))), (2, 3, Some(bbox(2, 0, 2, 2)))]);
-        let part = |class_id, x, y| PartSection { class_id, pixels: 1, bbox: bbox(x, y, 1, 1) };
+        let part = |class_id, x, y| PartSection { class_id, pixels: 1, bbox: bbox(x, y, 1, 1), minor: false };
         // Person 2 has a pixel outside every part, which is counted for none of its parts.
         assert_eq!(counted.persons[1].parts, [part(1, 2, 0), part(2, 2, 1)]);
         assert!(counted.warnings.is_empty());
+    }
+
+    #[test]
+    fn specks_of_a_person_are_minor() {
+        let part = |pixels| Extent { pixels, left: 0, top: 0, right: 9, bottom: 9 };
+        let minor = |person_pixels| {
+            let parts = part_sections(&[Extent::EMPTY, part(9), part(10)], person_pixels, &manifest());
+            parts.iter().map(|part| serde_json::to_value(part).unwrap().get("minor").is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(minor(899), [false, false]);
+        assert_eq!(minor(1000), [true, false]);
+        assert_eq!(minor(1001), [true, true]);
     }
 
     #[test]
@@ -501,7 +520,7 @@ mod tests {
     /// What is counted of a checkerboard that is 1,024 rows high.
     fn checkerboard(width: u32) -> Counted {
         let (manifest, found) = (manifest(), Found::default());
-        let mut stats = Stats::new(Size::new(width, 1024), &manifest, &found, true);
+        let mut stats = Stats::new(Size::new(width, 1024), &manifest, true);
         let instances = vec![0; width as usize];
         for y in 0..1024 {
             let labels: Vec<u8> = (0..width).map(|x| ((x + y) % 2) as u8).collect();
@@ -530,6 +549,7 @@ mod tests {
                 working_width: 4,
                 working_height: 3,
                 tiles: 1,
+                flip: false,
                 reason: "native size".into(),
                 limit_mb: 512,
                 predicted_peak_mb: 100,

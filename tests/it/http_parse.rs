@@ -32,6 +32,7 @@ async fn a_photo_comes_back_as_what_was_asked_for() {
         ("POST /parse/", "application/json", "application/json"),
         ("POST /Prod/parse?output=instances", "application/json", "image/png"),
         ("POST /parse?output=cutout", "image/jpeg", "image/png"),
+        ("POST /parse?output=index", "application/json", "image/png"),
     ] {
         let response = send(&app, line, &[("accept", accept)], photo(90, 60)).await;
         assert_eq!(response.status(), StatusCode::OK, "{line}: {:?}", response.body());
@@ -40,6 +41,29 @@ async fn a_photo_comes_back_as_what_was_asked_for() {
         assert!(header(&response, "server-timing").unwrap().contains("total;dur="), "{line}");
         assert_eq!(header(&response, "etag").unwrap().starts_with("W/"), content_type == "application/json");
     }
+}
+
+/// The pixels of a PNG of one byte for each, as they are in the file, and what the file takes them for.
+fn png_bytes(file: &[u8]) -> (png::ColorType, Vec<u8>) {
+    let mut decoder = png::Decoder::new(std::io::Cursor::new(file));
+    decoder.set_transformations(png::Transformations::IDENTITY);
+    let mut reader = decoder.read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    reader.next_frame(&mut pixels).unwrap();
+    assert_eq!(reader.info().bit_depth, png::BitDepth::Eight);
+    (reader.info().color_type, pixels)
+}
+
+#[tokio::test]
+async fn the_mask_has_two_forms_with_the_same_numbers() {
+    let app = app(&[]);
+    let send = async |query: &str| send(&app, &format!("POST /parse?{query}"), &[], photo(90, 60)).await;
+    let (mask, index) = (send("output=mask").await, send("output=index").await);
+    let ((palette, indices), (grey, levels)) = (png_bytes(mask.body()), png_bytes(index.body()));
+    assert_eq!((palette, grey), (png::ColorType::Indexed, png::ColorType::Grayscale));
+    assert!(indices.iter().any(|id| *id > 0));
+    assert_eq!(indices, levels);
+    assert_ne!(header(&mask, "etag"), header(&index, "etag"));
 }
 
 #[tokio::test]

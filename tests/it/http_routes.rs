@@ -1,5 +1,6 @@
 //! Routing, tokens, problems and descriptions through the public door; photos are in `http_parse.rs`.
 
+use std::io::Read as _;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -46,7 +47,9 @@ async fn health_does_not_load_anything() {
 #[tokio::test]
 async fn head_is_get_without_the_body() {
     let app = app(&[]);
-    for path in ["/", "/health", "/info", "/openapi.json", "/sample.jpg"] {
+    for path in
+        ["/", "/health", "/info", "/openapi.json", "/sample.jpg", "/sample-portrait.jpg", "/sample-photographer.jpg"]
+    {
         let get = send(&app, &format!("GET {path}"), &[], "").await;
         let head = send(&app, &format!("HEAD {path}"), &[], "").await;
         assert_eq!((head.status(), head.headers()), (get.status(), get.headers()));
@@ -151,12 +154,36 @@ async fn the_page_may_use_the_buckets_that_clients_are_sent_to_and_no_other() {
 }
 
 #[tokio::test]
-async fn the_sample_is_a_photo() {
-    let response = send(&app(&[]), "GET /sample.jpg", &[], "").await;
-    assert_eq!(header(&response, "content-type"), Some("image/jpeg"));
-    let parsed = send(&app(&[]), "POST /parse?output=json", &[], response.into_body()).await;
-    let image = &json_of(&parsed)["image"];
-    assert_eq!((&image["width"], &image["height"]), (&json!(1280), &json!(720)));
+async fn the_samples_are_photos() {
+    for (path, width, height) in
+        [("sample.jpg", 1280, 720), ("sample-portrait.jpg", 512, 512), ("sample-photographer.jpg", 512, 512)]
+    {
+        let response = send(&app(&[("BEARER_TOKEN", "t")]), &format!("GET /{path}"), &[], "").await;
+        assert_eq!(header(&response, "content-type"), Some("image/jpeg"));
+        assert!(response.body().len() <= 80_000, "{path}");
+        let parsed = send(&app(&[]), "POST /parse?output=json", &[], response.into_body()).await;
+        let image = &json_of(&parsed)["image"];
+        assert_eq!((&image["width"], &image["height"]), (&json!(width), &json!(height)));
+    }
+}
+
+#[tokio::test]
+async fn the_page_is_packed_for_those_who_can_unpack_it() {
+    let app = app(&[]);
+    let plain = send(&app, "GET /", &[], "").await;
+    assert_eq!((header(&plain, "content-encoding"), header(&plain, "vary")), (None, Some("Accept-Encoding")));
+    for _ in 0..2 {
+        let packed = send(&app, "GET /", &[("accept-encoding", "gzip, br")], "").await;
+        assert_eq!(
+            (header(&packed, "content-encoding"), header(&packed, "vary")),
+            (Some("gzip"), Some("Accept-Encoding"))
+        );
+        assert_eq!(header(&packed, "content-security-policy"), header(&plain, "content-security-policy"));
+        assert!(packed.body().len() <= plain.body().len() / 2);
+        let mut html = String::new();
+        flate2::read::GzDecoder::new(packed.body().as_ref()).read_to_string(&mut html).unwrap();
+        assert_eq!(html.as_bytes(), plain.body());
+    }
 }
 
 #[tokio::test]

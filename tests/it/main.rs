@@ -2,6 +2,7 @@
 
 mod support;
 
+mod clients;
 mod deadline;
 mod deliveries;
 mod dispatch_doors;
@@ -10,6 +11,8 @@ mod dispatch_runtime_api;
 mod dispatch_sources;
 mod emulator;
 mod engine_memory;
+mod flip;
+mod folder;
 mod golden;
 mod hostile;
 mod http_parse;

@@ -8,8 +8,8 @@ use m2fp::image::decode::Row;
 use m2fp::manifest::LabelMap;
 use m2fp::parsing;
 use m2fp::render::cutout::{Cutout, Foreground};
+use m2fp::render::label_png::{LabelPng, instance_palette};
 use m2fp::render::overlay::{OverlayLabels, overlay_size};
-use m2fp::render::palette_png::{PalettePng, instance_palette};
 use m2fp::render::report::Stats;
 
 use crate::support::drawn;
@@ -33,11 +33,12 @@ fn render(case: &Case, band_rows: u32, folder: &Path) -> m2fp::error::Result<()>
     let (view, manifest, size) = (case.view(), &case.manifest, case.photo);
     let found = parsing::find(&view, manifest, None, band_rows);
     let (palette, numbers) = (manifest.palette(), instance_palette(found.persons.len()));
-    let mut mask = PalettePng::new(size, &palette)?;
-    let mut instances = PalettePng::new(size, &numbers)?;
+    let mut mask = LabelPng::new(size, &palette)?;
+    let mut index = LabelPng::grey(size)?;
+    let mut instances = LabelPng::new(size, &numbers)?;
     let mut overlay = OverlayLabels::new(size);
     let mut foreground = Foreground::new(size, manifest.background_id);
-    let mut stats = Stats::new(size, manifest, &found, true);
+    let mut stats = Stats::new(size, manifest, true);
     let (mut all_labels, mut all_instances) = (Vec::new(), Vec::new());
     let mut own: Vec<Vec<u8>> = vec![Vec::new(); found.persons.len()];
     parsing::bands(&view, manifest, &found, band_rows, &mut |band| {
@@ -53,6 +54,7 @@ fn render(case: &Case, band_rows: u32, folder: &Path) -> m2fp::error::Result<()>
             }
         }
         mask.push(band.labels)?;
+        index.push(band.labels)?;
         instances.push(band.instances)
     })?;
     let full = photo(size);
@@ -65,6 +67,7 @@ fn render(case: &Case, band_rows: u32, folder: &Path) -> m2fp::error::Result<()>
     assert!(counted.warnings.is_empty());
 
     write("mask.png", &mask.finish()?);
+    write("index.png", &index.finish()?);
     write("instances.png", &instances.finish()?);
     write("cutout.png", &cutout.finish()?);
     write("overlay.jpg", &overlay.encode(&small, &palette, manifest.background_id, ALPHA)?);

@@ -141,10 +141,11 @@ async fn cost_of_delivery(store: &Arc<MemoryStore>, outputs: &str) -> (Requests,
 async fn requests_and_trips_are_counted() {
     let (good, other, bad) = (photo(), other_photo(), Bytes::from_static(b"no image"));
     let default = "mask,json";
-    let rows: [(&str, &[&Bytes], &str, [usize; 5]); 7] = [
+    let rows: [(&str, &[&Bytes], &str, [usize; 5]); 8] = [
         // What stood, then what is uploaded; GET and HEAD, PUT, DELETE, trips, bodies read.
         ("a first upload", &[&good], default, [8, 2, 0, 4, 1]),
         ("a first upload, every output", &[&good], "mask,overlay,instances,cutout,json", [8, 5, 0, 4, 1]),
+        ("a first upload, the mask in grey", &[&good], "index,json", [8, 2, 0, 4, 1]),
         ("no image", &[&bad], default, [8, 1, 0, 3, 1]),
         ("no image, replaced by none", &[&bad, &bad], default, [17, 2, 0, 7, 1]),
         ("a photo replaced", &[&good, &other], default, [15, 2, 1, 7, 1]),
@@ -226,6 +227,28 @@ async fn other_options_replace_the_outputs_consistently() {
     let second = second(&store);
     assert_eq!(run(&second, &at).await.unwrap(), Done::Stored);
     assert_eq!(outputs(&store), set(&[".instances.png", ".json"]));
+}
+
+/// Both forms of the mask stand at one key: the report says which one it is, and the other takes its place.
+#[tokio::test]
+async fn the_masks_other_form_takes_its_place() {
+    let (colored, store) = to_out(&[("OUTPUTS", "mask")]);
+    let grey = over(&store, &[("OUTPUT_BUCKET", "out"), ("OUTPUTS", "index")]);
+    let at = store.add("photos", KEY, photo());
+    let mut masks = BTreeSet::new();
+    for (pipeline, kind) in [(&colored, "mask"), (&grey, "index"), (&colored, "mask")] {
+        assert_eq!(run(pipeline, &at).await.unwrap(), Done::Stored, "{kind}");
+        assert_eq!(run(pipeline, &at).await.unwrap(), Done::StoredBefore, "{kind}");
+        assert_eq!(outputs(&store), set(&[".mask.png", ".json"]), "{kind}");
+        let objects = store.objects();
+        let report: Value = serde_json::from_slice(&objects["out/masks/a/b.jpg.json"].body).unwrap();
+        assert_eq!(
+            (&report["outputs"][0]["kind"], &report["options"]),
+            (&json!(kind), &json!(format!("output={kind},json")))
+        );
+        masks.insert(objects["out/masks/a/b.jpg.mask.png"].body.clone());
+    }
+    assert_eq!(masks.len(), 2);
 }
 
 /// Another function over the same store that makes other outputs.

@@ -1,8 +1,10 @@
 """What is taken away: downloads, held against the API's own answers, and the command for the shell."""
 
+import ast
 import io
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +68,7 @@ def test_the_command_makes_the_same_mask(visit: Visitor, server: str, scene: byt
     seen = visit(server, permissions=["clipboard-read", "clipboard-write"])
     seen.choose(scene_file)
     seen.done()
-    seen.page.get_by_text("The same with curl").click()
+    seen.page.get_by_text("Use it from code").click()
     seen.page.locator("#copy").click()
     expect(seen.page.locator("#status")).to_have_text("Copied.")
     command = seen.page.evaluate("navigator.clipboard.readText()")
@@ -92,13 +94,68 @@ def test_a_photo_of_the_camera_is_saved_for_its_command(visit: Visitor, server: 
     seen.page.locator("#shoot").click()
     seen.done()
     command = seen.page.locator("#curl").text_content()
-    assert command.startswith('# "camera.jpg" is the photo as it was sent; the button above saves it.')
+    assert command.startswith('# "camera.jpg" is the photo as it was sent; a button under Download saves it.')
     with seen.page.expect_download() as download:
         seen.page.locator("#sent").click()
     download.value.save_as(tmp_path / download.value.suggested_filename)
     subprocess.run(["bash", "-euc", command], cwd=tmp_path, check=True, capture_output=True)
     photo = (tmp_path / "camera.jpg").read_bytes()
     assert (tmp_path / "camera.jpg.mask.png").read_bytes() == seen.api("output=mask", photo)
+
+
+def in_python(seen: Visit, folder: Path) -> None:
+    """Runs the code as it is shown."""
+    code = seen.page.locator("#python").text_content()
+    subprocess.run([sys.executable, "-I", "-c", code], cwd=folder, check=True, capture_output=True)
+
+
+def in_browser(seen: Visit) -> list[str]:
+    """Runs the code in the page, as its console does: it may await. What it said."""
+    said: list[str] = []
+    seen.page.on("console", lambda message: said.append(message.text))
+    seen.page.evaluate(f"async () => {{\n{seen.page.locator('#javascript').text_content()}\n}}")
+    return said
+
+
+def test_python_makes_the_same_mask(parsed: Visit, scene: bytes, scene_file: Path) -> None:
+    parsed.page.get_by_text("Use it from code").click()
+    parsed.page.locator("[name=code][value=python]").check()
+    expect(parsed.page.locator("#python")).to_be_visible()
+    expect(parsed.page.locator("#curl")).to_be_hidden()
+    in_python(parsed, scene_file.parent)
+    made = scene_file.with_name(f"{scene_file.name}.mask.png").read_bytes()
+    assert made == parsed.api("output=mask", scene)
+
+
+def test_javascript_makes_the_same_mask(parsed: Visit, scene_file: Path) -> None:
+    parsed.page.once("filechooser", lambda chooser: chooser.set_files(scene_file))
+    assert in_browser(parsed) == ["1280 720"]
+
+
+def test_the_samples_code_needs_no_file(visit: Visitor, server: str, scene: bytes, tmp_path: Path) -> None:
+    seen = visit(server)
+    seen.page.locator("#sample").click()
+    seen.done()
+    in_python(seen, tmp_path)
+    assert (tmp_path / "sample.jpg.mask.png").read_bytes() == seen.api("output=mask", scene)
+    assert in_browser(seen) == ["1280 720"]
+
+
+def test_the_code_has_the_options(parsed: Visit, scene: bytes, scene_file: Path) -> None:
+    parsed.page.get_by_text("More options").click()
+    parsed.page.locator("#option-max_side").fill("320")
+    in_python(parsed, scene_file.parent)
+    made = scene_file.with_name(f"{scene_file.name}.mask.png")
+    expected = parsed.api("output=mask&max_side=320", scene)
+    assert made.read_bytes() == expected != parsed.api("output=mask", scene)
+    made.unlink()
+    subprocess.run(
+        ["bash", "-euc", parsed.page.locator("#curl").text_content()],
+        cwd=scene_file.parent,
+        check=True,
+        capture_output=True,
+    )
+    assert made.read_bytes() == expected
 
 
 def test_a_command_that_is_refused_fails(parsed: Visit, scene_file: Path, tmp_path: Path) -> None:
@@ -109,7 +166,7 @@ def test_a_command_that_is_refused_fails(parsed: Visit, scene_file: Path, tmp_pa
 
 def test_a_files_name_cannot_become_a_command(visit: Visitor, server: str, scene: bytes, tmp_path: Path) -> None:
     seen = visit(server)
-    name = "a'; touch made; 'b\ntouch made\n$(touch made).png"
+    name = "a'; touch made; 'b\ntouch made\n$(touch made)\u2028made()\u2029\"); made() //</script>.png"
     # A photo whose type has it converted, so that its name is in a comment too.
     seen.page.evaluate(
         """async (name) => {
@@ -123,11 +180,17 @@ def test_a_files_name_cannot_become_a_command(visit: Visitor, server: str, scene
     assert "touch made" in command
     subprocess.run(["bash", "-uc", command], cwd=tmp_path, check=False, capture_output=True)
     assert not (tmp_path / "made").exists()
+    # In Python and JavaScript it is in one text, and in one comment.
+    code = ast.parse(seen.page.locator("#python").text_content())
+    calls = [node.func.id for node in ast.walk(code) if isinstance(node, ast.Call) and hasattr(node.func, "id")]
+    assert set(calls) == {"Path", "Request", "urlopen"}
+    named = [one for one in seen.page.locator("#javascript").text_content().splitlines() if "made" in one]
+    assert len(named) == 1 and named[0].startswith("// ")
 
 
 def test_where_copying_is_not_allowed_the_command_is_selected(parsed: Visit) -> None:
     parsed.page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')); }")
-    parsed.page.get_by_text("The same with curl").click()
+    parsed.page.get_by_text("Use it from code").click()
     parsed.page.locator("#copy").click()
     expect(parsed.page.locator("#status")).to_contain_text("selected")
     assert parsed.page.evaluate("getSelection().toString()").startswith("curl ")

@@ -13,6 +13,9 @@ from tests.page.visiting import DESKTOP, PHONE, Visit, Visitor
 
 def accessible(seen: Visit) -> None:
     """Axe finds nothing, be it as small as it may."""
+    # Colours on their way are nobody's; what moves for ever has none.
+    ends = "document.getAnimations().filter((one) => one.effect.getComputedTiming().iterations !== Infinity)"
+    seen.page.evaluate(f"Promise.all({ends}.map((one) => one.finished.catch(() => null))).then(() => null)")
     found = Axe().run(seen.page).response["violations"]
     assert [(one["impact"], one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
 
@@ -36,6 +39,37 @@ def test_everyone_can_use_it(
     seen.page.locator("#legend .target").first.click()
     accessible(seen)
     assert seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize(("scheme", "other"), [("light", "dark"), ("dark", "light")])
+def test_the_colours_are_the_systems_until_somebody_switches(
+    visit: Visitor, server: str, scheme: str, other: str
+) -> None:
+    seen = visit(server, color_scheme=scheme)
+    paper = "getComputedStyle(document.body).backgroundColor"
+    html = seen.page.locator("html")
+    expect(html).to_have_attribute("data-theme", scheme)
+    before = seen.page.evaluate(paper)
+    seen.page.locator("#theme").click()
+    expect(html).to_have_attribute("data-theme", other)
+    assert seen.page.evaluate(paper) != before
+    expect(seen.page.locator("#theme")).to_have_accessible_name(f"{scheme.capitalize()} colours")
+    accessible(seen)
+    # Who has chosen is not overruled.
+    seen.page.emulate_media(color_scheme=scheme)
+    expect(html).to_have_attribute("data-theme", other)
+
+
+def test_who_wants_no_motion_has_none(visit: Visitor, server: str, scene_file: Path) -> None:
+    seen = visit(server, reduced_motion="reduce")
+    seen.page.route("**/parse?*", lambda _: None)
+    seen.choose(scene_file)
+    expect(seen.page.locator("#view")).to_have_class("busy")
+    moving = "document.getAnimations().length"
+    assert seen.page.evaluate(moving) == 0
+    seen.page.emulate_media(reduced_motion="no-preference")
+    frame = "new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
+    assert seen.page.evaluate(f"{frame}.then(() => {moving})") > 0
 
 
 def test_what_goes_on_is_announced(visit: Visitor, server: str, scene_file: Path) -> None:
@@ -109,7 +143,7 @@ def test_classes_have_the_languages_names(
 
 
 def test_fingers_are_told_what_fingers_can_do(visit: Visitor, server: str, scene_file: Path) -> None:
-    for how, drop, hint in ((PHONE, "Choose a photo of people", "Tap "), (DESKTOP, "Drop a photo", "Point at ")):
+    for how, drop, hint in ((PHONE, "Choose photos of people", "Tap "), (DESKTOP, "Drop photos anywhere", "Point at ")):
         seen = visit(server, how)
         expect(seen.page.locator("#drop")).to_contain_text(drop)
         seen.choose(scene_file)
@@ -144,13 +178,13 @@ def test_the_focus_of_what_vanishes_goes_to_what_is_said(visit: Visitor, server:
     page = seen.page
     page.route("**/parse?*", lambda _: None)
     seen.choose(scene_file)
-    page.locator("#cancel").press("Enter")
+    seen.enter("#cancel")
     expect(page.locator("#status")).to_have_text("Cancelled.")
     assert page.evaluate(FOCUSED) == "status"
     page.unroute("**/parse?*")
     page.route("**/parse?*", lambda route: route.fulfill(status=503, json={"code": "busy", "detail": "Busy"}), times=1)
     seen.choose(scene_file)
-    page.locator("#again").press("Enter")
+    seen.enter("#again")
     seen.done()
     assert page.evaluate(FOCUSED) == "status"
     # Neither is it lost where the answer makes way for another photo.

@@ -39,7 +39,7 @@ def refused(seen: Visit, sentence: str, advice: str) -> None:
 
 def admitted(seen: Visit) -> None:
     seen.page.locator("#token").fill(TOKEN)
-    seen.page.locator("#token").press("Enter")
+    seen.enter("#token")
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def test_a_token_is_asked_for_and_not_kept(visit: Visitor, strict: str, scene: b
     refused(seen, "(401)", "Enter the token above")
     expect(seen.page.locator("#token")).to_be_visible()
     seen.page.locator("#token").fill("wrong")
-    seen.page.locator("#token").press("Enter")
+    seen.enter("#token")
     small = jpeg(Image.open(io.BytesIO(scene)).resize((640, 360)))
     seen.choose({"name": "small.jpg", "mimeType": "image/jpeg", "buffer": small})
     refused(seen, "(401)", "Enter the token above")
@@ -131,7 +131,7 @@ def test_a_photo_waits_through_a_wrong_token(visit: Visitor, strict: str, scene:
     refused(seen, "(401)", "Enter the token above")
     with seen.page.expect_response("**/info"):
         seen.page.locator("#token").fill("wrong")
-        seen.page.locator("#token").press("Enter")
+        seen.enter("#token")
     refused(seen, "(401)", "Enter the token above")
     admitted(seen)
     seen.done()

@@ -1,5 +1,6 @@
 """A page that was opened: what a test does there, and what it looks at."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,21 @@ PHONE = {
 PATIENCE_MS = 60_000
 
 expect.set_options(timeout=PATIENCE_MS)
+
+
+def until(page: Page, condition: str) -> None:
+    """Waits for something of the page's own. (`wait_for_function` would need eval, which the policy forbids.)"""
+    page.evaluate(
+        f"""() => new Promise((resolve, reject) => {{
+            const end = performance.now() + {PATIENCE_MS};
+            const look = () => {{
+                if ({condition}) resolve();
+                else if (performance.now() > end) reject(new Error({json.dumps(condition)}));
+                else setTimeout(look, 20);
+            }};
+            look();
+        }})"""
+    )
 
 
 @dataclass
@@ -54,11 +70,19 @@ class Visit:
             self.page.locator("#choose").click()
         chooser.value.set_files(photo)
 
+    def enter(self, selector: str) -> None:
+        """Presses Enter on an element once it can be seen: the key would go elsewhere while it takes no focus."""
+        expect(self.page.locator(selector)).to_be_visible()
+        self.page.locator(selector).press("Enter")
+
     def done(self) -> None:
         """Waits until the photo is parsed, and shown."""
         expect(self.page.locator("#result")).to_be_visible()
         expect(self.page.locator("#working")).to_be_hidden()
         expect(self.page.locator("#photo")).to_have_js_property("complete", True)
+
+    def until(self, condition: str) -> None:
+        until(self.page, condition)
 
     def hold(self, requests: str) -> list[Route]:
         """Such requests from now on: they wait until they are answered."""

@@ -32,6 +32,12 @@ def palette_png(path: Path, expected: Array, palette: list[list[int]]) -> None:
         check(image.getpalette() == flat, f"{path.name}: another palette")
 
 
+def grey_png(path: Path, expected: Array) -> None:
+    with Image.open(path) as image:
+        check(image.mode == "L", f"{path.name}: mode {image.mode}, not L")
+        check((np.asarray(image) == expected).all(), f"{path.name}: other levels")
+
+
 def cutout(path: Path, photo: Array, labels: Array) -> None:
     with Image.open(path) as image:
         check(image.mode == "RGBA", f"{path.name}: mode {image.mode}, not RGBA")
@@ -78,6 +84,7 @@ def main(folder: Path) -> None:
     instances = pixels("instances.u8", (height, width))
     photo = pixels("photo.rgb", (height, width, 3))
     palette_png(folder / "mask.png", labels, facts["palette"])
+    grey_png(folder / "index.png", labels)
     palette_png(folder / "instances.png", instances, facts["instance_palette"])
     cutout(folder / "cutout.png", photo, labels)
     small = pixels("small.rgb", (facts["small"][1], facts["small"][0], 3))

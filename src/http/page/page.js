@@ -12,19 +12,20 @@ const FEW_PERSONS = 3;
 // Everything that is shown follows from this; `render` shows it.
 const state = {
   about: null, // `/info`
-  photo: null, // the File given
-  delivery: null, // how the server has it
-  report: null,
-  reportBlob: null,
-  map: null,
+  album: [], // of items
+  item: null, // the one that is shown
+  map: null, // its masks
   said: null, // [key, values as a function]: words are found when they are shown, in the language of then
+  saidOf: null, // the item that it is about
   refusal: null,
   retry: null,
-  several: 1, // how many photos were given at once
-  origin: null, // where the photo is from: "disk", "sample", or "here" when no file of the user's has it
   pinned: null, // {part, person}, either of them null: what is highlighted until let go
   pointed: null, // the same under the pointer or the focus
-  abort: null,
+  background: { kind: "photo", colour: "#f4f4f2", blur: 0.4, picture: null }, // for all photos
+  get photo() { return this.item?.photo ?? null; },
+  get report() { return this.item?.report ?? null; },
+  get reportBlob() { return this.item?.reportBlob ?? null; },
+  get delivery() { return this.item?.delivery ?? null; },
 };
 
 // Refusals of the photo itself: trying again would not help.
@@ -33,8 +34,18 @@ const FINAL = new Set(["body_too_large", "too_many_pixels", "too_little_memory",
 // --- what is said
 
 function say(key, values = () => ({})) {
-  state.said = [key, values];
-  state.refusal = state.retry = null;
+  Object.assign(state, { said: [key, values], saidOf: null, refusal: null, retry: null });
+  renderSaid();
+}
+
+// How far an item is. What was wrong with the one that is shown stays to be read.
+function tell(item, key, values) {
+  if (item === state.item) {
+    say(key, values);
+  } else {
+    state.said = [key, values];
+  }
+  state.saidOf = item;
   renderSaid();
 }
 
@@ -64,10 +75,9 @@ function hide(id, is) {
   $(id).hidden = is;
 }
 
-// What is running: `share` of an upload, or none while nobody knows how long it takes.
+// Something is running: `share` of an upload, or none while nobody knows how long it takes.
 let clock = null;
-function work(abort) {
-  state.abort = abort;
+function work() {
   const begin = performance.now();
   const tick = () => { $("elapsed").textContent = word("seconds", { n: number((performance.now() - begin) / 1e3) }); };
   tick();
@@ -75,7 +85,7 @@ function work(abort) {
   clock = setInterval(tick, 500);
   progress(null);
   $("working").hidden = false;
-  busy(true);
+  $("view").classList.toggle("busy", running?.job.item === state.item && !state.report);
 }
 
 function progress(share) {
@@ -85,67 +95,46 @@ function progress(share) {
 
 function rest() {
   clearInterval(clock);
-  state.abort = null;
   hide("working", true);
-  busy(false);
+  $("view").classList.remove("busy");
 }
 
-function busy(is) {
-  for (const button of all("[data-output]")) button.setAttribute("aria-disabled", is);
-}
+// --- which photo is shown
 
-// --- a photo is given
-
-// `count`: of the files given at once.
-async function give(file, count = 1, origin = "disk") {
-  state.abort?.abort();
-  const photo = plainlyNamed(file);
-  const abort = new AbortController();
-  Object.assign(state, { photo, delivery: null, report: null, reportBlob: null, map: null, pinned: null, pointed: null, several: count, origin });
-  const name = () => ({ name: photo.name, size: bytes(photo.size) });
-  say("reading", name);
-  work(abort);
+// Shows an item, and what is known of it.
+async function present(item) {
+  const pinned = tool() === "background" ? item.keep : null;
+  Object.assign(state, { item, map: null, pinned, pointed: null, refusal: item.refusal, retry: null, said: null });
+  if (item.stage === "failed") fail(item.refusal, () => queueParse(item));
+  look({ zoom: 1, x: 0, y: 0 });
+  item.shown = show(item.upright ?? item.photo);
+  $("view").classList.toggle("busy", running?.job.item === item && !item.report);
   render();
-  try {
-    const shown = show(photo);
-    state.about = await info();
-    renderModel();
-    const phase = (key, share = null) => {
-      if (abort.signal.aborted) return;
-      if (state.said?.[0] !== key) say(key, name);
-      progress(share);
-    };
-    const delivery = await deliver(photo, state.about, { signal: abort.signal, onPhase: phase });
-    if (abort.signal.aborted) throw new Refusal("cancelled", word("cancelled"));
-    phase(delivery.uploaded ? "parsing" : "uploading");
-    const onSent = (share) => phase(share < 1 ? "uploading" : "parsing", share < 1 ? share : null);
-    const blob = await delivery.parse("output=json&rle=true", { signal: abort.signal, onSent: delivery.uploaded ? null : onSent });
-    performance.mark("m2fp-answer");
-    const report = await parseJson(blob);
-    if (!report.image) throw new Refusal("other", word("not_a_report"));
-    const map = new LabelMap(report, state.about.background_id);
-    if (state.abort !== abort) return;
-    Object.assign(state, { delivery, report, reportBlob: blob, map });
-    say(report.persons.length ? "found" : "found_nobody", found);
-    render();
-    // The second frame begins when the first has been drawn.
-    requestAnimationFrame(() => requestAnimationFrame(() => performance.measure("m2fp-first-mask", "m2fp-answer")));
-    rest();
-    await straighten(photo, await shown);
-  } catch (error) {
-    if (state.abort !== abort) return;
-    rest();
-    fail(error, () => give(file, count, origin));
-  }
+  renderSaid();
+  renderStrip();
+  if (item.report) await reveal(item);
 }
 
-// A name may hold anything; line breaks in it would end a command's comment.
-function plainlyNamed(file) {
-  const name = file.name.replace(/\p{Cc}/gu, "_");
-  return name === file.name ? file : new File([file], name, { type: file.type });
+// Draws the masks of the item that is shown.
+async function reveal(item) {
+  const map = await LabelMap.of(item.report, state.about.background_id);
+  if (item !== state.item) return;
+  state.map = map;
+  $("view").classList.remove("busy");
+  say(item.report.persons.length ? "found" : "found_nobody", found);
+  render();
+  // The second frame begins when the first has been drawn.
+  requestAnimationFrame(() => requestAnimationFrame(() => performance.measure("m2fp-first-mask", "m2fp-answer")));
+  await straighten(item, await item.shown);
 }
 
-const found = () => ({ persons: counted("persons", state.report.persons.length), parts: counted("parts", parts().length) });
+const found = () => ({ persons: counted("persons", state.report.persons.length), parts: counted("parts", parts().filter(isCounted).length) });
+// Parts so small that the report calls them minor are listed and not counted.
+const countedParts = (person) => person.parts.filter(({ minor }) => !minor).length;
+const isCounted = ({ id, minor }) => {
+  const held = state.report.persons.flatMap((person) => person.parts.filter(({ class_id }) => class_id === id));
+  return !minor && !(held.length && held.every((part) => part.minor));
+};
 const anything = () => state.report.persons.length + parts().length > 0;
 const parts = () => state.report.classes.filter((one) => one.id !== state.about.background_id && one.id !== state.about.person_id);
 const className = (id) => {
@@ -176,31 +165,39 @@ async function show(blob) {
 }
 
 // A photo that the browser does not read (TIFF), or not upright, is shown as the server reads it.
-async function straighten(photo, size) {
-  const { width, height } = state.report.image;
-  if (size && Math.abs(size.width / size.height - width / height) < 0.01 * (width / height)) return;
-  try {
-    const upright = await state.delivery.parse("output=overlay&alpha=0");
-    if (state.photo === photo) await show(upright);
-  } catch (error) {
-    if (state.photo === photo) fail(error, () => { say("found", found); straighten(photo, size); });
-  }
+function straighten(item, size) {
+  const { width, height } = item.report.image;
+  if (item.upright || (size && Math.abs(size.width / size.height - width / height) < 0.01 * (width / height))) return;
+  enqueue({ item, urgent: true, run: async (signal) => {
+    try {
+      item.upright = await item.delivery.parse("output=overlay&alpha=0", { signal });
+      if (item === state.item) {
+        item.shown = show(item.upright);
+        await item.shown;
+        recompose();
+      }
+    } catch (error) {
+      if (item === state.item) fail(error, () => { say("found", found); straighten(item, size); });
+    }
+  } });
 }
 
 function frame({ width, height }) {
   $("stage").style.setProperty("--ratio", width / height);
   $("desk").hidden = false;
+  look(sight);
 }
 
 // --- what is shown
 
 function render() {
-  const { report } = state;
-  $("give").classList.toggle("small", Boolean(state.photo));
+  // Until its masks are drawn, a report is not shown.
+  const report = state.map && state.report;
+  for (const id of ["hero", "give"]) $(id).classList.toggle("small", Boolean(state.photo));
   hide("result", !report);
   hide("controls", !report || !anything());
   $("stage").classList.toggle("done", Boolean(report));
-  for (const id of ["parts", "marks"]) $(id).hidden = !report;
+  for (const id of ["parts", "marks", "edit"]) $(id).hidden = true;
   $("badges").replaceChildren();
   $("warnings").replaceChildren();
   if (!report) {
@@ -211,8 +208,9 @@ function render() {
   frame(report.image);
   colour();
   renderLists();
+  renderRecolour();
   renderWords();
-  renderMarks();
+  renderTool();
 }
 
 function renderWords() {
@@ -227,15 +225,14 @@ function renderWords() {
     limit: number(report.memory.limit_mb),
     s: number(report.timings_ms.total / 1e3, 2),
   });
-  $("sent").hidden = delivery.sent === state.photo && state.origin !== "here";
-  $("curl").textContent = curl();
+  $("sent").hidden = delivery.sent === state.photo && state.item.origin !== "here";
+  renderCode();
   renderWarnings();
 }
 
 function renderWarnings() {
   const { report, delivery, photo } = state;
   const notes = [];
-  if (state.several > 1) notes.push(word("several", { count: state.several }));
   if (delivery.reason) {
     notes.push(word(delivery.reason, {
       name: photo.name, bytes: bytes(photo.size), most: bytes(delivery.most),
@@ -264,7 +261,7 @@ function renderLists() {
     target({ part: null, person: person.id }, personColour(person.id), word("person", { id: person.id }),
       word("person_score", { score: percent(person.score), area: percent(person.pixels / area) })),
     element("details", { open: report.persons.length <= FEW_PERSONS },
-      element("summary", { textContent: counted("parts", person.parts.length) }),
+      element("summary", { textContent: counted("parts", countedParts(person)) }),
       element("ul", {}, ...person.parts.map((part) => element("li", {}, target(
         { part: part.class_id, person: person.id }, colours.get(part.class_id), className(part.class_id), percent(part.pixels / area),
       )))),
@@ -313,13 +310,6 @@ function element(name, properties, ...children) {
 const personHue = (id) => (id * 137.508) % 360;
 const personColour = (id) => `hsl(${personHue(id)} 75% 50%)`;
 
-function rgb(css) {
-  const pen = document.createElement("canvas").getContext("2d");
-  pen.fillStyle = css;
-  const value = parseInt(pen.fillStyle.slice(1), 16);
-  return [value >> 16, (value >> 8) & 255, value & 255];
-}
-
 const rgba = ([r, g, b], alpha = 255) => new Uint32Array(new Uint8ClampedArray([r, g, b, alpha]).buffer)[0];
 
 // Paints a canvas of the map's size: `pick(i)` is a pixel's colour.
@@ -332,6 +322,7 @@ function paint(canvas, pick) {
   canvas.getContext("2d").putImageData(picture, 0, 0);
 }
 
+const pointsAtPersons = () => $("edit").hidden && byPerson();
 const byPerson = () => document.querySelector("[name=colour]:checked").value === "persons";
 
 function colour() {
@@ -346,7 +337,7 @@ function colour() {
 // --- highlighting, both ways
 
 const same = (a, b) => (a && b ? a.part === b.part && a.person === b.person : a === b);
-const covers = (what, part, person) => (what.part === null || what.part === part) && (what.person === null || what.person === person);
+const keyOf = ({ part, person }) => `${part ?? ""}/${person ?? ""}`;
 
 function point(what) {
   if (same(what, state.pointed)) return;
@@ -356,11 +347,23 @@ function point(what) {
 
 function pin(what) {
   state.pinned = same(what, state.pinned) ? null : what;
+  renderFocus();
+}
+
+// What follows from what is pinned.
+function renderFocus() {
   renderMarks();
+  const { pinned } = state;
+  $("recolour").value = pinned ? keyOf(pinned) : "";
+  $("kept").textContent = pinned ? word("kept", { what: named(pinned) }) : word("kept_all");
+  hide("focus-mask", !pinned);
+  if (pinned) $("focus-mask").textContent = word("focus_mask", { what: named(pinned) });
+  if (tool() === "background") recompose();
 }
 
 function renderMarks() {
   const { map, pinned, pointed } = state;
+  const edits = tool() !== "parts";
   const what = pointed || pinned;
   for (const button of all(".target")) {
     button.setAttribute("aria-pressed", same(button.what, pinned));
@@ -368,21 +371,29 @@ function renderMarks() {
     button.classList.toggle("lit", Boolean(what) && covers(button.what, what.part, what.person));
   }
   $("pointed").textContent = what ? describe(what) : anything() ? handed("hint") : "";
-  $("marks").hidden = !what;
-  if (!what) return;
-  const { width, classes, persons } = map;
-  const inside = (i) => covers(what, classes[i], persons[i]);
-  const chosen = new Uint8Array(classes.length);
-  for (let i = 0; i < chosen.length; i++) chosen[i] = inside(i);
-  const [white, black, shade] = [rgba([255, 255, 255]), rgba([0, 0, 0]), rgba([0, 0, 0], 140)];
-  const differs = (i, j) => chosen[j] !== undefined && chosen[i] !== chosen[j];
-  // A white line inside the edge and a black one outside: seen on any photo, whatever colours one tells apart.
+  // An edited photo is to be seen as it is, but for what one points at.
+  const marked = edits ? pointed : what;
+  $("marks").hidden = !marked;
+  if (!marked) return;
+  const { width, height } = map;
+  const chosen = map.chosen(marked);
+  // A white line inside the edge and a black one outside: seen on any photo, whatever colours one tells apart. About two
+  // pixels of a screen.
+  const [white, black, shade] = [rgba([255, 255, 255]), rgba([0, 0, 0]), edits ? 0 : rgba([0, 0, 0], 140)];
+  const reach = Math.max(1, Math.round(Math.max(width, height) / 800));
+  const steps = [-reach, reach, -reach * width, reach * width];
   paint($("marks"), (i) => {
-    const edge = differs(i, i - 1) || differs(i, i + 1) || differs(i, i - width) || differs(i, i + width);
-    if (chosen[i]) return edge ? white : 0;
-    return edge ? black : shade;
+    const here = chosen[i];
+    for (const step of steps) {
+      const there = chosen[i + step];
+      if (there !== undefined && there !== here) return here ? white : black;
+    }
+    return here ? 0 : shade;
   });
 }
+
+const named = ({ part, person }) => [person === null ? null : word("person", { id: person }), part === null ? null : className(part)]
+  .filter(Boolean).join(" · ");
 
 function describe({ part, person }) {
   const { report } = state;
@@ -391,93 +402,17 @@ function describe({ part, person }) {
   const counted = person === null
     ? report.classes.find(({ id }) => id === part)
     : part === null ? one : one?.parts.find(({ class_id }) => class_id === part);
-  const names = [person === null ? null : word("person", { id: person }), part === null ? null : className(part)];
   const share = counted ? word("of_photo", { area: percent(counted.pixels / area) }) : null;
-  return names.concat(share).filter(Boolean).join(" · ");
-}
-
-// What of the photo is under a pointer: a person's part, a part, a person, or nothing. Where persons are coloured, they
-// are what is pointed at.
-function underPointer(event) {
-  const box = $("stage").getBoundingClientRect();
-  const { part, person } = state.map.at((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
-  const isPart = part !== state.about.background_id && !(person && byPerson());
-  return isPart || person ? { part: isPart ? part : null, person: person || null } : null;
+  return [named({ part, person }), share].filter(Boolean).join(" · ");
 }
 
 // Scrolls the list of persons, where it scrolls, to one who is not in sight there; the page stays where it is.
-function reveal(person) {
+function scrollToPerson(person) {
   const list = $("persons");
   const row = list.children[state.report.persons.findIndex(({ id }) => id === person)];
   if (!row) return;
   const top = row.offsetTop;
   if (top < list.scrollTop || top + row.firstChild.offsetHeight > list.scrollTop + list.clientHeight) list.scrollTop = top;
-}
-
-// --- downloads
-
-const opacity = () => $("opacity").value / 100;
-const query = (output) => (output === "overlay" ? `output=overlay&alpha=${opacity()}` : output === "json" ? "output=json&rle=true" : `output=${output}`);
-
-async function download(output) {
-  const name = state.photo.name + SUFFIXES[output];
-  if (output === "json") return save(state.reportBlob, name);
-  const abort = new AbortController();
-  say("making", () => ({ what: word(output) }));
-  work(abort);
-  try {
-    const answer = await state.delivery.parse(query(output), { signal: abort.signal });
-    rest();
-    save(answer, name);
-  } catch (error) {
-    if (state.abort !== abort) return;
-    rest();
-    fail(error, () => download(output));
-  }
-}
-
-function save(blob, name) {
-  const url = URL.createObjectURL(blob);
-  element("a", { href: url, download: name }).click();
-  // The browser has begun to read by then.
-  setTimeout(() => URL.revokeObjectURL(url), 60e3);
-  say("saved", () => ({ name }));
-}
-
-const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
-
-// The mask of this photo, as a shell would ask for it. The token is named, not shown.
-function curl() {
-  const { photo, delivery, origin } = state;
-  const url = new URL(BASE, location.href).href;
-  const run = "curl --fail-with-body";
-  const auth = $("token").value.trim() ? ` -H "authorization: Bearer $M2FP_TOKEN"` : "";
-  const lines = [];
-  if (auth) lines.push(`# ${word("curl_token")}`);
-  if (origin === "sample" && !delivery.reason) lines.push(`${run} -o sample.jpg ${quoted(`${url}sample.jpg`)}`);
-  if (!$("sent").hidden) lines.push(`# ${word("curl_sent", { name: delivery.sent.name })}`);
-  const out = `-o ${quoted(`${photo.name}.mask.png`)}`;
-  if (delivery.uploaded) {
-    const wish = `{"content_type": "${photo.type}", "bytes": ${photo.size}}`;
-    lines.push(
-      `${run}${auth} --json ${quoted(wish)} ${quoted(`${url}uploads`)} > upload.json`,
-      `${run} -g -T ${quoted(photo.name)} -H ${quoted(`content-type: ${photo.type}`)} "$(jq -r .upload.url upload.json)"`,
-      `jq .parse upload.json | ${run} -L${auth} --json @- ${quoted(`${url}parse?output=mask`)} ${out}`,
-    );
-  } else {
-    lines.push(`${run} -L${auth} -H 'content-type: application/octet-stream' --data-binary ${quoted(`@${delivery.sent.name}`)} ${quoted(`${url}parse?output=mask`)} ${out}`);
-  }
-  return lines.join("\n");
-}
-
-async function copy() {
-  try {
-    await navigator.clipboard.writeText($("curl").textContent);
-    say("copied");
-  } catch {
-    getSelection().selectAllChildren($("curl"));
-    say("not_copied");
-  }
 }
 
 // --- the camera
@@ -502,31 +437,35 @@ function shoot() {
   const video = $("video");
   const canvas = element("canvas", { width: video.videoWidth, height: video.videoHeight });
   canvas.getContext("2d").drawImage(video, 0, 0);
-  canvas.toBlob((blob) => give(new File([blob], "camera.jpg", { type: "image/jpeg" }), 1, "here"), "image/jpeg", 0.92);
+  canvas.toBlob((blob) => give(new File([blob], "camera.jpg", { type: "image/jpeg" }), "here"), "image/jpeg", 0.92);
   $("camera").close();
 }
 
-async function sample() {
-  const name = "sample.jpg";
-  state.abort?.abort();
+// The request for a sample. A photo that is given meanwhile is what is wanted, and ends it.
+let fetching = null;
+async function sample(name) {
+  const known = state.album.find((item) => item.origin === "sample" && item.photo.name === name);
+  if (known) return known === state.item || present(known);
+  fetching?.abort();
   const abort = new AbortController();
+  fetching = abort;
   say("reading", () => ({ name }));
-  work(abort);
+  work();
   try {
     const blob = await request("GET", BASE + name, { signal: abort.signal });
-    if (!abort.signal.aborted) give(new File([blob], name, { type: "image/jpeg" }), 1, "sample");
+    if (fetching === abort) give(new File([blob], name, { type: "image/jpeg" }), "sample");
   } catch (error) {
-    // A photo that was given meanwhile is what is wanted.
-    if (state.abort !== abort) return;
-    rest();
-    fail(error, sample);
+    if (fetching !== abort) return;
+    fetching = null;
+    if (!running) rest();
+    fail(error, () => sample(name));
   }
 }
 
 // --- wiring
 
-function openFirst(files, origin) {
-  if (files?.length) give(files[0], files.length, origin);
+function giveAll(files, origin) {
+  if (files?.length) give([...files], origin);
 }
 
 function translate() {
@@ -536,10 +475,31 @@ function translate() {
   for (const one of all("[data-label]")) one.setAttribute("aria-label", word(one.dataset.label));
   $("drop").textContent = handed("drop");
   Object.assign($("language"), { textContent: word("other_language"), lang: language === "zh" ? "en" : "zh-Hans" });
+  renderSwatches("background-swatches", (colour) => setBackground({ colour }));
+  renderSwatches("recolour-swatches", setColour);
+  renderTheme();
+  renderOptions();
   renderSaid();
   renderModel();
+  renderStrip();
+  look(sight);
   render();
 }
+
+// Light or dark as the system has it, until somebody says otherwise; nothing is kept.
+const systemTheme = matchMedia("(prefers-color-scheme: dark)");
+let theme = null;
+function renderTheme() {
+  const is = theme ?? (systemTheme.matches ? "dark" : "light");
+  document.documentElement.dataset.theme = is;
+  $("theme").textContent = is === "dark" ? "☀" : "☾";
+  $("theme").setAttribute("aria-label", word(is === "dark" ? "theme_light" : "theme_dark"));
+}
+on(systemTheme, "change", renderTheme);
+on($("theme"), "click", () => {
+  theme = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+  renderTheme();
+});
 
 on($("language"), "click", () => {
   language = language === "zh" ? "en" : "zh";
@@ -548,10 +508,10 @@ on($("language"), "click", () => {
 on($("choose"), "click", () => $("file").click());
 on($("take"), "click", take);
 $("take").hidden = !isPhone() && !navigator.mediaDevices;
-on($("sample"), "click", sample);
+for (const button of all("[data-sample]")) on(button, "click", () => sample(button.dataset.sample));
 for (const id of ["file", "phone-camera"]) {
   on($(id), "change", (event) => {
-    openFirst([...event.target.files], id === "file" ? "disk" : "here");
+    giveAll(event.target.files, id === "file" ? "disk" : "here");
     // The same file may be chosen again.
     event.target.value = "";
   });
@@ -561,11 +521,11 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
     if (!event.dataTransfer.types.includes("Files")) return;
     event.preventDefault();
     document.body.classList.toggle("over", kind === "dragover");
-    if (kind === "drop") openFirst(event.dataTransfer.files, "disk");
+    if (kind === "drop") giveAll(event.dataTransfer.files, "disk");
   });
 }
-on(document, "paste", (event) => openFirst(event.clipboardData.files, "here"));
-on($("cancel"), "click", () => state.abort?.abort());
+on(document, "paste", (event) => giveAll(event.clipboardData.files, "here"));
+on($("cancel"), "click", cancel);
 on($("again"), "click", () => state.retry());
 on($("token"), "change", introduce);
 
@@ -578,33 +538,73 @@ on($("camera"), "close", () => {
 on($("opacity"), "input", () => { $("parts").style.opacity = opacity(); });
 on($("compare"), "input", () => {
   const left = `${$("compare").value}%`;
-  for (const id of ["parts", "marks", "badges"]) $(id).style.clipPath = `inset(0 0 0 ${left})`;
+  for (const id of ["edit", "parts", "marks", "badges"]) $(id).style.clipPath = `inset(0 0 0 ${left})`;
   $("divider").style.left = left;
   $("divider").hidden = $("compare").value === "0";
 });
 for (const radio of all("[name=colour]")) on(radio, "change", colour);
 
-on($("stage"), "pointermove", (event) => {
-  if (!state.map || event.pointerType === "touch") return;
-  const what = underPointer(event);
+wireStage((what) => {
   point(what);
-  if (what?.person) reveal(what.person);
-});
-on($("stage"), "pointerleave", () => state.map && point(null));
-on($("stage"), "click", (event) => {
-  if (!state.map) return;
-  const what = underPointer(event);
+  if (what?.person) scrollToPerson(what.person);
+}, (what) => {
   state.pinned = what && !same(what, state.pinned) ? what : null;
-  renderMarks();
+  renderFocus();
 });
 on(document, "keydown", (event) => {
   if (event.key !== "Escape" || !state.map) return;
   Object.assign(state, { pinned: null, pointed: null });
-  renderMarks();
+  renderFocus();
 });
 
+let toolBefore = "parts";
+for (const radio of all("[name=tool]")) {
+  on(radio, "change", () => {
+    // What was chosen to be recoloured is not what is to be kept or looked at.
+    if (toolBefore === "recolour") state.pinned = tool() === "background" ? state.item.keep : null;
+    toolBefore = tool();
+    renderTool();
+  });
+}
+for (const radio of all("[name=background]")) {
+  on(radio, "change", () => {
+    setBackground({ kind: radio.value });
+    if (radio.value === "picture" && !state.background.picture) $("picture-file").click();
+  });
+}
+on($("background-colour"), "input", () => setBackground({ colour: $("background-colour").value }));
+on($("blur"), "input", () => setBackground({ blur: $("blur").value / 100 }));
+on($("choose-picture"), "click", () => $("picture-file").click());
+on($("picture-file"), "change", async (event) => {
+  const [file] = event.target.files;
+  event.target.value = "";
+  try {
+    if (file) setBackground({ picture: await createImageBitmap(file, { imageOrientation: "from-image" }) });
+  } catch {
+    fail(new Refusal("not_a_picture", word("not_a_picture")), null);
+  }
+});
+on($("recolour"), "change", chooseRecolour);
+on($("recolour-colour"), "input", () => setColour($("recolour-colour").value));
+on($("recolour-undo"), "click", () => {
+  if (state.pinned) state.item.recolours.delete(keyOf(state.pinned));
+  recompose();
+});
+on($("save-edit"), "click", saveEdit);
+on($("focus-mask"), "click", saveFocus);
+on($("zip"), "click", saveAll);
+
+on($("options"), "submit", (event) => event.preventDefault());
+on($("options"), "input", renderCode);
+on($("rerun"), "click", () => $("options").reportValidity() && queueParse(state.item));
+for (const radio of all("[name=code]")) {
+  on(radio, "change", () => {
+    for (const id of ["curl", "python", "javascript"]) $(id).hidden = id !== radio.value;
+  });
+}
+
 for (const button of all("[data-output]")) {
-  on(button, "click", () => state.abort || download(button.dataset.output));
+  on(button, "click", () => isBusy() || download(button.dataset.output));
 }
 on($("sent"), "click", () => save(state.delivery.sent, state.delivery.sent.name));
 on($("copy"), "click", copy);
@@ -616,11 +616,13 @@ async function introduce() {
     renderModel();
     $("access").hidden = !$("token").value;
     const { refusal, retry } = state;
+    paused = false;
     if (refusal?.code === "unauthorized") retry === introduce ? say("admitted") : retry();
     else if (retry === introduce) {
       state.refusal = state.retry = null;
       renderSaid();
     }
+    pump();
   } catch (error) {
     // A photo that waits for the token goes on waiting.
     fail(error, state.retry ?? introduce);

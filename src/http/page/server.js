@@ -108,8 +108,7 @@ async function upload(photo, { signal, onPhase }) {
   return (query, options) => ask("POST", `parse?${query}`, { ...options, headers, body });
 }
 
-// The most pixels of a canvas on every phone, and the least worth sending.
-const CANVAS_PIXELS = 16e6;
+// The least worth sending.
 const MIN_PIXELS = 1e4;
 
 // The photo, upright, as a JPEG of at most `most` bytes.

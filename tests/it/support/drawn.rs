@@ -118,6 +118,26 @@ pub fn m2fp(working: Size, photo: Size) -> Case {
     }
 }
 
+/// M2FP's shape: a hundred people apart from each other, in a query each, as many as an answer may have.
+pub fn crowd(working: Size, photo: Size) -> Case {
+    let case = m2fp(working, photo);
+    let mask_size = case.queries.mask_size;
+    let height = mask_size.height as f32 / mask_size.width as f32;
+    let (mut masks, mut class_logits) = (Vec::new(), Vec::new());
+    for query in 0..100_usize {
+        let place = |at: usize| (at as f32 + 0.5) / 10.0;
+        let person = Ellipse {
+            x: place(query % 10),
+            y: place(query / 10) * height,
+            half_width: 0.035,
+            half_height: 0.035 * height,
+        };
+        class_logits.extend(one_hot(PERSON, 4.0, -4.0));
+        masks.extend(plane(mask_size, |x, y| person.inside(x, y)));
+    }
+    Case { queries: queries(class_logits, mask_size, masks), ..case }
+}
+
 /// An upright ellipse in units of the photo's width.
 #[derive(Clone, Copy)]
 struct Ellipse {

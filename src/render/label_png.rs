@@ -1,16 +1,18 @@
-//! PNG files with a palette: class ids with the classes' colours, and person numbers with a different colour each.
+//! PNG files of small numbers: class ids with the classes' colours as a palette or as grey levels, and person numbers
+//! with a different colour each.
 
 use super::png_rows::{Coding, PngRows, encoder_bytes};
 use crate::error::{Error, Result};
 use crate::geometry::Size;
 
-/// A palette PNG of 8-bit indices that is written row by row.
-pub struct PalettePng {
+/// A PNG of 8-bit labels that is written row by row.
+pub struct LabelPng {
     rows: PngRows,
 }
 
-impl PalettePng {
-    /// Starts a PNG of `size`. `palette` must have a colour for every index that occurs, and at most 256.
+impl LabelPng {
+    /// Starts a palette PNG of `size`, whose indices are the labels. `palette` must have a colour for every label that
+    /// occurs, and at most 256.
     ///
     /// # Errors
     /// `Internal` for an empty palette or one of more than 256 colours.
@@ -18,25 +20,42 @@ impl PalettePng {
         if palette.is_empty() || palette.len() > 256 {
             return Err(Error::internal(format!("a palette of {} colours", palette.len())));
         }
+        Self::start(size, png::ColorType::Indexed, palette.concat(), file_bytes(size))
+    }
+
+    /// Starts a grey PNG of `size`, whose levels are the labels.
+    ///
+    /// # Errors
+    /// `Internal` when the encoder does not start.
+    pub fn grey(size: Size) -> Result<Self> {
+        Self::grey_within(size, file_bytes(size))
+    }
+
+    /// As [`Self::grey`], with a file of at most `most_bytes`.
+    pub(super) fn grey_within(size: Size, most_bytes: u64) -> Result<Self> {
+        Self::start(size, png::ColorType::Grayscale, Vec::new(), most_bytes)
+    }
+
+    fn start(size: Size, color: png::ColorType, palette: Vec<u8>, most_bytes: u64) -> Result<Self> {
         let coding = Coding {
-            color: png::ColorType::Indexed,
-            palette: palette.concat(),
+            color,
+            palette,
             // Measured on drawn 1080p label maps, clean and ragged, this level needs half the bytes of level 1 or of
             // the fast encoder, in 3 to 6 ms instead of 1 to 2. Level 6 takes twice as long for 5 % fewer bytes.
             // Filters do not make runs of one class shorter, but they make the files larger.
             compression: png::DeflateCompression::Level(4),
             filter: png::Filter::NoFilter,
         };
-        Ok(Self { rows: PngRows::new(size, coding, file_bytes(size))? })
+        Ok(Self { rows: PngRows::new(size, coding, most_bytes)? })
     }
 
-    /// Takes the next rows of indices, row-major. They must be whole ones.
+    /// Takes the next rows of labels, row-major. They must be whole ones.
     ///
     /// # Errors
     /// `TooLarge` with `Limit::Memory` when the file would pass the size that was planned for it, `Internal` when the
     /// encoder fails otherwise.
-    pub fn push(&mut self, indices: &[u8]) -> Result<()> {
-        self.rows.push(indices)
+    pub fn push(&mut self, labels: &[u8]) -> Result<()> {
+        self.rows.push(labels)
     }
 
     /// Ends the file after the last row and returns it.
@@ -56,9 +75,9 @@ pub(crate) fn file_bytes(size: Size) -> u64 {
     (size.area() / 2).min(MOST) + 64 * 1024
 }
 
-/// The most bytes that a [`PalettePng`] holds, its file included.
+/// The most bytes that a [`LabelPng`] holds, its file included.
 #[must_use]
-pub fn palette_png_bytes(size: Size) -> u64 {
+pub fn label_png_bytes(size: Size) -> u64 {
     file_bytes(size) + encoder_bytes(size.width.into())
 }
 
@@ -105,29 +124,31 @@ mod tests {
     }
 
     #[test]
-    fn indices_come_back() {
+    fn labels_come_back() {
         let size = Size::new(37, 19);
-        let indices: Vec<u8> = (0..size.area()).map(|i| (i * i % 5) as u8).collect();
+        let labels: Vec<u8> = (0..size.area()).map(|i| (i * i % 5) as u8).collect();
         let palette = instance_palette(4);
-        let mut png = PalettePng::new(size, &palette).unwrap();
-        for rows in indices.chunks(37 * 4) {
-            png.push(rows).unwrap();
+        let (colored, grey) = (LabelPng::new(size, &palette).unwrap(), LabelPng::grey(size).unwrap());
+        for (mut png, expected) in [(colored, Some(palette.concat())), (grey, None)] {
+            for rows in labels.chunks(37 * 4) {
+                png.push(rows).unwrap();
+            }
+            let file = png.finish().unwrap();
+            let mut decoder = png::Decoder::new(std::io::Cursor::new(file));
+            decoder.set_transformations(png::Transformations::IDENTITY);
+            let mut reader = decoder.read_info().unwrap();
+            assert_eq!(reader.info().palette.as_deref(), expected.as_deref());
+            let mut out = vec![0; reader.output_buffer_size().unwrap()];
+            reader.next_frame(&mut out).unwrap();
+            assert_eq!(out, labels);
         }
-        let file = png.finish().unwrap();
-        let mut decoder = png::Decoder::new(std::io::Cursor::new(file));
-        decoder.set_transformations(png::Transformations::IDENTITY);
-        let mut reader = decoder.read_info().unwrap();
-        assert_eq!(reader.info().palette.as_deref().unwrap(), palette.concat());
-        let mut out = vec![0; reader.output_buffer_size().unwrap()];
-        reader.next_frame(&mut out).unwrap();
-        assert_eq!(out, indices);
     }
 
     #[test]
     fn missing_rows_are_an_error() {
-        let mut png = PalettePng::new(Size::new(4, 4), &instance_palette(1)).unwrap();
+        let mut png = LabelPng::new(Size::new(4, 4), &instance_palette(1)).unwrap();
         png.push(&[0; 8]).unwrap();
         assert!(png.finish().is_err());
-        assert!(PalettePng::new(Size::new(4, 4), &[]).is_err());
+        assert!(LabelPng::new(Size::new(4, 4), &[]).is_err());
     }
 }
