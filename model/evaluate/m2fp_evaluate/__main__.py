@@ -38,10 +38,9 @@ def _run(options: argparse.Namespace) -> None:
     if options.limit is not None:
         data = replace(data, samples=data.samples[: options.limit])
     mode = options.mode
-    out = (
-        options.out or Path("runs/evaluate") / f"{data.name}-{options.model.resolve().name}-{mode}"
-    )
-    settings = Options(mode, options.max_side, options.score)
+    run = f"{data.name}-{options.model.resolve().name}-{mode}{'-flip' if options.flip else ''}"
+    out = options.out or Path("runs/evaluate") / run
+    settings = Options(mode, options.flip, options.max_side, options.score)
     program = Program(options.m2fp, options.model, settings, out)
     names, person_id = program.classes()
     table = np.zeros(len(names), np.uint8)
@@ -75,10 +74,13 @@ def _parser() -> argparse.ArgumentParser:
         help="the command line (default: %(default)s)",
     )
     parser.add_argument(
-        "--out", type=Path, help="folder of answers (default: runs/evaluate/DATA-MODEL-MODE)"
+        "--out", type=Path, help="folder of answers (default: runs/evaluate/DATA-MODEL-MODE[-flip])"
     )
     parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N photos")
     parser.add_argument("--mode", choices=("auto", "tiled"), default="auto", help="of m2fp parse")
+    parser.add_argument(
+        "--flip", action="store_true", help="of m2fp parse; M2FP's published figures have it"
+    )
     parser.add_argument("--max-side", type=_positive, metavar="PX", help="of m2fp parse")
     parser.add_argument(
         "--score",

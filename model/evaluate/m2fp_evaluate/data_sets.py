@@ -19,6 +19,8 @@ from m2fp_evaluate.truth import IGNORE, DataSet, Part, Person, Sample, Truth
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
 COCO_PERSON = "person"
+CCP_VALIDATION_DIGIT = "3"
+"""Photos whose number ends in it are never trained on (`model/train`)."""
 MHP_RED = 0
 """MHP v2 keeps class ids in the first channel of a colour picture."""
 
@@ -91,6 +93,13 @@ def _atr(root: Path) -> DataSet:
     return _dense("atr", class_names.ATR, photos, labels, listed)
 
 
+def _ccp(root: Path) -> DataSet:
+    """Of the packaged models' photos those that they were not trained on, in CIHP's classes."""
+    labels = _first(root, "cihp20")
+    listed = sorted(path.stem for path in labels.glob(f"*{CCP_VALIDATION_DIGIT}.png"))
+    return _dense("ccp", class_names.CIHP, _first(root, "photos"), labels, listed)
+
+
 def _coco(root: Path) -> DataSet:
     folder = _first(root, "annotations")
     files = ("instances_val2017.json", "person_keypoints_val2017.json")
@@ -116,6 +125,7 @@ READERS: dict[str, Callable[[Path], DataSet]] = {
     "pascal-person-part": _pascal,
     "lip": _lip,
     "atr": _atr,
+    "ccp": _ccp,
     "coco": _coco,
 }
 

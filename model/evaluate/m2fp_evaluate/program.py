@@ -13,6 +13,7 @@ from PIL import Image
 
 from m2fp_evaluate.errors import InputError
 
+MANIFEST_NAME = "model.json"
 SETTINGS_NAME = "settings.json"
 """In the folder of answers: what they are answers of."""
 OUTPUTS = ("mask", "instances", "json")
@@ -47,11 +48,13 @@ class Options:
     """Of `m2fp parse`. score: least one of a person or part that is reported."""
 
     mode: str
+    flip: bool
     max_side: int | None
     score: float
 
     def flags(self) -> list[str]:
         flags = ["--mode", self.mode, "--score", str(self.score)]
+        flags += ["--flip"] if self.flip else []
         return flags if self.max_side is None else [*flags, "--max-side", str(self.max_side)]
 
 
@@ -69,7 +72,7 @@ class Program:
         path = self.folder / SETTINGS_NAME
         wanted = {"data": data, "model": self._model_digest(), **asdict(self.options)}
         if path.is_file():
-            there = _json(path)
+            there = read_json(path)
             other = [key for key in wanted if there.get(key) != wanted[key]]
             if other:
                 fault = f"it holds answers of another {', '.join(other)}; name another --out"
@@ -82,8 +85,8 @@ class Program:
 
     def classes(self) -> tuple[list[str], int | None]:
         """Names by id, and the id of a whole person."""
-        path = self.model / "model.json"
-        manifest = _json(path)
+        path = self.model / MANIFEST_NAME
+        manifest = read_json(path)
         try:
             return [entry["name"] for entry in manifest["classes"]], manifest["person_id"]
         except (LookupError, TypeError) as error:
@@ -110,9 +113,9 @@ class Program:
         return [self._read(photo) for photo in photos]
 
     def _model_digest(self) -> str:
-        path = self.model / "model.json"
+        path = self.model / MANIFEST_NAME
         try:
-            return str(_json(path)["files"][0]["sha256"])
+            return str(read_json(path)["files"][0]["sha256"])
         except (LookupError, TypeError) as error:
             raise InputError(path, f"it is no manifest ({error!r})") from error
 
@@ -131,7 +134,7 @@ class Program:
 
     def _read(self, photo: Path) -> Parsed:
         path = self._output(photo, "json")
-        report = _json(path)
+        report = read_json(path)
         persons = [FoundPerson(person["score"], person.get("rle")) for person in report["persons"]]
         if [person["id"] for person in report["persons"]] != list(range(1, len(persons) + 1)):
             raise InputError(path, "its persons are not numbered from 1")
@@ -151,7 +154,8 @@ class Program:
             raise InputError(path, f"it cannot be read ({error}); delete the folder") from error
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, or InputError."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:

@@ -183,6 +183,16 @@ def test_figures_of_coco_persons(tmp_path: Path) -> None:
         assert "mIoU" not in written["figures"]
 
 
+def test_the_packaged_models_photos_are_those_not_trained_on(tmp_path: Path) -> None:
+    for number in ("0003", "0013", "0014", "0030"):
+        made.write_photo(tmp_path / "photos" / f"{number}.jpg")
+        made.write_picture(tmp_path / "cihp20" / f"{number}.png", np.full(made.SIZE, 255, np.uint8))
+    data = open_data_set(f"ccp:{tmp_path}")
+    assert [sample.name for sample in data.samples] == ["0003", "0013"]
+    assert (data.classes, data.has_people) == (class_names.CIHP, False)
+    assert (data.samples[1].truth().labels == 255).all()
+
+
 def test_classes_in_another_order_are_the_same_classes(tmp_path: Path) -> None:
     data, scenes = made_up(tmp_path, "pascal")
     ours = list(class_names.PASCAL)

@@ -1,6 +1,7 @@
 """One contender in a process of its own: `python -m bench.contender KIND MODEL PHOTO RUNS`.
 
-Prints JSON: seconds of each run and, after each, the greatest resident set so far in MB.
+Prints JSON: seconds and processor time of each run and, after each, the greatest resident set so
+far in MB.
 """
 
 import json
@@ -75,6 +76,59 @@ def _openvino(model: Path, photo: Path, precision: str) -> Callable[[], object]:
     return lambda: compiled([pixels])
 
 
+def m2fp_pytorch(folder: Path, photo: Path) -> Callable[[], object]:
+    """The network only."""
+    import torch
+
+    from m2fp_export import checkpoint
+
+    torch.set_num_threads(THREADS)
+    network, _ = checkpoint.load(folder)
+    pixels = torch.from_numpy(image(photo)).float()
+
+    def run() -> object:
+        with torch.no_grad():
+            return network(pixels)
+
+    return run
+
+
+def segformer_pytorch(folder: Path, photo: Path) -> Callable[[], object]:
+    """Photo to label map."""
+    import torch
+    from transformers import SegformerForSemanticSegmentation, SegformerImageProcessor
+
+    torch.set_num_threads(THREADS)
+    processor = SegformerImageProcessor.from_pretrained(folder)
+    network = SegformerForSemanticSegmentation.from_pretrained(folder).eval()
+
+    def run() -> object:
+        with Image.open(photo) as opened, torch.no_grad():
+            rgb = opened.convert("RGB")
+            answer = network(**processor(rgb, return_tensors="pt"))
+            return processor.post_process_semantic_segmentation(answer, [rgb.size[::-1]])
+
+    return run
+
+
+def schp_pytorch(weights: Path, photo: Path) -> Callable[[], object]:
+    """Photo to label map."""
+    import torch
+
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    import schp
+
+    torch.set_num_threads(THREADS)
+    network = schp.Schp().eval()
+    network.load_state_dict(torch.load(weights))
+
+    def run() -> object:
+        with Image.open(photo) as opened:
+            return schp.labels(network, opened.convert("RGB"), 473)
+
+    return run
+
+
 def image(photo: Path) -> NDArray[np.uint8]:
     """[1, 3, 640, 1138]"""
     with Image.open(photo) as opened:
@@ -90,6 +144,9 @@ KINDS = {
         onnxruntime_to_masks,
         openvino_f32,
         openvino_bf16,
+        m2fp_pytorch,
+        segformer_pytorch,
+        schp_pytorch,
     )
 }
 
@@ -97,13 +154,14 @@ KINDS = {
 def main() -> None:
     kind, model, photo, runs = sys.argv[1:]
     run = KINDS[kind](Path(model), Path(photo))
-    seconds, peaks = [], []
+    seconds, cpu_seconds, peaks = [], [], []
     for _ in range(int(runs)):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         run()
         seconds.append(time.perf_counter() - start)
+        cpu_seconds.append(time.process_time() - cpu_start)
         peaks.append(_peak_mb())
-    print(json.dumps({"seconds": seconds, "peaks_mb": peaks}))
+    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "peaks_mb": peaks}))
 
 
 def _peak_mb() -> float:

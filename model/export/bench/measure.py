@@ -27,6 +27,7 @@ class Run:
     seconds: float
     out: str
     error: str
+    cpu_seconds: float
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Result:
     peak_mb: float = 0.0
     note: str = ""
     fault: str = ""
+    cpu_seconds: float = 0.0
+    """Processor time: of the work for a contender, of the whole process for `parse`."""
 
 
 def run(command: list[str | Path], group: Group | None = None) -> Run:
@@ -56,10 +59,11 @@ def run(command: list[str | Path], group: Group | None = None) -> Run:
             process = subprocess.Popen(
                 text, stdout=out_file, stderr=error_file, env=environment, cwd=ROOT / "model/export"
             )
-            process.wait()
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
             seconds = time.perf_counter() - start
         texts = (out.read_text(), error.read_text())
-    return Run(process.returncode, seconds, *texts)
+    return Run(process.returncode, seconds, *texts, used.ru_utime + used.ru_stime)
 
 
 def contender(python: str, kind: str, model: Path, photo: Path, runs: int) -> list[Result]:
@@ -69,10 +73,11 @@ def contender(python: str, kind: str, model: Path, photo: Path, runs: int) -> li
         return [Result(fault=_fault(done))]
     said = json.loads(done.out.splitlines()[-1])
     seconds, peaks = said["seconds"], said["peaks_mb"]
-    results = [Result(seconds[0], seconds[0], peaks[0])]
+    cpu = said["cpu_seconds"]
+    results = [Result(seconds[0], seconds[0], peaks[0], cpu_seconds=cpu[0])]
     if runs > 1:
         later = median(seconds[1:])
-        results.append(Result(later, later, max(peaks)))
+        results.append(Result(later, later, max(peaks), cpu_seconds=median(cpu[1:])))
     return results
 
 
@@ -96,7 +101,8 @@ def parse(m2fp: Path, model: Path, photo: Path, runs: int, group: Group | None =
     work_seconds = median(published.work_seconds(one) for one in reports)
     # The kernel's VmHWM, of the process alone; the figure of wait(2) starts with its parent's.
     peak_mb = max(one["memory"]["peak_rss_mb"] for one in reports)
-    return Result(seconds, work_seconds, peak_mb, note)
+    cpu_seconds = median(one.cpu_seconds for one in done)
+    return Result(seconds, work_seconds, peak_mb, note, cpu_seconds=cpu_seconds)
 
 
 def load_ms(m2fp: Path, model: Path) -> float:

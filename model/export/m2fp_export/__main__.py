@@ -103,9 +103,9 @@ def _wrap(options: argparse.Namespace) -> None:
 
 
 def _source(options: argparse.Namespace, scratch: Path) -> Source:
-    only_onnx = ("classes", "size", "mean", "std", "output", "bgr")
+    only_onnx = ("classes", "size", "mean", "std", "output", "bgr", "align_corners")
     if options.source.is_dir():
-        given = [f"--{name}" for name in only_onnx if getattr(options, name)]
+        given = [f"--{name.replace('_', '-')}" for name in only_onnx if getattr(options, name)]
         if given:
             raise UsageError(f"a Hugging Face folder says itself what {', '.join(given)} would")
         return from_hugging_face(options.source, scratch, options.keep_shape)
@@ -121,7 +121,7 @@ def _source(options: argparse.Namespace, scratch: Path) -> Source:
         options.bgr,
     )
     classes = read_classes(options.classes)
-    return from_onnx(options.source, classes, preprocessing, options.output)
+    return from_onnx(options.source, classes, preprocessing, options.output, options.align_corners)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -218,6 +218,11 @@ def _parser() -> argparse.ArgumentParser:
     file.add_argument("--mean", **numbers, metavar=rgb, help="of values 0..1 (default: ImageNet's)")
     file.add_argument("--std", **numbers, metavar=rgb, help="of values 0..1 (default: ImageNet's)")
     file.add_argument("--bgr", action="store_true", help="the network takes blue first")
+    file.add_argument(
+        "--align-corners",
+        action="store_true",
+        help="its own pipeline enlarges the answer with corners aligned",
+    )
     return parser
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from m2fp_export.architecture import DIVISOR, STRIDE
 from m2fp_export.configuration import Description
 from m2fp_export.errors import InputError
 from m2fp_export.onnx_graph import INPUT_NAME, OUTPUT_NAMES
-from m2fp_export.variants import BACKGROUND_ID, voc_color
+from m2fp_export.variants import BACKGROUND_ID, flip_pairs, voc_color
 
 SCHEMA = 1
 MANIFEST_NAME = "model.json"
@@ -93,6 +94,7 @@ def build(files: list[Path], described: Description, about: About) -> dict[str, 
         "background_id": BACKGROUND_ID,
         "person_id": described.person_id,
         "label_map": described.label_map,
+        **flipping(described.classes),
         "thresholds": {
             "top_k": TOP_K,
             "part_score": PART_SCORE,
@@ -119,6 +121,12 @@ def build(files: list[Path], described: Description, about: About) -> dict[str, 
         },
         "accuracy": {"note": "not measured by the exporter"},
     }
+
+
+def flipping(classes: Sequence[str]) -> dict[str, Any]:
+    """`flip_pairs` of a manifest; absent where it is not known what a class turns into."""
+    pairs = flip_pairs(classes)
+    return {} if pairs is None else {"flip_pairs": pairs}
 
 
 def quantized(
@@ -173,9 +181,11 @@ def check_files(folder: Path) -> Path:
 
 
 def write(manifest: dict[str, Any], path: Path) -> None:
-    """Write the manifest, one class to a line."""
+    """Write the manifest, one class to a line, and the pairs of classes on one."""
     text = json.dumps(manifest, indent=2, ensure_ascii=False)
     for entry in manifest["classes"]:
         indented = json.dumps(entry, indent=2, ensure_ascii=False).replace("\n", "\n    ")
         text = text.replace(indented, json.dumps(entry, ensure_ascii=False))
+    pairs = manifest.get("flip_pairs", [])
+    text = text.replace(json.dumps(pairs, indent=2).replace("\n", "\n  "), json.dumps(pairs))
     path.write_text(text + "\n", encoding="utf-8")

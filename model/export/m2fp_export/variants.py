@@ -5,6 +5,8 @@ Sources: CIHP (Gong et al., ECCV 2018), MHP v2 (Zhao et al., arXiv 1804.03287), 
 parts of those with several people in a photo; LIP's photos hold one.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 BACKGROUND_ID = 0
@@ -69,6 +71,28 @@ LIP = Variant(
     canvas=(384, 512),
 )
 VARIANTS = {variant.name: variant for variant in (CIHP, MHP_V2, PASCAL_PERSON_PART, LIP)}
+
+
+LEFT = re.compile(r"(?<![A-Za-z])([Ll])eft(?![a-z])")
+"""The word in a class's name, as in `Left-arm`, `upper left arm` and `LeftArm`."""
+
+
+def flip_pairs(classes: Sequence[str]) -> list[list[int]] | None:
+    """Ids of left and right classes, which change places when a photo is mirrored.
+
+    They are told by their names. Without any there are no pairs; None where a left class has no
+    right one, since what it turns into is not known.
+    """
+    ids = {name: class_id for class_id, name in enumerate(classes)}
+    pairs = []
+    for name, left in ids.items():
+        other = LEFT.sub(lambda found: {"L": "Right", "l": "right"}[found[1]], name)
+        if other == name:
+            continue
+        if other not in ids:
+            return None
+        pairs.append([left, ids[other]])
+    return pairs
 
 
 def voc_color(class_id: int) -> tuple[int, int, int]:

@@ -71,13 +71,19 @@ def wrap(source: Source, out: Path, about: About) -> float:
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as partial:
         graph = Path(partial) / GRAPH_NAME
-        stride = 1 if source.preprocessing.stretch else _stride(source)
+        stride = 1 if _enlarges(source) else _stride(source)
         files = [graph, write_graph(source, graph)]
         differ = verify(source, graph, stride)
         description = Path(partial) / manifest.MANIFEST_NAME
         manifest.write(build_manifest(source, files, about, stride), description)
         manifest.replace(out, [*files, description])
     return differ
+
+
+def _enlarges(source: Source) -> bool:
+    """Whether the graph itself enlarges the answer: the function does it for a photo that keeps
+    its shape, but not with corners aligned."""
+    return source.preprocessing.stretch or source.align_corners
 
 
 def _stride(source: Source) -> int:
@@ -212,18 +218,21 @@ def _answer(graph: GraphBuilder, source: Source, logits: str) -> None:
         graph.node("Identity", graph.weight("answer/classes", own), output=OUTPUT_NAMES[0])
         both = graph.node("ReduceSum", _two_best(graph, logits), graph.ints(1), keepdims=1)
         doubled = graph.node("Mul", logits, graph.scalar(2.0))
-        if not source.preprocessing.stretch:
+        if not _enlarges(source):
             graph.node("Sub", doubled, both, output=OUTPUT_NAMES[1])
             return
         masks = graph.node("Sub", doubled, both)
         front = graph.node("Shape", masks, end=2)
-        size = graph.node("Concat", front, graph.node("Shape", INPUT_NAME, start=2), axis=0)
+        seen = INPUT_NAME if source.preprocessing.stretch else PREFIX + source.input_name
+        size = graph.node("Concat", front, graph.node("Shape", seen, start=2), axis=0)
         graph.node(
             "Resize",
             *(masks, "", "", size),
             output=OUTPUT_NAMES[1],
             mode="linear",
-            coordinate_transformation_mode="half_pixel",
+            coordinate_transformation_mode="align_corners"
+            if source.align_corners
+            else "half_pixel",
         )
 
 
@@ -254,7 +263,8 @@ def verify(source: Source, graph: Path, stride: int) -> float:
         if masks.shape != expected_shape or not np.isfinite(classes).all():
             raise VerificationError(f"masks are {masks.shape} and not {expected_shape}")
         expected = own_labels(source, photo)
-        found = _enlarged(masks, stride)[:, : size[0], : size[1]].argmax(0)
+        found = _resized(masks, tuple(stride * side for side in cells))
+        found = found[:, : size[0], : size[1]].argmax(0)
         worst = max(worst, float((found != expected).mean()))
     if worst > LABELS_DIFFER:
         raise VerificationError(f"{worst:.2%} of the labels are not the network's own")
@@ -273,20 +283,16 @@ def own_labels(source: Source, photo: np.ndarray) -> np.ndarray:
         image = image[:, ::-1]
     if how.stretch:
         logits = run(source, np.ascontiguousarray(image, np.float32))
-        return _resized(logits, (height, width)).argmax(0)
+        return _resized(logits, (height, width), source.align_corners).argmax(0)
     padded = _padded((height, width))
     lacking = ((0, 0), (0, 0), (0, padded[0] - height), (0, padded[1] - width))
     logits = run(source, np.pad(image, lacking).astype(np.float32))
-    return _resized(logits, padded)[:, :height, :width].argmax(0)
+    return _resized(logits, padded, source.align_corners)[:, :height, :width].argmax(0)
 
 
-def _enlarged(masks: np.ndarray, stride: int) -> np.ndarray:
-    return _resized(masks, (masks.shape[2] * stride, masks.shape[3] * stride))
-
-
-def _resized(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    large = F.interpolate(torch.from_numpy(logits), size, mode="bilinear", align_corners=False)
-    return large[0].numpy()
+def _resized(logits: np.ndarray, size: tuple[int, ...], align_corners: bool = False) -> np.ndarray:
+    cells = torch.from_numpy(logits)
+    return F.interpolate(cells, size, mode="bilinear", align_corners=align_corners)[0].numpy()
 
 
 def _column(values: Sequence[float]) -> np.ndarray:
@@ -345,6 +351,7 @@ def build_manifest(source: Source, files: list[Path], about: About, stride: int)
         "background_id": BACKGROUND_ID,
         "person_id": None,
         "label_map": "semantic",
+        **manifest.flipping([entry.name for entry in source.classes]),
         "thresholds": {
             "top_k": count,
             "part_score": manifest.PART_SCORE,

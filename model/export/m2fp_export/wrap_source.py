@@ -64,7 +64,8 @@ class Named:
 @dataclass(frozen=True)
 class Source:
     """graph: ONNX, with float input [1, 3, H, W] and, among its outputs, float [1, C, h, w].
-    weights: the file that they came in."""
+    weights: the file that they came in. align_corners: the network's own pipeline enlarges its
+    answer so that the centres of the outermost cells lie on those of the outermost pixels."""
 
     graph: Path
     input_name: str
@@ -72,6 +73,7 @@ class Source:
     classes: tuple[Named, ...]
     preprocessing: Preprocessing
     weights: Path
+    align_corners: bool = False
 
 
 def read_classes(path: Path) -> tuple[Named, ...]:
@@ -103,6 +105,7 @@ def from_onnx(
     classes: tuple[Named, ...],
     preprocessing: Preprocessing,
     output: str | None = None,
+    align_corners: bool = False,
 ) -> Source:
     """Raises InputError for a file whose input or output is not a dense parser's."""
     session = open_session(path)
@@ -125,7 +128,7 @@ def from_onnx(
         raise InputError(path, f"no such output [1, C, h, w]; of that form it has {there}")
     if len(named) > 1:
         raise InputError(path, f"say with --output which is the answer: {', '.join(named)}")
-    source = Source(path, inputs[0].name, named[0], classes, preprocessing, path)
+    source = Source(path, inputs[0].name, named[0], classes, preprocessing, path, align_corners)
     found = run(source, np.zeros((1, 3, *given), np.float32)).shape
     if found[:2] != (1, len(classes)):
         fault = f"{named[0]} has {found[1]} channels, and {len(classes)} classes are named"

@@ -118,6 +118,7 @@ def test_the_manifest_says_what_was_told(segformer: Path) -> None:
     assert manifest["person_id"] is None and manifest["label_map"] == "semantic"
     assert [entry["name"] for entry in manifest["classes"]] == list(CLASSES)
     assert manifest["classes"][1]["color"] == [128, 0, 0]
+    assert manifest["flip_pairs"] == [[9, 10], [12, 13], [14, 15]]
     assert manifest["provenance"]["weights"].startswith("model.safetensors, sha256 ")
 
 
@@ -134,10 +135,12 @@ def test_scores_are_the_lead_over_the_next_class(segformer: Path, tmp_path: Path
     assert ((masks[0] > 0).sum(0) <= 1).all()
 
 
-def dense_onnx(path: Path, bgr: bool = False, side: int | str = "s", opset: int = 17) -> Path:
+def dense_onnx(
+    path: Path, bgr: bool = False, side: int | str = "s", opset: int = 17, stride: int = 1
+) -> Path:
     """Three classes, each as bright as a channel: red, green and blue as the network has them."""
     weight = np.eye(3, dtype=np.float32)[[2, 1, 0] if bgr else [0, 1, 2]].reshape(3, 3, 1, 1)
-    nodes = [helper.make_node("Conv", ["input", "weight"], ["logits"])]
+    nodes = [helper.make_node("Conv", ["input", "weight"], ["logits"], strides=[stride] * 2)]
     graph = helper.make_graph(
         nodes,
         "dense",

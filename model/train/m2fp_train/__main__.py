@@ -1,4 +1,4 @@
-"""Command line: `python -m m2fp_train teach|train|evaluate|export`."""
+"""Command line: `python -m m2fp_train teach|train|evaluate|export|scenes`."""
 
 import argparse
 import os
@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 
 from m2fp_train import manifest
+from m2fp_train.as_cihp import write_as_cihp
 from m2fp_train.ccp import ClothingCoParsing
-from m2fp_train.evaluate import Evaluation, evaluate
+from m2fp_train.crowd import crowd_scenes
+from m2fp_train.evaluate import CROWD_SEED, GROUPS, Evaluation, evaluate
 from m2fp_train.export import export
 from m2fp_train.multipose import multipose_graph
 from m2fp_train.multipose_training import MultiposeRecipe, MultiposeRun, Published
@@ -67,6 +69,13 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         export(arguments.model, Path(folder), _ccp(arguments), manifest.About.read(ABOUT))
         print(_measured(arguments, Path(folder)).tables())
+
+
+def _scenes(arguments: argparse.Namespace) -> None:
+    data = _ccp(arguments)
+    people = [data.load(number) for number in data.validation]
+    scenes = crowd_scenes(people, GROUPS[0], arguments.scenes, CROWD_SEED)
+    print(f"{write_as_cihp(scenes, arguments.out)} scenes in {arguments.out}")
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -158,6 +167,15 @@ def _arguments() -> argparse.ArgumentParser:
     out.add_argument("--checkpoint", type=Path, required=True, help="a run's")
     out.add_argument("--out", type=Path, required=True, help="model folder")
     out.add_argument("--about", type=Path, default=ABOUT, help="name, version, provenance")
+    scenes = commands.add_parser(
+        "scenes",
+        help="write the composed scenes that people are told apart in, in the form of CIHP",
+        parents=[data],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    scenes.set_defaults(run=_scenes)
+    scenes.add_argument("--out", type=Path, required=True, help="folder of the data set")
+    scenes.add_argument("--scenes", type=int, default=100, help="how many")
     return parser
 
 

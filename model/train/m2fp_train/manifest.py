@@ -6,7 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from m2fp_train.classes import BACKGROUND_ID, CLASS_NAMES, PERSON_ID, voc_color
+from m2fp_train.classes import (
+    BACKGROUND_ID,
+    CLASS_NAMES,
+    MIRRORED_PAIRS,
+    PERSON_ID,
+    voc_color,
+)
 from m2fp_train.geometry import STRIDE, SizeRule
 from m2fp_train.onnx_graph import INPUT_NAME, OUTPUT_NAMES
 from m2fp_train.queries import NUM_QUERIES
@@ -79,6 +85,7 @@ def build(graph: Path, about: About, size: SizeRule) -> dict[str, Any]:
         "background_id": BACKGROUND_ID,
         "person_id": PERSON_ID,
         "label_map": "semantic",
+        "flip_pairs": [list(pair) for pair in MIRRORED_PAIRS],
         "thresholds": THRESHOLDS,
         "memory": MEMORY,
         "time": TIME,
@@ -94,12 +101,14 @@ def write_accuracy(accuracy: dict[str, Any], folder: Path) -> None:
 
 
 def write(manifest: dict[str, Any], folder: Path) -> None:
-    """Write the manifest into `folder`, one class per line."""
+    """Write the manifest into `folder`, one class per line, and the pairs of classes on one."""
     text = json.dumps(manifest, indent=2)
     for entry in manifest["classes"]:
-        text = text.replace(_indented(entry), json.dumps(entry))
+        text = text.replace(_indented(entry, 2), json.dumps(entry))
+    pairs = manifest["flip_pairs"]
+    text = text.replace(_indented(pairs, 1), json.dumps(pairs))
     (folder / MANIFEST_NAME).write_text(text + "\n")
 
 
-def _indented(entry: dict[str, Any]) -> str:
-    return json.dumps(entry, indent=2).replace("\n", "\n    ")
+def _indented(value: object, depth: int) -> str:
+    return json.dumps(value, indent=2).replace("\n", "\n" + "  " * depth)

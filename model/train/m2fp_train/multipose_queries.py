@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor
 
-from m2fp_train.classes import BACKGROUND_ID, NUM_PARTS
+from m2fp_train.classes import BACKGROUND_ID, NUM_PARTS, PERSON_ID
+from m2fp_train.garments import settled_garments
 from m2fp_train.multipose_parser import MultiposeAnswer
 from m2fp_train.network import double
 from m2fp_train.persons import agreed_masks, somebody_logit
-from m2fp_train.queries import MOST_FURTHER_AGREEMENT, QueryParser
+from m2fp_train.queries import MOST_FURTHER_AGREEMENT, QueryParser, normalise, pad_to
 
 SURE = 8.0
 """Logit of somebody, or of nobody, from which on nano's parts are hardly corrected: where nano is
@@ -21,9 +22,16 @@ class MultiposeQueryParser(QueryParser):
     """As `QueryParser`, of the people that multipose finds.
 
     Whether somebody is at a pixel, where nano is not sure of it, the learned network and BodyPix
-    say: each sees people that the other misses. Which garment it is, nano alone knows. People's
-    masks agree with the learned parts.
+    say: each sees people that the other misses. Which garment it is, nano alone knows, and what the
+    same person wears there and elsewhere helps it. People's masks agree with the learned parts.
     """
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        answer = self.network(pad_to(normalise(image), self.divisor))
+        person_classes, masks = self._persons(answer)
+        scores = person_classes[..., PERSON_ID].sigmoid()
+        parts = settled_garments(self._part_logits(answer), masks, scores)
+        return self._queries(self._softmax_logits(parts), person_classes, masks)
 
     def _part_logits(self, answer: MultiposeAnswer) -> Tensor:
         before = somebody_logit(answer.before)
@@ -31,7 +39,7 @@ class MultiposeQueryParser(QueryParser):
         background = answer.before[:, BACKGROUND_ID : BACKGROUND_ID + 1] - change[:, None]
         return torch.cat([background, answer.before[:, BACKGROUND_ID + 1 :]], 1)
 
-    def _persons(self, answer: MultiposeAnswer, somebody: Tensor) -> tuple[Tensor, Tensor]:
+    def _persons(self, answer: MultiposeAnswer) -> tuple[Tensor, Tensor]:
         somebody = somebody_logit(answer.logits[:, :NUM_PARTS])
         masks = self.network.masks(answer)
         masks = agreed_masks(agreed_masks(masks, somebody), somebody, MOST_FURTHER_AGREEMENT)

@@ -121,6 +121,7 @@ def _values(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
             values[node.output[0]] = known[0].astype(np.float32)
         elif node.op_type == "Identity" and known:  # PyTorch stores what is equal once
             values[node.output[0]] = known[0]
-        elif node.op_type == "Mul" and len(known) == 2:
-            values[node.output[0]] = known[0] * known[1]
+        elif node.op_type == "DequantizeLinear" and len(known) == 2:
+            scale = known[1].reshape(-1, *[1] * (known[0].ndim - 1))
+            values[node.output[0]] = known[0].astype(np.float32) * scale
     return values

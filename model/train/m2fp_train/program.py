@@ -58,9 +58,9 @@ class Program:
             files.append(folder / f"{index}.png")
             Image.fromarray(picture).save(files[-1], compress_level=1)
         command = [self.m2fp, "parse", *files, "--model", self.model, "--rle", *options]
-        subprocess.run(
-            [*command, "--output", "mask,instances,json"], check=True, capture_output=True
-        )
+        # One at a time, or a photo's time and memory would be its neighbour's, too.
+        command += ["--output", "mask,instances,json", "--jobs", "1"]
+        subprocess.run(command, check=True, capture_output=True)
         return [_read(file) for file in files]
 
 

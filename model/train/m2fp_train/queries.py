@@ -65,6 +65,11 @@ class QueryParser(nn.Module):
         answer = self.network(pad_to(normalise(image), self.divisor))
         parts = self._softmax_logits(self._part_logits(answer))
         person_classes, masks = self._persons(answer, -parts[:, BACKGROUND_ID])
+        return self._queries(parts, person_classes, masks)
+
+    def _queries(
+        self, parts: Tensor, person_classes: Tensor, masks: Tensor
+    ) -> tuple[Tensor, Tensor]:
         return torch.cat([self.part_classes, person_classes], 1), torch.cat([parts, masks], 1)
 
     def _part_logits(self, answer: Answer) -> Tensor:

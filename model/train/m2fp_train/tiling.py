@@ -9,6 +9,7 @@ what the seams cost.
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,7 @@ from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.classes import BACKGROUND_ID, IGNORE, PERSON_ID
 from m2fp_train.compose import ComposedScene, compose, random_background
 from m2fp_train.evaluate import PixelScores
+from m2fp_train.instances import FoundPerson
 from m2fp_train.program import Program
 from m2fp_train.scene import Box
 
@@ -31,13 +33,16 @@ PEOPLE_PER_BUCKET = (6, 5, 4, 2, 1)
 MARGIN = 0.1
 """What is judged around a person, in heights: what is labelled beside it is wrong."""
 SCENE_SIZE = (3000, 2000)
+FOUND_IOU = 0.5
+"""IoU of the masks from which a person counts as found."""
 
 
 @dataclass
 class Tally(PixelScores):
-    """Pixels counted over people."""
+    """Pixels counted over people, and how many of the people are among the persons."""
 
     people: int = 0
+    found: int = 0
 
     def add_person(self, found: np.ndarray, true: np.ndarray) -> None:
         """Count the labels of pixels that can be judged around one person."""
@@ -75,6 +80,27 @@ def count_people(tallies: list[Tally], scene: ComposedScene, labels: np.ndarray)
         tally.add_person(labels[area][judged], true[judged])
 
 
+def count_found(tallies: list[Tally], scene: ComposedScene, persons: Sequence[FoundPerson]) -> int:
+    """Count the people who are among the persons, each once, as average precision does.
+
+    Returns how many persons are nobody, or somebody a second time.
+    """
+    numbers, size = scene.scene.numbers, len(scene.people) + 1
+    areas = np.bincount(numbers[numbers != IGNORE], minlength=size)
+    missing, wrong = set(range(1, size)), 0
+    for person in sorted(persons, key=lambda person: -person.score):
+        owners = numbers[person.mask & (numbers != IGNORE)]
+        common = np.bincount(owners, minlength=size)
+        ious = common / np.maximum(areas + owners.size - common, 1)
+        best = max(missing, key=lambda number: ious[number], default=0)
+        if best and ious[best] >= FOUND_IOU:
+            missing.remove(best)
+            tallies[bucket_of(scene.people[best - 1].height)].found += 1
+        else:
+            wrong += 1
+    return wrong
+
+
 def _around(box: Box, margin: int, shape: tuple[int, ...]) -> tuple[slice, slice]:
     left, top, right, bottom = box
     rows = slice(max(0, top - margin), min(shape[0], bottom + margin))
@@ -108,6 +134,7 @@ def main() -> None:
 
     runs = {"auto": [], "tiled": [], "whole at the tiles' size": []}
     tallies = {run: [Tally() for _ in BUCKETS[1:]] for run in runs}
+    wrong = dict.fromkeys(runs, 0)
     agreements: list[float] = []
     with tempfile.TemporaryDirectory() as twice:
         own = Program(arguments.m2fp, arguments.model)
@@ -127,6 +154,7 @@ def main() -> None:
                 labels[run] = parsed.labels
                 runs[run].append(parsed.report)
                 count_people(tallies[run], scene, labels[run])
+                wrong[run] += count_found(tallies[run], scene, parsed.persons)
             agreements.append(float((labels["tiled"] == labels["whole at the tiles' size"]).mean()))
 
     for run, reports in runs.items():
@@ -135,13 +163,15 @@ def main() -> None:
         peak = max(report["memory"]["peak_rss_mb"] for report in reports)
         size = f"{plan['working_width']}x{plan['working_height']} in {plan['tiles']}"
         memory = f"{peak} MB of {plan['predicted_peak_mb']} predicted"
-        print(f"{run}: {size}, {seconds:.2f} s, {memory}")
-    header = " | ".join(f"{run}: mIoU, people IoU" for run in runs)
+        print(f"{run}: {size}, {seconds:.2f} s, {memory}, {wrong[run]} persons who are nobody")
+    header = " | ".join(f"{run}: mIoU, people IoU, found" for run in runs)
     print(f"| height, px | people | {header} |")
     print("|---|---|" + "---|" * len(runs))
     for bucket, (low, high) in enumerate(pairwise(BUCKETS)):
         own = [tallies[run][bucket] for run in runs]
-        cells = " | ".join(f"{tally.mean_iou:.3f}, {tally.foreground_iou:.3f}" for tally in own)
+        cells = " | ".join(
+            f"{tally.mean_iou:.3f}, {tally.foreground_iou:.3f}, {tally.found}" for tally in own
+        )
         print(f"| {low}-{high} | {own[0].people} | {cells} |")
     print(f"same label, tiled and whole at the tiles' size: {np.mean(agreements):.4%} of pixels")
 

@@ -76,8 +76,8 @@ class Budget:
 
     def progress(self, step: int, elapsed_s: float) -> float:
         """Part of the run that is done, 0 to 1 and above."""
-        by_steps = step / self.steps if self.steps is not None else 0.0
-        by_time = elapsed_s / (60 * self.minutes) if self.minutes is not None else 0.0
+        by_steps = _share(step, self.steps)
+        by_time = _share(elapsed_s / 60, self.minutes)
         return max(by_steps, by_time)
 
 
@@ -273,6 +273,13 @@ class Run:
         self.average = {name: value.to(self.device) for name, value in checkpoint.average.items()}
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": checkpoint.optimizer, "param_groups": groups})
+
+
+def _share(done: float, budget: float | None) -> float:
+    """0 of a budget that is not set; a budget of nothing is used up at once."""
+    if budget is None:
+        return 0.0
+    return done / budget if budget > 0 else 1.0
 
 
 def _rate(step: int, progress: float) -> float:

@@ -5,12 +5,14 @@ import pytest
 
 from m2fp_train.classes import BACKGROUND_ID, IGNORE
 from m2fp_train.compose import ComposedScene, compose, random_background
+from m2fp_train.instances import FoundPerson
 from m2fp_train.scene import Scene
 from m2fp_train.tiling import (
     BUCKETS,
     PEOPLE_PER_BUCKET,
     Tally,
     bucket_of,
+    count_found,
     count_people,
     scene_heights,
 )
@@ -77,3 +79,16 @@ def test_true_labels_score_one_and_a_lost_person_nothing(composed: ComposedScene
         assert tally.mean_iou == tally.foreground_iou == 1
     assert sum(tally.people for tally in right) == 3
     assert all(tally.foreground_iou == 0 for tally in lost if tally.people)
+
+
+def test_people_are_found_once(composed: ComposedScene) -> None:
+    numbers = composed.scene.numbers
+    composed = replace(
+        composed, people=tuple(replace(p, height=max(p.height, 60)) for p in composed.people)
+    )
+    first, second = (FoundPerson(0.9, numbers == number) for number in (1, 2))
+    again, nobody = FoundPerson(0.8, first.mask), FoundPerson(0.7, numbers == 0)
+    tallies = [Tally() for _ in BUCKETS[1:]]
+    assert count_found(tallies, composed, [again, first, nobody, second]) == 2
+    assert sum(tally.found for tally in tallies) == 2
+    assert tallies[bucket_of(composed.people[0].height)].found >= 1

@@ -15,8 +15,8 @@ from m2fp_train.onnx_graph import open_session
 PACKAGED = Path(__file__).parents[2] / "nano"
 KEYS = [
     *("schema", "name", "version", "description", "licence", "files", "input", "outputs"),
-    *("classes", "background_id", "person_id", "label_map", "thresholds", "memory", "time"),
-    *("provenance", "accuracy"),
+    *("classes", "background_id", "person_id", "label_map", "flip_pairs", "thresholds", "memory"),
+    *("time", "provenance", "accuracy"),
 ]
 
 
@@ -32,6 +32,7 @@ def test_what_is_built_is_what_is_written(tmp_path: Path) -> None:
         {"path": "model.onnx", "sha256": hashlib.sha256(b"graph").hexdigest(), "bytes": 5}
     ]
     assert '    {"id": 20, "name": "Human", "color": [0, 64, 128]}\n' in text
+    assert '  "flip_pairs": [[14, 15], [16, 17], [18, 19]],\n' in text
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def packaged() -> dict:
 def test_packaged_keys(packaged: dict) -> None:
     assert list(packaged) == KEYS
     assert {key: sorted(packaged[key]) for key in ("memory", "time", "accuracy", "provenance")} == {
-        "memory": ["base_mb", "bytes_per_pixel", "load_mb"],
+        "memory": ["base_mb", "bytes_per_pixel", "load_mb", "load_peak_mb"],
         "time": ["base_ms", "load_ms", "ns_per_pixel", "post_ns_per_pixel", "threads"],
         "accuracy": [
             *("false_area", "measured_on", "miou"),
@@ -66,6 +67,10 @@ def test_packaged_classes(packaged: dict) -> None:
     assert [tuple(entry["color"]) for entry in classes] == [voc_color(i) for i in range(21)]
     assert classes[packaged["background_id"]]["name"] == "Background"
     assert classes[packaged["person_id"]]["name"] == "Human"
+    for left, right in packaged["flip_pairs"]:
+        name = classes[left]["name"]
+        assert name.startswith("Left-")
+        assert classes[right]["name"] == name.replace("Left", "Right")
 
 
 def test_packaged_graph_has_the_shapes_that_the_manifest_says(packaged: dict) -> None:

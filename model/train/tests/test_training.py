@@ -68,6 +68,7 @@ def test_batches_take_turns_in_shape(ccp: ClothingCoParsing) -> None:
 def test_budget() -> None:
     assert Budget(steps=10).progress(5, 1e9) == 0.5
     assert Budget(minutes=2).progress(10**9, 60.0) == 0.5
+    assert Budget(minutes=0).progress(0, 0.0) == 1, "exported as it is"
     assert Budget(steps=10, minutes=2).progress(2, 90.0) == 0.75
     with pytest.raises(ValueError, match="steps or of minutes"):
         Budget()
