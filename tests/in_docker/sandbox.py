@@ -2,8 +2,9 @@
 
 import json
 import os
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ USER = "993:990"
 # This much memory buys one vCPU.
 VCPU_MB = 1769
 TIMEOUT_S = 120
-LAYER = "/opt/model"
+LOG_TIMEOUT_S = 30
 TMP = {"/tmp": "size=512m,mode=1777"}
 
 
@@ -38,18 +39,33 @@ class Sandbox:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             return json.loads(answer.read() or "null")
 
-    def lines(self) -> list[dict[str, Any]]:
-        """What the function logged as JSON."""
-        text = self.container.logs().decode(errors="replace")
-        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    def lines(self, are_all: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+        """What the function logged as JSON, as soon as that is all; an AssertionError if it never is.
 
-    def metrics(self) -> list[dict[str, Any]]:
-        return [line for line in self.lines() if "_aws" in line]
+        Lines can reach Docker's log after the answer that they belong to.
+        """
+        ends = time.monotonic() + LOG_TIMEOUT_S
+        while True:
+            text = self.container.logs().decode(errors="replace")
+            whole = text[: text.rfind("\n") + 1]
+            found = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+            if are_all(found):
+                return found
+            assert time.monotonic() < ends, text
+            time.sleep(0.1)
+
+    def metrics(self, count: int) -> list[dict[str, Any]]:
+        """The first `count` lines of metrics and what came with them."""
+        return _metrics(self.lines(lambda lines: len(_metrics(lines)) >= count))
 
     def was_killed(self) -> bool:
         self.container.reload()
         state = self.container.attrs["State"]
         return state["OOMKilled"] or not state["Running"]
+
+
+def _metrics(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line for line in lines if "_aws" in line]
 
 
 @contextmanager
@@ -59,13 +75,8 @@ def running(
     s3: S3,
     memory_mb: int,
     tmp: dict[str, str],
-    model: str | None = None,
 ) -> Iterator[Sandbox]:
-    """The built function with so much memory, its share of a processor, and these writable folders.
-
-    model: the name of a model of this repository that stands in for the packaged one, as from a layer.
-    """
-    layer = {} if model is None else {str(sam.ROOT / "model" / model): {"bind": LAYER, "mode": "ro"}}
+    """The built function with so much memory, its share of a processor, and these writable folders."""
     processors = min(memory_mb / VCPU_MB, os.cpu_count() or 1)
     container = client.containers.run(
         images.LAMBDA,
@@ -78,11 +89,9 @@ def running(
             "AWS_SECRET_ACCESS_KEY": "docker",
             "M2FP_S3_ENDPOINT": s3.inside,
             "M2FP_OUTPUT_BUCKET": "m2fp-masks",
-        }
-        | ({} if model is None else {"M2FP_MODEL_DIR": LAYER}),
+        },
         volumes={str(PACKAGE): {"bind": "/var/task", "mode": "ro"}}
-        | {str(RIE): {"bind": "/var/rapid/aws-lambda-rie", "mode": "ro"}}
-        | layer,
+        | {str(RIE): {"bind": "/var/rapid/aws-lambda-rie", "mode": "ro"}},
         working_dir="/var/task",
         read_only=True,
         tmpfs=tmp,
