@@ -35,14 +35,12 @@ use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInp
 use ort::value::TensorElementType;
 
 use super::heap::TensorHeap;
-use super::kernel::{Pool, fill_chunks, fill_each, input};
+use super::kernel::{LANES, Lanes, Pool, fill_chunks, fill_each, input};
 
 /// Number of places in a transformed tile.
 const PLACES: usize = 36;
 /// Number of results along a side of a tile.
 const SIDE: usize = 4;
-/// Number of tiles that are transformed and multiplied at once. They fill two vectors of AVX2 or one of AVX-512.
-const LANES: usize = 16;
 /// Number of the result's channels that a product computes at once. With [`LANES`] tiles, their sums fit in registers.
 const ROWS: usize = 4;
 /// Number of panels of [`ROWS`] channels that make one task. Where there are few panels in all, a task has few of them,
@@ -54,9 +52,6 @@ const LARGE_GROUP: usize = 8;
 const WEIGHT_BYTES: usize = 10 << 20;
 /// The most bytes of transformed tiles and their products that are held at once, unless a single block takes more.
 const BAND_BYTES: usize = 6 << 20;
-
-/// The same value of each of [`LANES`] tiles.
-type Lanes = [f32; LANES];
 
 /// The operator. It computes in memory of the heap.
 pub struct Conv3x3(pub &'static TensorHeap);

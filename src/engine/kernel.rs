@@ -5,6 +5,12 @@ use std::sync::{Mutex, PoisonError};
 use ort::operator::ComputeContext;
 use ort::value::ValueRef;
 
+/// Number of values that are computed side by side. They fill two vectors of AVX2 or one of AVX-512.
+pub(crate) const LANES: usize = 16;
+
+/// The same value of each of [`LANES`] places.
+pub(crate) type Lanes = [f32; LANES];
+
 /// Returns the input at `index`, and fails where there is none.
 pub fn input(context: &ComputeContext, index: usize) -> ort::Result<ValueRef<'_>> {
     context.input(index)?.ok_or_else(|| ort::Error::new("an input is missing"))

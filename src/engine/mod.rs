@@ -7,6 +7,7 @@ mod group_norm;
 mod heap;
 mod kernel;
 pub mod ort;
+mod product;
 
 use crate::error::Result;
 use crate::geometry::Size;

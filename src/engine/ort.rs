@@ -16,6 +16,7 @@ use super::conv3x3::Conv3x3;
 use super::deform_attn::DeformAttn;
 use super::group_norm::GroupNorm;
 use super::heap::TensorHeap;
+use super::product::{Conv1x1, Linear};
 use super::{Engine, Queries};
 use crate::error::{Error, Result};
 use crate::geometry::Size;
@@ -266,6 +267,8 @@ fn operators(heap: &'static TensorHeap) -> ort::Result<OperatorDomain> {
         .add(DeformAttn)?
         .add(AddResized)?
         .add(Conv3x3(heap))?
+        .add(Conv1x1(heap))?
+        .add(Linear(heap))?
         .add(GroupNorm(TensorElementType::Float32))?
         .add(GroupNorm(TensorElementType::Uint8))
 }

@@ -52,8 +52,8 @@ def export(
     # Beside `out`, so that moving is renaming.
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as partial:
         folder = Path(partial)
-        winograd = not portable and not paths
-        files = write_graph(network, folder / GRAPH_NAME, portable, winograd)
+        fused = not portable and not paths
+        files = write_graph(network, folder / GRAPH_NAME, portable, fused)
         logger.info("wrote the graph")
         errors = verify(network, files[0], sizes, tolerance) if sizes else None
         description = folder / manifest.MANIFEST_NAME

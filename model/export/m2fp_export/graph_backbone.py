@@ -58,10 +58,9 @@ def _stem(graph: Graph, x: str) -> str:
 def _bottleneck(graph: Graph, x: str, name: str, stride: int, dilation: int) -> str:
     y = _conv(graph, x, f"{name}.conv1", relu=True)
     y = _conv(graph, y, f"{name}.conv2", stride, dilation, relu=True)
-    y = _conv(graph, y, f"{name}.conv3")
     if f"{name}.shortcut.weight" in graph.source.state:
         x = _conv(graph, x, f"{name}.shortcut", stride)
-    return graph.node("Relu", graph.node("Add", y, x))
+    return graph.conv1x1(y, f"{name}.conv3", *folded(graph, f"{name}.conv3"), added=x, relu=True)
 
 
 def _conv(
@@ -70,6 +69,8 @@ def _conv(
     weight, bias = folded(graph, name)
     if weight.shape[2] == 3 and stride == dilation == 1:
         return graph.conv3x3(x, name, weight, bias, relu)
+    if weight.shape[2] == stride == 1:
+        return graph.conv1x1(x, name, weight, bias, relu=relu)
     padding = dilation * (weight.shape[2] // 2)
     y = graph.conv(
         x, name, weight, bias, strides=[stride] * 2, dilations=[dilation] * 2, pads=[padding] * 4

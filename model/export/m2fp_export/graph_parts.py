@@ -24,6 +24,13 @@ CONV3X3 = "Conv3x3"
 """`m2fp::Conv3x3`, version 1: inputs x [1, C, H, W], weight [K, C, 3, 3] and, where there is one,
 bias [K]; output [1, K, H, W], all float. A convolution of stride 1, padded by one. Attribute: relu
 (1: negative results become 0)."""
+CONV1X1 = "Conv1x1"
+"""`m2fp::Conv1x1`, version 1: inputs x [1, C, H, W] or [C, N], weight [K, C] or [K, C, 1, 1] and,
+where there are any, bias with K values and sum of the output's shape, which is added; output
+[1, K, H, W] or [K, N], all float. A convolution of stride 1. Attribute: relu, as above."""
+LINEAR = "Linear"
+"""`m2fp::Linear`, version 1: inputs x [N, C], weight [C, M] and, where there are any, bias with M
+values and sum [N, M], which is added; output [N, M], all float. Attribute: relu, as above."""
 
 Matrix = NDArray[np.float64]
 
@@ -40,11 +47,11 @@ class Source:
 
 
 class Graph(GraphBuilder):
-    def __init__(self, source: Source, winograd: bool = False) -> None:
-        """winograd: 3×3 convolutions as `m2fp::Conv3x3`."""
+    def __init__(self, source: Source, fused: bool = False) -> None:
+        """fused: convolutions and linear layers of floats as operators of our own."""
         super().__init__()
         self.source = source
-        self.winograd = winograd
+        self.fused = fused
 
     def conv(
         self, x: str, name: str, weight: Matrix, bias: Matrix | None, **attributes: Attribute
@@ -58,30 +65,69 @@ class Graph(GraphBuilder):
         self, x: str, name: str, weight: Matrix, bias: Matrix | None, relu: bool = False
     ) -> str:
         """A 3×3 convolution of stride 1, padded by one, with a Relu after it if asked."""
-        if not self.winograd:
+        if not self.fused:
             plain = {"strides": [1, 1], "dilations": [1, 1], "pads": [1] * 4}
             y = self.conv(x, name, weight, bias, **plain)
             return self.node("Relu", y) if relu else y
         inputs = [x, self.weight(f"{name}.weight", weight)]
         if bias is not None:
             inputs.append(self.weight(f"{name}.bias", bias))
+        return self._own(CONV3X3, *inputs, relu=int(relu))
+
+    def conv1x1(
+        self,
+        x: str,
+        name: str,
+        weight: Matrix,
+        bias: Matrix | None,
+        added: str = "",
+        relu: bool = False,
+    ) -> str:
+        """A 1×1 convolution of stride 1, with `added` added and a Relu after it if asked."""
+        if self.fused:
+            bias_name = "" if bias is None else self.weight(f"{name}.bias", bias)
+            inputs = (x, self.weight(f"{name}.weight", weight), bias_name, added)
+            return self._own(CONV1X1, *inputs, relu=int(relu))
+        plain = {"strides": [1, 1], "dilations": [1, 1], "pads": [0] * 4}
+        return self._ended(self.conv(x, name, weight, bias, **plain), added, relu)
+
+    def linear(self, x: str, name: str, added: str = "") -> str:
+        """A linear layer of the state dict on [N, C], with `added` added if asked."""
+        source = self.source
+        return self.gemm(x, name, source[f"{name}.weight"], source[f"{name}.bias"], added)
+
+    def gemm(self, x: str, name: str, weight: Matrix, bias: Matrix, added: str = "") -> str:
+        """x·weightᵀ + bias. The weight is stored transposed: nothing is left to turn at load."""
+        return self.layer(x, self.layer_names(name, weight, bias), added)
+
+    def layer_names(self, name: str, weight: Matrix, bias: Matrix) -> "LayerNames":
+        return self.weight(f"{name}.weight", weight.T), self.weight(f"{name}.bias", bias)
+
+    def layer(self, x: str, names: "LayerNames", added: str = "", relu: bool = False) -> str:
+        """The same with weights that are in the graph already, and a Relu after it if asked."""
+        if self.fused:
+            return self._own(LINEAR, x, *names, added, relu=int(relu))
+        return self._ended(self.node("Gemm", x, *names), added, relu)
+
+    def layer_of_columns(self, columns: str, weight: str, bias: str) -> str:
+        """A linear layer of columns, [C, N] to [K, N]: weight [K, C], bias [K, 1]."""
+        if self.fused:
+            return self._own(CONV1X1, columns, weight, bias, relu=0)
+        return self.node("Gemm", weight, columns, bias)
+
+    def _own(self, op_type: str, *inputs: str, relu: int) -> str:
+        """An operator of our own; inputs that are empty at the end are left out."""
+        given = list(inputs)
+        while not given[-1]:
+            given.pop()
         return self.node(
-            CONV3X3,
-            *inputs,
-            domain=deform_attn.DOMAIN,
-            version=deform_attn.VERSION,
-            relu=int(relu),
+            op_type, *given, domain=deform_attn.DOMAIN, version=deform_attn.VERSION, relu=relu
         )
 
-    def linear(self, x: str, name: str) -> str:
-        """A linear layer of the state dict on [N, C]."""
-        source = self.source
-        return self.gemm(x, name, source[f"{name}.weight"], source[f"{name}.bias"])
-
-    def gemm(self, x: str, name: str, weight: Matrix, bias: Matrix) -> str:
-        """x·weightᵀ + bias. The weight is stored transposed: nothing is left to turn at load."""
-        transposed = self.weight(f"{name}.weight", weight.T)
-        return self.node("Gemm", x, transposed, self.weight(f"{name}.bias", bias))
+    def _ended(self, y: str, added: str, relu: bool) -> str:
+        if added:
+            y = self.node("Add", y, added)
+        return self.node("Relu", y) if relu else y
 
     def layer_norm(self, x: str, name: str) -> str:
         return self.node("LayerNormalization", x, *self.affine(name), axis=-1, epsilon=EPSILON)
@@ -147,24 +193,26 @@ class Graph(GraphBuilder):
             coordinate_transformation_mode="half_pixel",
         )
 
-    def feed_forward(self, x: str, names: "FeedForwardNames") -> str:
-        hidden = self.node("Gemm", x, *names.first)
-        return self.node("Gemm", self.node("Relu", hidden), *names.second)
+    def feed_forward(self, x: str, names: "FeedForwardNames", added: str = "") -> str:
+        """Two linear layers with a Relu between them, and `added` added if asked."""
+        hidden = self.layer(x, names.first, relu=True)
+        return self.layer(hidden, names.second, added)
 
     def feed_forward_names(self, name: str) -> "FeedForwardNames":
-        def of(linear: str) -> tuple[str, str]:
+        def of(linear: str) -> LayerNames:
             source = self.source
-            return (
-                self.weight(f"{linear}.weight", source[f"{linear}.weight"].T),
-                self.weight(f"{linear}.bias", source[f"{linear}.bias"]),
-            )
+            return self.layer_names(linear, source[f"{linear}.weight"], source[f"{linear}.bias"])
 
         return FeedForwardNames(of(f"{name}.linear1"), of(f"{name}.linear2"))
 
 
+LayerNames = tuple[str, str]
+"""Weight, transposed, and bias of a linear layer."""
+
+
 @dataclass(frozen=True)
 class FeedForwardNames:
-    """Weight and bias of both linear layers: added once, used by every slice."""
+    """Of both linear layers: added once, used by every slice."""
 
-    first: tuple[str, str]
-    second: tuple[str, str]
+    first: LayerNames
+    second: LayerNames

@@ -43,7 +43,7 @@ def pixel_decoder(graph: Graph, features: list[str], portable: bool) -> Pixels:
         with graph.scope(name):
             source = graph.source
             weight, bias = source[f"{name}.0.weight"], source[f"{name}.0.bias"]
-            x = graph.conv(feature, f"{name}.0", weight, bias)
+            x = graph.conv1x1(feature, f"{name}.0", weight, bias)
             maps.append(graph.group_norm(x, f"{name}.1", portable))
     levels = _Levels(graph, maps)
     tokens = graph.node("Concat", *[_map_to_rows(graph, x) for x in maps], axis=0)
@@ -175,10 +175,9 @@ def _encoder_layer(
     with graph.scope("attention"):
         found = attend(graph, value, offsets, logits, levels, f"{name}/attended")
     found = graph.node("Reshape", found, graph.ints(-1, sizes.width))
-    found = graph.linear(found, f"{attention}.output_proj")
-    tokens = graph.layer_norm(graph.node("Add", tokens, found), f"{name}.norm1")
-    added = _feed_forward(graph, tokens, levels, name)
-    return graph.layer_norm(graph.node("Add", tokens, added), f"{name}.norm2")
+    tokens = graph.linear(found, f"{attention}.output_proj", added=tokens)
+    tokens = graph.layer_norm(tokens, f"{name}.norm1")
+    return graph.layer_norm(_feed_forward(graph, tokens, levels, name), f"{name}.norm2")
 
 
 def _attend(
@@ -239,12 +238,13 @@ def _attend_portably(
 
 
 def _feed_forward(graph: Graph, tokens: str, levels: _Levels, name: str) -> str:
+    """The hidden layers' output, with `tokens` added."""
     names = graph.feed_forward_names(name)
     parts = []
     for index in range(FEED_FORWARD_SLICES):
         start, end = levels.bounds[index : index + 2]
         part = graph.node("Slice", tokens, start, end, graph.ints(0))
-        parts.append(graph.feed_forward(part, names))
+        parts.append(graph.feed_forward(part, names, added=part))
     return graph.node("Concat", *parts, axis=0)
 
 
@@ -253,7 +253,7 @@ def _finest(graph: Graph, res2: str, columns: str, levels: _Levels, portable: bo
     source = graph.source
     with graph.scope(f"{DECODER}.pyramid"):
         name = f"{DECODER}.adapter_1"
-        lateral = graph.conv(res2, name, source[f"{name}.weight"], None)
+        lateral = graph.conv1x1(res2, name, source[f"{name}.weight"], None)
         lateral = graph.group_norm(lateral, f"{name}.norm", portable)
         shape = graph.node("Concat", graph.ints(1, source.sizes.width), levels.sides[-1], axis=0)
         above = graph.node("Reshape", columns, shape)
@@ -261,7 +261,7 @@ def _finest(graph: Graph, res2: str, columns: str, levels: _Levels, portable: bo
         with graph.scope("sum"):
             x = add(graph, lateral, above, f"{DECODER}.pyramid/summed")
         name = f"{DECODER}.layer_1"
-        if graph.winograd:
+        if graph.fused:
             x = graph.conv3x3(x, name, source[f"{name}.weight"], None)
         else:
             x = _conv_by_stripes(graph, x, name)

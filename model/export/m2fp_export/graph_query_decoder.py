@@ -67,7 +67,7 @@ class _MaskHead:
         self.norm = graph.affine(f"{PREDICTOR}.decoder_norm")
         name = f"{PREDICTOR}.mask_embed.layers"
         self.hidden = [
-            self._add(
+            graph.layer_names(
                 f"{name}.{index}", source[f"{name}.{index}.weight"], source[f"{name}.{index}.bias"]
             )
             for index in (0, 1)
@@ -75,16 +75,12 @@ class _MaskHead:
         last, last_bias = source[f"{name}.2.weight"], source[f"{name}.2.bias"]
         features = source[f"{DECODER}.mask_features.weight"][:, :, 0, 0]
         features_bias = source[f"{DECODER}.mask_features.bias"]
-        self.direction = self._add(f"{name}.2", features.T @ last, features.T @ last_bias)
-        self.offset = self._add(
+        self.direction = graph.layer_names(f"{name}.2", features.T @ last, features.T @ last_bias)
+        self.offset = graph.layer_names(
             f"{name}.2.offset",
             (features_bias @ last)[None],
             np.array([features_bias @ last_bias]),
         )
-
-    def _add(self, name: str, weight: Matrix, bias: Matrix) -> tuple[str, str]:
-        graph = self.graph
-        return graph.weight(f"{name}.weight", weight.T), graph.weight(f"{name}.bias", bias)
 
     def normed(self, queries: str) -> str:
         return self.graph.node("LayerNormalization", queries, *self.norm, axis=-1, epsilon=1e-5)
@@ -92,11 +88,11 @@ class _MaskHead:
     def logits(self, normed: str, columns: str) -> str:
         """[Q, pixels] of the pixels whose y is `columns`, [C, pixels]."""
         graph = self.graph
-        for weight, bias in self.hidden:
-            normed = graph.node("Relu", graph.node("Gemm", normed, weight, bias))
-        direction = graph.node("Gemm", normed, *self.direction)
-        offset = graph.node("Gemm", normed, *self.offset)
-        return graph.node("Gemm", direction, columns, offset)
+        for names in self.hidden:
+            normed = graph.layer(normed, names, relu=True)
+        direction = graph.layer(normed, self.direction)
+        offset = graph.layer(normed, self.offset)
+        return graph.layer_of_columns(columns, direction, offset)
 
 
 def _bias(graph: Graph, logits: str) -> str:
@@ -172,14 +168,14 @@ def _cross_attention(
             value = graph.node("Transpose", graph.node("Reshape", value, shape), perm=[0, 2, 1])
             found.append(graph.node("MatMul", shares, value))
     joined = _heads_last(graph, graph.node("Concat", *found, axis=0))
-    added = graph.linear(joined, f"{attention}.out_proj")
-    return graph.layer_norm(graph.node("Add", queries, added), f"{name}.norm")
+    queries = graph.linear(joined, f"{attention}.out_proj", added=queries)
+    return graph.layer_norm(queries, f"{name}.norm")
 
 
 def _of_columns(graph: Graph, columns: str, name: str, weight: Matrix, bias: Matrix) -> str:
     """A linear layer on [C, N]: weight·columns + bias."""
     names = graph.weight(f"{name}.weight", weight), graph.weight(f"{name}.bias", bias[:, None])
-    return graph.node("Gemm", names[0], columns, names[1])
+    return graph.layer_of_columns(columns, *names)
 
 
 def _self_attention(graph: Graph, queries: str, places: str, layer: int) -> str:
@@ -192,14 +188,14 @@ def _self_attention(graph: Graph, queries: str, places: str, layer: int) -> str:
     values = _heads_first(graph, graph.gemm(queries, f"{attention}.value", *projections.value))
     scores = graph.node("MatMul", query, graph.node("Transpose", keys, perm=[0, 2, 1]))
     found = graph.node("MatMul", graph.node("Softmax", scores, axis=-1), values)
-    added = graph.linear(_heads_last(graph, found), f"{attention}.out_proj")
-    return graph.layer_norm(graph.node("Add", queries, added), f"{name}.norm")
+    queries = graph.linear(_heads_last(graph, found), f"{attention}.out_proj", added=queries)
+    return graph.layer_norm(queries, f"{name}.norm")
 
 
 def _feed_forward(graph: Graph, queries: str, layer: int) -> str:
     name = f"{PREDICTOR}.transformer_ffn_layers.{layer}"
-    added = graph.feed_forward(queries, graph.feed_forward_names(name))
-    return graph.layer_norm(graph.node("Add", queries, added), f"{name}.norm")
+    queries = graph.feed_forward(queries, graph.feed_forward_names(name), added=queries)
+    return graph.layer_norm(queries, f"{name}.norm")
 
 
 def _heads_first(graph: Graph, x: str) -> str:

@@ -16,15 +16,16 @@ GRAPH_NAME = "model.onnx"
 
 
 def write_graph(
-    network: M2FP, path: Path, portable: bool = False, winograd: bool = False
+    network: M2FP, path: Path, portable: bool = False, fused: bool = False
 ) -> list[Path]:
     """Write `network` to `path`, weights beside it; returns both files, the graph first.
 
     portable: standard operators alone instead of `m2fp::DeformAttn` and the others of our own.
-    winograd: 3×3 convolutions as `m2fp::Conv3x3`, which is of floats: not for 8 bits.
+    fused: convolutions and linear layers as `m2fp::Conv3x3`, `Conv1x1` and `Linear`, which are of
+    floats: not for 8 bits.
     """
     sizes = network.sizes
-    graph = Graph(Source(sizes, network.state_dict()), winograd)
+    graph = Graph(Source(sizes, network.state_dict()), fused)
     features = backbone(graph, prepare(graph, INPUT_NAME))
     pixels = pixel_decoder(graph, features, portable)
     classes, masks = query_decoder(graph, pixels)

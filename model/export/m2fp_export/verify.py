@@ -25,14 +25,14 @@ from torch import Tensor
 
 from m2fp_export import deform_attn
 from m2fp_export.errors import VerificationError
-from m2fp_export.graph_parts import CONV3X3, GROUP_NORM
+from m2fp_export.graph_parts import CONV1X1, CONV3X3, GROUP_NORM, LINEAR
 from m2fp_export.graph_pixel_decoder import ADD_RESIZED
 from m2fp_export.model import M2FP
 from m2fp_export.onnx_graph import GRAPH_NAME, INPUT_NAME, OUTPUT_NAMES, write_graph
 
 logger = logging.getLogger("m2fp_export")
 
-OPERATORS = (deform_attn.OP_TYPE, ADD_RESIZED, CONV3X3, GROUP_NORM)
+OPERATORS = (deform_attn.OP_TYPE, ADD_RESIZED, CONV1X1, CONV3X3, GROUP_NORM, LINEAR)
 """Our own, domain `m2fp`."""
 SIZES = ((1, 1), (333, 61), (131, 97), (512, 512), (480, 640), (1138, 640))
 """(width, height): tiny, elongated, odd, square, portrait, landscape. The smallest come first: a
@@ -218,7 +218,7 @@ def check_twins(network: M2FP, fused: Path, portable: Path) -> None:
     missing = {key: n for key, n in missing.items() if key[0] not in OPERATORS}
     if missing:
         raise VerificationError(f"{fused}: nodes that its portable twin lacks: {missing}")
-    _check_convolutions(fused, *models)
+    _check_products(fused, *models)
     if _digest(fused) != _digest(portable):
         raise VerificationError(
             f"{fused}: its weights are not those of the checkpoint. Name the checkpoint that it is "
@@ -230,26 +230,54 @@ def _fused_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [node for node in model.graph.node if node.domain == deform_attn.DOMAIN]
 
 
-def _check_convolutions(path: Path, fused: onnx.ModelProto, portable: onnx.ModelProto) -> None:
-    """Each of our convolutions is what the twin computes with the same weights, perhaps by rows."""
-    plain: dict[str, list[onnx.NodeProto]] = {}
+def _check_products(path: Path, fused: onnx.ModelProto, portable: onnx.ModelProto) -> None:
+    """Each convolution and linear layer of ours is what the twin computes with the same weights and
+    right after that, perhaps by rows."""
+    twins: dict[str, list[onnx.NodeProto]] = {}
+    users: dict[str, list[onnx.NodeProto]] = {}
     for node in portable.graph.node:
-        if node.op_type == "Conv":
-            plain.setdefault(node.input[1], []).append(node)
-    rectified = {node.input[0] for node in portable.graph.node if node.op_type == "Relu"}
+        if node.op_type in ("Conv", "Gemm"):
+            for name in node.input:
+                twins.setdefault(name, []).append(node)
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    stored = {tensor.name for tensor in portable.graph.initializer}
     for node in fused.graph.node:
-        if node.op_type != CONV3X3:
+        if node.op_type not in (CONV1X1, CONV3X3, LINEAR):
             continue
-        twins = plain.get(node.input[1], [])
-        relu = any(twin.output[0] in rectified for twin in twins)
+        # The product of masks and features has no weights of its own.
+        weights = [name for name in node.input[1:3] if name in stored]
+        own = (weights, len(node.input) > 3, _values(node))
         same = [
-            twin.input[1:] == node.input[1:]
-            and _values(twin).get("strides", [1, 1]) == [1, 1]
-            and _values(twin).get("dilations", [1, 1]) == [1, 1]
-            for twin in twins
+            _is_plain(twin) and _ended(twin, users, stored) == own
+            for name in weights[:1]
+            for twin in twins.get(name, [])
         ]
-        if not same or not all(same) or _values(node) != {"relu": int(relu)}:
-            raise VerificationError(f"{path}: {node.name} is not the convolution of its twin")
+        if not all(same) or (weights and not same):
+            raise VerificationError(f"{path}: {node.name} is not what its twin computes")
+
+
+def _is_plain(node: onnx.NodeProto) -> bool:
+    """Of stride 1 and not dilated; of a product, without factors and as it stands."""
+    values = _values(node)
+    if node.op_type == "Gemm":
+        return not values
+    return values.get("strides", [1, 1]) == [1, 1] and values.get("dilations", [1, 1]) == [1, 1]
+
+
+def _ended(
+    node: onnx.NodeProto, users: dict[str, list[onnx.NodeProto]], stored: set[str]
+) -> tuple[list[str], bool, dict[str, int]]:
+    """Names of a node's weights; whether something is added to its output; whether a Relu is taken,
+    as our operators have it."""
+    weights = [name for name in node.input if name in stored]
+    following = users.get(node.output[0], [])
+    # What is added comes second.
+    added = [user for user in following if user.op_type == "Add" and user.input[0] in node.output]
+    if added:
+        following = users.get(added[0].output[0], [])
+    rectified = any(user.op_type == "Relu" for user in following)
+    return weights, bool(added), {"relu": int(rectified)}
 
 
 def _values(node: onnx.NodeProto) -> dict[str, Any]:

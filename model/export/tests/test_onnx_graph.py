@@ -1,6 +1,7 @@
 """The graphs against PyTorch, and the shape that the Rust engine relies on."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 import shrunken
 from m2fp_export import deform_attn
 from m2fp_export.errors import VerificationError
-from m2fp_export.graph_parts import CONV3X3, GROUP_NORM
+from m2fp_export.graph_parts import CONV1X1, CONV3X3, GROUP_NORM, LINEAR
 from m2fp_export.graph_pixel_decoder import ADD_RESIZED
 from m2fp_export.model import M2FP
 from m2fp_export.onnx_builder import INLINE_BYTES, OPSET, PAGE
@@ -31,7 +32,10 @@ class Interpreter:
         model = onnx.load(str(graph))
         _expand(model, ADD_RESIZED, _as_resize_and_add)
         _expand(model, GROUP_NORM, _as_instance_norm)
-        _expand(model, CONV3X3, _as_conv)
+        ranks = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
+        _expand(model, CONV3X3, partial(_as_standard, ranks))
+        _expand(model, CONV1X1, partial(_as_standard, ranks))
+        _expand(model, LINEAR, partial(_as_standard, ranks))
         self.attentions = [n for n in model.graph.node if n.op_type == deform_attn.OP_TYPE]
         for node in self.attentions:
             model.graph.node.remove(node)
@@ -111,18 +115,29 @@ def _as_instance_norm(node: onnx.NodeProto) -> list[onnx.NodeProto]:
     ]
 
 
-def _as_conv(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+def _as_standard(ranks: dict[str, int], node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """A convolution or a linear layer, with the addition and the Relu that follow it."""
+    x, weight, bias, added = [*node.input, "", ""][:4]
     (result,) = node.output
     (relu,) = (onnx.helper.get_attribute_value(a) for a in node.attribute)
-    name = f"{result}/plain" if relu else result
-    conv = onnx.helper.make_node("Conv", node.input, [name], pads=[1] * 4)
-    return [conv, onnx.helper.make_node("Relu", [name], [result])] if relu else [conv]
+    make = onnx.helper.make_node
+    if node.op_type == LINEAR:
+        nodes = [make("Gemm", [x, weight, bias], [f"{result}/product"])]
+    elif node.op_type == CONV1X1 and ranks.get(weight) != 4:
+        nodes = [make("Gemm", [weight, x, bias], [f"{result}/product"])]
+    else:
+        inputs = [x, weight, bias] if bias else [x, weight]
+        pads = [1 if node.op_type == CONV3X3 else 0] * 4
+        nodes = [make("Conv", inputs, [f"{result}/product"], pads=pads)]
+    if added:
+        nodes.append(make("Add", [*nodes[-1].output, added], [f"{result}/added"]))
+    return [*nodes, make("Relu" if relu else "Identity", nodes[-1].output, [result])]
 
 
 @pytest.fixture(scope="module")
 def fused(network: M2FP, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("fused") / GRAPH_NAME
-    return write_graph(network, path, winograd=True)[0]
+    return write_graph(network, path, fused=True)[0]
 
 
 @pytest.fixture(scope="module")
@@ -157,12 +172,15 @@ def test_other_weights_are_noticed(network: M2FP, fused: Path, portable: Path) -
         verify(other, fused, ((33, 7),))
 
 
-def test_a_convolution_that_differs_from_its_twins_is_noticed(
-    network: M2FP, fused: Path, portable: Path, tmp_path: Path
+@pytest.mark.parametrize("op_type", [CONV3X3, CONV1X1, LINEAR])
+def test_a_product_that_differs_from_its_twins_is_noticed(
+    network: M2FP, fused: Path, portable: Path, tmp_path: Path, op_type: str
 ) -> None:
     def spoilt(change: Callable[[onnx.NodeProto], None]) -> Path:
         model = onnx.load(str(fused), load_external_data=False)
-        change(next(node for node in model.graph.node if node.op_type == CONV3X3))
+        nodes = [node for node in model.graph.node if node.op_type == op_type]
+        # One with a Relu and a bias, and with something added where the operator can do that.
+        change(max(nodes, key=lambda node: (node.attribute[0].i, len(node.input))))
         path = tmp_path / GRAPH_NAME
         onnx.save(model, str(path))
         path.with_name(path.name + ".data").write_bytes(
@@ -174,18 +192,24 @@ def test_a_convolution_that_differs_from_its_twins_is_noticed(
         node.attribute[0].i = 0
 
     def without_bias(node: onnx.NodeProto) -> None:
-        del node.input[2]
+        node.input[2] = ""
 
-    def of_another_weight(node: onnx.NodeProto) -> None:
-        node.input[1] = "no.weight"
+    def with_another_bias(node: onnx.NodeProto) -> None:
+        node.input[2] = "backbone.stem.conv1.bias"
+
+    def with_another_sum(node: onnx.NodeProto) -> None:
+        if len(node.input) > 3:
+            del node.input[3]
+        else:
+            node.input.append(node.input[0])
 
     check_twins(network, spoilt(lambda _: None), portable)
-    for change in (without_relu, without_bias, of_another_weight):
-        with pytest.raises(VerificationError, match="not the convolution of its twin"):
+    for change in (without_relu, without_bias, with_another_bias, with_another_sum):
+        with pytest.raises(VerificationError, match="not what its twin computes"):
             check_twins(network, spoilt(change), portable)
 
 
-def test_winograd_is_for_3x3_of_stride_1(network: M2FP, fused: Path) -> None:
+def test_our_convolutions_are_of_stride_1(network: M2FP, fused: Path) -> None:
     model = onnx.load(str(fused), load_external_data=False)
     dims = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
     ours = [node for node in model.graph.node if node.op_type == CONV3X3]
@@ -196,6 +220,10 @@ def test_winograd_is_for_3x3_of_stride_1(network: M2FP, fused: Path) -> None:
     left = [n for n in model.graph.node if n.op_type == "Conv" and dims[n.input[1]][2:] == [3, 3]]
     strides = [a.ints[0] for node in left for a in node.attribute if a.name == "strides"]
     assert strides == [2] * len(left) == [2] * 4
+    plain = [n for n in model.graph.node if n.op_type == "Conv" and n not in left]
+    strides = [a.ints[0] for node in plain for a in node.attribute if a.name == "strides"]
+    assert strides == [2] * len(plain) == [2] * 3
+    assert not [node for node in model.graph.node if node.op_type == "Gemm"]
 
 
 def test_masks_that_are_all_empty(network: M2FP, tmp_path: Path) -> None:
