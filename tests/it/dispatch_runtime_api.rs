@@ -14,13 +14,18 @@ use serde_json::{Value, json};
 
 use crate::support::events::{BUCKET, OUTPUT_BUCKET, event, photo};
 use crate::support::http;
-use crate::support::lambda_runtime_api::{Function, RuntimeApi, trace_id};
+use crate::support::lambda_runtime_api::{Function, RuntimeApi};
 use crate::support::s3_servers::{ACCESS_KEY, FileServer, SECRET_KEY};
 
 /// Of an invocation; nothing here takes nearly as long.
 const TIMEOUT: Duration = Duration::from_mins(5);
 const MEMORY_MB: u64 = 1769;
 const MIB: u64 = 1 << 20;
+
+/// The tracing header of an invocation.
+fn trace_id(id: &str) -> String {
+    format!("Root=1-5759e988-bd862e3fe1be46a994272793;Parent={id};Sampled=1")
+}
 
 /// A request of a gateway with this photo.
 fn request(name: &str, query: &str, photo: &[u8]) -> Value {
@@ -96,7 +101,9 @@ async fn several_invocations_at_once_keep_to_themselves() {
     }
     events.insert("direct-bad".to_owned(), json!({"image": BASE64_STANDARD.encode("no image")}));
 
-    let answers = join_all(events.iter().map(|(id, event)| api.invoke(id, event))).await;
+    let traces: Vec<_> = events.keys().map(|id| trace_id(id)).collect();
+    let traced = events.iter().zip(&traces);
+    let answers = join_all(traced.map(|((id, event), trace)| api.invoke_traced(id, Some(trace), event))).await;
     for (id, answer) in events.keys().zip(&answers) {
         let json = answer.json();
         assert_eq!(answer.failed, id == "direct-bad", "{id}: {json}");

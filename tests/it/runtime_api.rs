@@ -1,15 +1,57 @@
 //! The built `bootstrap` in front of a runtime API: what Lambda tells a function beside its events, and what the function
 //! writes.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::events::{event, photo};
-use crate::support::runtime_api::{Invocation, Ran, bootstrap};
+use crate::support::lambda_runtime_api::{Function, RuntimeApi};
+
+/// Of each invocation.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Of a whole run on a busy machine; only a function that hangs takes that long.
+const PATIENCE: Duration = Duration::from_mins(2);
+const MEMORY_MB: u64 = 1769;
 
 const TRACE: &str = "1-5759e988-bd862e3fe1be46a994272793";
 const HEADER: &str = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1";
+
+/// An event, and its tracing header.
+type Invocation = (Value, Option<&'static str>);
+
+/// What a function answered and wrote.
+struct Ran {
+    answers: Vec<Value>,
+    /// Standard output and error.
+    log: String,
+}
+
+impl Ran {
+    /// The lines of the log that are JSON.
+    fn lines(&self) -> Vec<Value> {
+        self.log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+}
+
+/// Starts `bootstrap` with these settings, and has it answer `invocations` one after the other.
+async fn bootstrap(settings: &[(&str, &str)], invocations: impl IntoIterator<Item = Invocation>) -> Ran {
+    let api = RuntimeApi::start(TIMEOUT).await;
+    let function = Function::start_logged(&api, MEMORY_MB, settings);
+    let mut answers = Vec::new();
+    let answering = async {
+        for (number, (event, trace)) in invocations.into_iter().enumerate() {
+            answers.push(api.invoke_traced(&format!("r-{number}"), trace, event).await.json());
+        }
+        api.idle().await;
+    };
+    let ended = tokio::time::timeout(PATIENCE, answering).await;
+    let log = function.log();
+    assert!(ended.is_ok(), "the function does not ask for more: {log}");
+    Ran { answers, log }
+}
 
 /// A photo, and an event of no known kind.
 fn invocations(header: Option<&'static str>) -> [Invocation; 2] {

@@ -1,12 +1,13 @@
 //! Lambda's Runtime API, as custom runtimes are served it, with the real `bootstrap` at its other end. AWS's emulator
-//! hands out one invocation at a time and takes no streams; this hands out as many as are asked for, and takes both.
+//! hands out one invocation at a time, says no tracing header and takes no streams; this does all three.
 
 #![allow(dead_code, reason = "each user takes its part")]
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,7 +21,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// What the function says of an invocation.
@@ -56,7 +57,8 @@ impl Answer {
 
 struct Invocation {
     id: String,
-    trace_id: String,
+    /// The tracing header.
+    trace: Option<String>,
     event: String,
 }
 
@@ -66,6 +68,8 @@ struct Shared {
     waiting: Mutex<HashMap<String, oneshot::Sender<Answer>>>,
     /// How many are handed out and not answered, and the most there were.
     in_hand: Mutex<(usize, usize)>,
+    /// Whether the function asks for an invocation and there is none.
+    is_idle: watch::Sender<bool>,
     timeout: Duration,
 }
 
@@ -81,8 +85,8 @@ impl RuntimeApi {
     /// `timeout`: of each invocation, from when it is handed out.
     pub async fn start(timeout: Duration) -> Self {
         let (invocations, next) = mpsc::unbounded_channel();
-        let (waiting, in_hand) = (Mutex::default(), Mutex::default());
-        let shared = Arc::new(Shared { next: next.into(), waiting, in_hand, timeout });
+        let (waiting, in_hand, is_idle) = (Mutex::default(), Mutex::default(), watch::Sender::default());
+        let shared = Arc::new(Shared { next: next.into(), waiting, in_hand, is_idle, timeout });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let served = Arc::clone(&shared);
@@ -101,11 +105,22 @@ impl RuntimeApi {
 
     /// Hands the event to the function, named `id`, and waits for its answer.
     pub async fn invoke(&self, id: &str, event: impl ToString) -> Answer {
+        self.invoke_traced(id, None, event).await
+    }
+
+    /// As [`Self::invoke`], with a tracing header if there is one.
+    pub async fn invoke_traced(&self, id: &str, trace: Option<&str>, event: impl ToString) -> Answer {
         let (answer, answered) = oneshot::channel();
         self.shared.waiting.lock().expect("no panic").insert(id.to_owned(), answer);
-        let invocation = Invocation { id: id.to_owned(), trace_id: trace_id(id), event: event.to_string() };
+        let invocation = Invocation { id: id.to_owned(), trace: trace.map(str::to_owned), event: event.to_string() };
         self.invocations.send(invocation).expect("the server is there");
         answered.await.expect("the function answers")
+    }
+
+    /// Waits until the function asks for an invocation while there is none. Called after an answer to a function that
+    /// takes one at a time, it returns when that invocation is over.
+    pub async fn idle(&self) {
+        self.shared.is_idle.subscribe().wait_for(|idle| *idle).await.expect("the server is there");
     }
 
     /// The most invocations that the function had in hand at once.
@@ -120,17 +135,18 @@ impl Drop for RuntimeApi {
     }
 }
 
-/// The trace that an invocation belongs to.
-pub fn trace_id(id: &str) -> String {
-    format!("Root=1-5759e988-bd862e3fe1be46a994272793;Parent={id};Sampled=1")
-}
-
+/// `…/invocation/next`, `…/invocation/ID/response` and `…/invocation/ID/error` (AWS Lambda developer guide, "Using the
+/// Lambda runtime API").
 async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().trim_start_matches("/2018-06-01/runtime/invocation/").to_owned();
     let response = Response::builder();
     let response = if path == "next" {
         // One waits for the next, the others for their turn.
-        let Some(next) = shared.next.lock().await.recv().await else { std::future::pending().await };
+        let mut waiting = shared.next.lock().await;
+        shared.is_idle.send_replace(waiting.is_empty());
+        let Some(next) = waiting.recv().await else { std::future::pending().await };
+        shared.is_idle.send_replace(false);
+        drop(waiting);
         {
             let (now, most) = &mut *shared.in_hand.lock().expect("no panic");
             *now += 1;
@@ -138,12 +154,16 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
         }
         let deadline = SystemTime::now() + shared.timeout;
         let deadline = deadline.duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
-        response
+        let response = response
+            .header("content-type", "application/json")
             .header("lambda-runtime-aws-request-id", next.id)
             .header("lambda-runtime-deadline-ms", deadline.to_string())
-            .header("lambda-runtime-invoked-function-arn", "arn:aws:lambda:us-east-1:123456789012:function:m2fp")
-            .header("lambda-runtime-trace-id", next.trace_id)
-            .body(Full::from(next.event))
+            .header("lambda-runtime-invoked-function-arn", "arn:aws:lambda:us-east-1:123456789012:function:m2fp");
+        let response = match next.trace {
+            Some(trace) => response.header("lambda-runtime-trace-id", trace),
+            None => response,
+        };
+        response.body(Full::from(next.event))
     } else {
         let (id, kind) = path.split_once('/').expect("the invocation's name and what becomes of it");
         let header = |name: &str| request.headers().get(name).map(|value| value.to_str().expect("ASCII").to_owned());
@@ -166,36 +186,45 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
 }
 
 /// The function's process, ended when dropped.
-pub struct Function(Child);
+pub struct Function {
+    process: Child,
+    /// Where its standard output and error go, if they are kept.
+    log: Option<PathBuf>,
+}
 
 impl Function {
     /// `bootstrap` with the packaged model, `memory_mb` of memory, room for so many invocations at once, and settings.
+    /// It warns on standard error, and writes no metrics.
     pub fn start(api: &RuntimeApi, memory_mb: u64, concurrency: Option<u32>, settings: &[(&str, &str)]) -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bootstrap"));
-        // Settings of whoever runs this are not the function's.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("M2FP_")) {
-            command.env_remove(name);
-        }
+        let mut command = command(api, memory_mb);
         command
-            .env("AWS_LAMBDA_RUNTIME_API", api.address.to_string())
-            .env("AWS_LAMBDA_FUNCTION_NAME", "m2fp")
-            .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
-            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", memory_mb.to_string())
-            .env("AWS_REGION", "us-east-1")
-            .env("ORT_DYLIB_PATH", root.join(".runtime/libonnxruntime.so"))
-            .env("M2FP_MODEL_DIR", root.join("model/nano"))
             .env("M2FP_LOG", "warn")
             .env("M2FP_METRICS", "off")
             .envs(settings.iter().copied())
             .envs(concurrency.map(|most| ("AWS_LAMBDA_MAX_CONCURRENCY", most.to_string())))
             .stdout(Stdio::null());
-        Self(command.spawn().expect("bootstrap starts"))
+        Self { process: command.spawn().expect("bootstrap starts"), log: None }
+    }
+
+    /// `bootstrap` with the packaged model, `memory_mb` of memory, one invocation at a time, and settings. What it
+    /// writes is kept, and no more of that is set than `settings` do.
+    pub fn start_logged(api: &RuntimeApi, memory_mb: u64, settings: &[(&str, &str)]) -> Self {
+        let name = format!("bootstrap-{}.log", api.address.port());
+        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let file = File::create(&log).expect("a log");
+        let mut command = command(api, memory_mb);
+        command.envs(settings.iter().copied()).stdout(file.try_clone().expect("a log")).stderr(file);
+        Self { process: command.spawn().expect("bootstrap starts"), log: Some(log) }
+    }
+
+    /// What a function that was started by [`Self::start_logged`] has written so far to standard output and error.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log.as_ref().expect("the log is kept")).expect("the log is text")
     }
 
     /// The most memory that the process held, bytes.
     pub fn peak_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says so");
         peak.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
@@ -204,7 +233,30 @@ impl Function {
 impl Drop for Function {
     fn drop(&mut self) {
         // Errors here mean that it is gone already.
-        drop(self.0.kill());
-        drop(self.0.wait());
+        drop(self.process.kill());
+        drop(self.process.wait());
+        if let Some(log) = &self.log {
+            drop(std::fs::remove_file(log));
+        }
     }
+}
+
+fn command(api: &RuntimeApi, memory_mb: u64) -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bootstrap"));
+    // Settings of whoever runs this are not the function's.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("M2FP_")) {
+        command.env_remove(name);
+    }
+    command
+        .env("AWS_LAMBDA_RUNTIME_API", api.address.to_string())
+        .env("AWS_LAMBDA_FUNCTION_NAME", "m2fp")
+        .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
+        .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", memory_mb.to_string())
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_ACCESS_KEY_ID", "key")
+        .env("AWS_SECRET_ACCESS_KEY", "secret")
+        .env("ORT_DYLIB_PATH", root.join(".runtime/libonnxruntime.so"))
+        .env("M2FP_MODEL_DIR", root.join("model/nano"));
+    command
 }

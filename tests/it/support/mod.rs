@@ -15,6 +15,5 @@ pub mod lambda_runtime_api;
 pub mod memory_store;
 pub mod metrics;
 pub mod reference;
-pub mod runtime_api;
 pub mod s3_servers;
 pub mod scripted;
