@@ -52,7 +52,7 @@ class Evaluation:
 
 def evaluate(program: Program, data: DataSet, table: NDArray[np.uint8]) -> Evaluation:
     """`table`: class ids of the data set by the model's; empty for a data set without classes."""
-    scores = _Scores(data, table)
+    scores = _Scores(data, table, program.options.score)
     with tqdm(total=len(data.samples), unit="photo", desc=data.name, disable=None) as bar:
         for samples in _batches(data.samples):
             answers = program.parse([sample.photo for sample in samples])
@@ -69,9 +69,9 @@ def _batches(samples: list[Sample]) -> Iterator[list[Sample]]:
 
 
 class _Scores:
-    def __init__(self, data: DataSet, table: NDArray[np.uint8]) -> None:
+    def __init__(self, data: DataSet, table: NDArray[np.uint8], least: float) -> None:
         count = len(data.classes)
-        self.data, self.table, self.photos = data, table, 0
+        self.data, self.table, self.least, self.photos = data, table, least, 0
         self.pixels, self.parsed, self.parts = (
             PixelScores(count),
             ParsedPersonScores(count),
@@ -99,9 +99,11 @@ class _Scores:
         self.persons.add(self.photos, size, found)
         self.persons.add_true(self.photos, truth.persons)
         mapped = self._mapped_scores(parsed)
-        self.parsed.add(
-            [person.labels for person in truth.persons], found_persons(labels, parsed, mapped)
-        )
+        # As M2FP's code and Parsing-R-CNN's, which pass over less sure persons, not over parts.
+        found_parsed = [
+            entry for entry in found_persons(labels, parsed, mapped) if entry[0] >= self.least
+        ]
+        self.parsed.add([person.labels for person in truth.persons], found_parsed)
         self.parts.add(truth.parts, found_parts(labels, parsed, mapped))
 
     def _mapped_scores(self, parsed: Parsed) -> dict[int, float]:

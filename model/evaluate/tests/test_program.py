@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import made
@@ -74,6 +75,30 @@ def test_options_are_passed_on(tmp_path: Path) -> None:
     (call,) = bench.calls()
     assert "--mode tiled --score 0.2 --max-side 320" in call
     assert "--rle --output mask,instances,json" in call
+
+
+def test_parsed_persons_of_less_than_the_least_score_do_not_count(tmp_path: Path) -> None:
+    """A person is reported by their own score; what counts in AP^p is that times their parts'."""
+    classes = class_names.CIHP
+    (scene,) = made.scenes(0, 1, len(classes))
+    people = [(0.9, person > 0) for person in scene.people]
+    sure = {int(label): 0.5 for label in np.unique(scene.labels) if label}
+    exact = made.Answer(scene.labels, scene.owners, people, sure)
+    made.write_instances(tmp_path / "data" / "Validation", [scene])
+    m2fp = made.write_player(tmp_path / "player", [scene], [exact])
+    model = made.write_model(tmp_path / "model", classes)
+
+    def figures(least: str) -> dict[str, float]:
+        given = ["--data", f"cihp:{tmp_path / 'data'}", "--m2fp", str(m2fp), "--model", str(model)]
+        out = tmp_path / f"out-{least}"
+        assert main([*given, "--out", str(out), "--score", least]) == 0
+        return json.loads((out / "figures.json").read_text())["figures"]
+
+    # 0.9 times 0.5 is what each of them has.
+    at, above = figures("0.45"), figures("0.46")
+    assert (at["APp_50"], at["PCP_50"]) == (1, 1)
+    assert (above["APp_50"], above["PCP_50"]) == (0, 0)
+    assert at["APr_50"] == above["APr_50"] == 1, "of parts the program itself leaves out the unsure"
 
 
 def test_answers_of_other_settings_are_not_mixed(
