@@ -208,7 +208,7 @@ def test_the_mask_of_one_thing_is_the_reports(parsed: Visit, scene: bytes, kind:
 def test_before_and_after_is_for_edits_too(parsed: Visit) -> None:
     choose_background(parsed.page, "clear")
     drawn(parsed.page)
-    parsed.page.locator("#compare").fill("50")
+    parsed.page.evaluate("divide(50)")
     clipped = parsed.page.locator("#edit").evaluate("(one) => one.style.clipPath")
     assert "50%" in clipped
 

@@ -195,7 +195,7 @@ function render() {
   const report = state.map && state.report;
   for (const id of ["hero", "give"]) $(id).classList.toggle("small", Boolean(state.photo));
   hide("result", !report);
-  hide("controls", !report || !anything());
+  for (const id of ["controls", "divider"]) hide(id, !report || !anything());
   $("stage").classList.toggle("done", Boolean(report));
   for (const id of ["parts", "marks", "edit"]) $(id).hidden = true;
   $("badges").replaceChildren();
@@ -474,6 +474,7 @@ function translate() {
   for (const one of all("[data-word]")) one.textContent = word(one.dataset.word);
   for (const one of all("[data-label]")) one.setAttribute("aria-label", word(one.dataset.label));
   $("drop").textContent = handed("drop");
+  $("divider").title = word("compare");
   Object.assign($("language"), { textContent: word("other_language"), lang: language === "zh" ? "en" : "zh-Hans" });
   renderSwatches("background-swatches", (colour) => setBackground({ colour }));
   renderSwatches("recolour-swatches", setColour);
@@ -536,12 +537,6 @@ on($("camera"), "close", () => {
 });
 
 on($("opacity"), "input", () => { $("parts").style.opacity = opacity(); });
-on($("compare"), "input", () => {
-  const left = `${$("compare").value}%`;
-  for (const id of ["edit", "parts", "marks", "badges"]) $(id).style.clipPath = `inset(0 0 0 ${left})`;
-  $("divider").style.left = left;
-  $("divider").hidden = $("compare").value === "0";
-});
 for (const radio of all("[name=colour]")) on(radio, "change", colour);
 
 wireStage((what) => {

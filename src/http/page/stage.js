@@ -1,4 +1,5 @@
-// The stage: how near one looks at the photo, by wheel, fingers, buttons and keys, and what one points at there.
+// The stage: how near one looks at the photo, by wheel, fingers, buttons and keys, what one points at there, and the
+// divider, left of which the photo is as it was.
 
 const MOST_ZOOM = 8;
 const ZOOM_STEP = 1.5;
@@ -6,6 +7,16 @@ const ZOOM_STEP = 1.5;
 const CLICK_SLACK = 5;
 // The longest between the clicks of a double click, milliseconds.
 const DOUBLE_MS = 350;
+
+// What has gestures of its own.
+const OWN = "button, #divider";
+// Half of the divider's knob, which stays in the view, in CSS pixels.
+const KNOB = 22;
+// What a key moves the divider by, per cent.
+const STEPS = { ArrowLeft: -2, ArrowDown: -2, ArrowRight: 2, ArrowUp: 2, PageDown: -20, PageUp: 20, Home: -100, End: 100 };
+
+// How much of the photo, from its left, is as it was: per cent of its width.
+let before = 0;
 
 // `zoom`: how many times larger than it fits; `x`, `y`: where its corner is then, in CSS pixels from where it fits.
 const sight = { zoom: 1, x: 0, y: 0 };
@@ -35,9 +46,45 @@ function look({ zoom, x, y }, smooth = false) {
   style.transform = zoom === 1 ? "" : `translate(${sight.x}px, ${sight.y}px) scale(${zoom})`;
   style.setProperty("--zoom", zoom);
   $("view").classList.toggle("zoomed", zoom > 1);
-  $("layers").classList.toggle("smooth", smooth);
+  for (const id of ["layers", "divider"]) $(id).classList.toggle("smooth", smooth);
+  placeDivider(fit);
   $("zoom-reset").textContent = `${number(zoom, 1)}×`;
   for (const [id, is] of [["zoom-out", zoom === 1], ["zoom-reset", zoom === 1], ["zoom-in", zoom === MOST_ZOOM]]) $(id).setAttribute("aria-disabled", is);
+}
+
+// Where the photo is cut; where that is out of sight, at the view's edge.
+function placeDivider({ left, width, view }) {
+  const at = (low, x, room) => Math.min(room - low, Math.max(low, x));
+  const x = at(0, left + sight.x + (before / 100) * width * sight.zoom, view.width);
+  $("divider").style.left = `${x}px`;
+  $("divider").style.setProperty("--knob", `${at(KNOB, x, view.width) - x}px`);
+}
+
+function divide(share) {
+  before = Math.min(100, Math.max(0, share));
+  for (const id of ["edit", "parts", "marks", "badges"]) $(id).style.clipPath = `inset(0 0 0 ${before}%)`;
+  $("divider").setAttribute("aria-valuenow", Math.round(before));
+  $("divider").classList.remove("smooth");
+  placeDivider(fitted());
+}
+
+function wireDivider(onGrip) {
+  const divider = $("divider");
+  on(divider, "pointerdown", (event) => {
+    if (event.button) return;
+    divider.setPointerCapture(event.pointerId);
+    onGrip();
+  });
+  on(divider, "pointermove", (event) => {
+    if (!divider.hasPointerCapture(event.pointerId)) return;
+    const { left, width } = $("layers").getBoundingClientRect();
+    divide(((event.clientX - left) / width) * 100);
+  });
+  on(divider, "keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || !Object.hasOwn(STEPS, event.key)) return;
+    event.preventDefault();
+    divide(before + STEPS[event.key]);
+  });
 }
 
 // Zooms so that what is under a place of the window stays there; without one, under the view's middle.
@@ -59,7 +106,7 @@ function grip() {
 }
 
 function press(event) {
-  if (event.button || event.target.closest("button")) return;
+  if (event.button || event.target.closest(OWN)) return;
   pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
   // A pen or a finger that leaves the photo still moves it.
   if (event.pointerType !== "mouse" || sight.zoom > 1) $("view").setPointerCapture(event.pointerId);
@@ -136,12 +183,12 @@ function wireStage(onHover, onPick) {
   on(view, "pointerdown", press);
   on(view, "pointermove", (event) => {
     const dragged = drag(event);
-    if (state.map && event.pointerType !== "touch" && !dragged) onHover(underPointer(event));
+    if (state.map && event.pointerType !== "touch" && !dragged && !event.target.closest(OWN)) onHover(underPointer(event));
   });
   for (const kind of ["pointerup", "pointercancel"]) on(view, kind, release);
   on(view, "pointerleave", () => state.map && onHover(null));
   on(view, "click", (event) => {
-    if (event.target.closest("button") || gesture?.moved > CLICK_SLACK) return;
+    if (event.target.closest(OWN) || gesture?.moved > CLICK_SLACK) return;
     if (state.map) onPick(underPointer(event));
     doubleClick(event);
   });
@@ -150,5 +197,7 @@ function wireStage(onHover, onPick) {
   on($("zoom-in"), "click", KEYS["+"]);
   on($("zoom-out"), "click", KEYS["-"]);
   on($("zoom-reset"), "click", KEYS[0]);
-  on(window, "resize", () => look(sight));
+  const sizes = new ResizeObserver(() => look(sight));
+  for (const one of [view, $("stage")]) sizes.observe(one);
+  wireDivider(() => state.map && onHover(null));
 }
