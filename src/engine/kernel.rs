@@ -48,3 +48,31 @@ pub fn fill_each<T: Send>(
     let parts: Vec<Mutex<T>> = parts.map(Mutex::new).collect();
     pool.each(parts.len(), &|index| fill(index, &mut parts[index].lock().unwrap_or_else(PoisonError::into_inner)))
 }
+
+/// Where tests run tasks: what is computed must not depend on it.
+#[cfg(test)]
+pub(crate) mod pools {
+    use rayon::prelude::*;
+
+    use super::Pool;
+
+    /// Runs one task after another, the last one first.
+    pub(crate) struct Backwards;
+
+    impl Pool for Backwards {
+        fn each(&self, count: usize, task: &(dyn Fn(usize) + Send + Sync)) -> ort::Result<()> {
+            (0..count).rev().for_each(task);
+            Ok(())
+        }
+    }
+
+    /// Runs tasks at once, on several threads.
+    pub(crate) struct Threads;
+
+    impl Pool for Threads {
+        fn each(&self, count: usize, task: &(dyn Fn(usize) + Send + Sync)) -> ort::Result<()> {
+            (0..count).into_par_iter().for_each(task);
+            Ok(())
+        }
+    }
+}

@@ -506,29 +506,9 @@ impl Product<'_> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use rayon::prelude::*;
 
     use super::*;
-
-    /// Runs one task after another, the last one first.
-    struct Backwards;
-
-    impl Pool for Backwards {
-        fn each(&self, count: usize, task: &(dyn Fn(usize) + Send + Sync)) -> ort::Result<()> {
-            (0..count).rev().for_each(task);
-            Ok(())
-        }
-    }
-
-    /// Runs tasks at once, on several threads.
-    struct Threads;
-
-    impl Pool for Threads {
-        fn each(&self, count: usize, task: &(dyn Fn(usize) + Send + Sync)) -> ort::Result<()> {
-            (0..count).into_par_iter().for_each(task);
-            Ok(())
-        }
-    }
+    use crate::engine::kernel::pools::{Backwards, Threads};
 
     #[derive(Debug, Clone, Copy)]
     struct Case {
