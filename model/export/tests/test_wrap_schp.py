@@ -15,8 +15,8 @@ from test_wrap import dense_onnx, parsed, scene
 SIZES = schp.Sizes(layers=(3, 4, 6, 3), share=4)
 """Every module of the published network, at a quarter of its width."""
 SIDES = (177, 160)
-"""Of the square that the network takes; 473 or 512 as published. The pooled map has 12 cells a
-side, which the pyramid's regions divide as they do those of 473, or 10, which they do not divide,
+"""Of the square that the small network takes; 473 or 512 as published. The pooled map has 12 cells
+a side, which the pyramid's regions divide as they do those of 473, or 10, which they do not divide,
 as with 512."""
 AGREED = 0.999
 
@@ -63,6 +63,22 @@ def test_schp_is_its_own_pipeline(
     labels, report = parsed(model, tmp_path / "photo.png")
     assert (labels == expected).mean() >= AGREED
     assert report["persons"] == []
+
+
+def test_the_published_size_is_its_own_pipeline(tmp_path: Path) -> None:
+    """ResNet-101, every layer as wide as published, and 512×512."""
+    side = 512
+    network = schp.network(3)
+    graph = schp.export(network, tmp_path / "schp.onnx", side)
+    model = tmp_path / "model"
+    assert main(command(graph, side, model, "--output", "fusion", "--align-corners")) == 0
+    for size in ((side, side), (717, side), (side, 666)):
+        photo = scene(tmp_path / "photo.png", size)
+        expected = schp.labels(network, photo, side)
+        shares = np.bincount(expected.ravel()) / expected.size
+        assert (shares > 0.02).sum() >= 4, "a map that says something"
+        labels, _ = parsed(model, tmp_path / "photo.png")
+        assert (labels == expected).mean() >= AGREED, size
 
 
 def test_the_answer_is_said(
