@@ -13,7 +13,9 @@ const OWN = "button, #divider";
 // Half of the divider's knob, which stays in the view, in CSS pixels.
 const KNOB = 22;
 // What a key moves the divider by, per cent.
-const STEPS = { ArrowLeft: -2, ArrowDown: -2, ArrowRight: 2, ArrowUp: 2, PageDown: -20, PageUp: 20, Home: -100, End: 100 };
+const STEPS = {
+  ArrowLeft: -2, ArrowDown: -2, ArrowRight: 2, ArrowUp: 2, PageDown: -20, PageUp: 20, Home: -100, End: 100,
+};
 
 // How much of the photo, from its left, is as it was: per cent of its width.
 let before = 0;
@@ -183,7 +185,8 @@ function wireStage(onHover, onPick) {
   on(view, "pointerdown", press);
   on(view, "pointermove", (event) => {
     const dragged = drag(event);
-    if (state.map && event.pointerType !== "touch" && !dragged && !event.target.closest(OWN)) onHover(underPointer(event));
+    const points = event.pointerType !== "touch" && !dragged && !event.target.closest(OWN);
+    if (state.map && points) onHover(underPointer(event));
   });
   for (const kind of ["pointerup", "pointercancel"]) on(view, kind, release);
   on(view, "pointerleave", () => state.map && onHover(null));
