@@ -15,7 +15,7 @@ use futures_util::future::try_join_all;
 use super::destination::{Destination, Slot};
 use super::work::WorkId;
 use crate::error::{Error, Result};
-use crate::store::{ObjectMeta, ObjectStore, Standing};
+use crate::store::{ObjectMeta, ObjectRef, ObjectStore, Standing};
 
 /// User metadata of every object written: the mark by which the function knows its own outputs. Its value is `1`.
 pub(crate) const MARK: &str = "m2fp";
@@ -141,6 +141,48 @@ pub(crate) async fn look_beyond(
     });
     let states = try_join_all(looks).await?;
     Ok(DestinationState(states.into_iter().chain(known).collect()))
+}
+
+/// Looks at every other key where a report stands, or may; `None` where none does. Most often nothing stands at the
+/// others either then, and writing on that condition finds out.
+///
+/// # Errors
+/// `Storage`.
+pub(crate) async fn look_around(
+    store: &dyn ObjectStore,
+    destination: &Destination,
+    report: KeyState,
+) -> Result<Option<DestinationState>> {
+    match report {
+        KeyState::Absent => Ok(None),
+        report => look_beyond(store, destination, Some((Slot::Report, report))).await.map(Some),
+    }
+}
+
+/// What is known of an object as it stands now, whatever version `at` is of; `None` if there is none.
+///
+/// # Errors
+/// `Forbidden`, `Storage`.
+pub(crate) async fn look_at_newest(store: &dyn ObjectStore, at: &ObjectRef) -> Result<Option<ObjectMeta>> {
+    match store.head(&newest(at)).await {
+        Ok(meta) => Ok(Some(meta)),
+        Err(Error::NoObject { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the version that stands is this one.
+///
+/// # Errors
+/// `Forbidden`, `Storage`.
+pub(crate) async fn stands(store: &dyn ObjectStore, at: &ObjectRef) -> Result<bool> {
+    let standing = look_at_newest(store, at).await?;
+    Ok(standing.is_some_and(|meta| meta.etag == at.etag && meta.version_id == at.version_id))
+}
+
+/// The object at a key, of whatever version.
+pub(crate) fn newest(at: &ObjectRef) -> ObjectRef {
+    ObjectRef { version_id: None, etag: None, ..at.clone() }
 }
 
 /// Looks at one key of a destination.

@@ -18,18 +18,21 @@
 //! do not fill with delete markers.
 
 use bytes::Bytes;
-use futures_util::future::{join, join_all};
+use futures_util::future::{join, join_all, try_join};
 use serde::Serialize;
 use serde_json::json;
 
 use super::destination::{Destination, Slot};
-use super::look::{DestinationState, KINDS, KeyState, MARK, SET, STAMP, look, look_at, look_beyond};
+use super::look::{self, DestinationState, KINDS, KeyState, MARK, SET, STAMP, look_at, look_beyond};
 use super::work::{WorkId, sha256};
 use crate::error::{Error, Result};
 use crate::options::{Options, OutputKind};
 use crate::pipeline::{Attempt, Outcome, Rendered, Source};
 use crate::render::report::{OutputSection, Report, S3Location};
-use crate::store::{NewObject, ObjectStore};
+use crate::store::{NewObject, ObjectRef, ObjectStore};
+
+/// How often one run writes again because others wrote.
+const MAX_WRITES: usize = 3;
 
 /// Whether a write took place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +119,62 @@ impl Set {
         Ok(FencedWriter { store, destination, set: self }.replace(state).await?.into())
     }
 
+    /// Writes the set over what was `seen`, or over nothing where nobody looked, until a look finds it whole and the
+    /// version `of` which it is standing, if that matters. False when another version stands by now. Where none is
+    /// named, the caller tells a client what was written, and so nobody else's set will do.
+    ///
+    /// # Errors
+    /// Those of the store; `Storage`, too, when others keep writing there.
+    pub(crate) async fn leave(
+        &self,
+        store: &dyn ObjectStore,
+        destination: &Destination,
+        of: Option<&ObjectRef>,
+        mut seen: Option<DestinationState>,
+    ) -> Result<bool> {
+        let is_current = || async {
+            match of {
+                Some(at) => look::stands(store, at).await,
+                None => Ok(true),
+            }
+        };
+        let is_left = |state: &DestinationState| self.is_left(state) && (of.is_some() || self.has_record(state));
+        for run in 0.. {
+            if let Some(state) = &seen {
+                // After the look: whatever a newer photo's run writes from here on is not as it was seen.
+                if !is_current().await? {
+                    return Ok(false);
+                }
+                if is_left(state) {
+                    return Ok(true);
+                }
+            }
+            if run == MAX_WRITES {
+                break;
+            }
+            let nothing = DestinationState::nothing();
+            let written = self.write(store, destination, seen.as_ref().unwrap_or(&nothing)).await?;
+            if written == Written::Yes {
+                // Over nothing, the record's own write was the last, and tells as much as a look at it.
+                let known = seen.is_none().then(|| self.written_record());
+                let (is_current, state) = try_join(is_current(), look_beyond(store, destination, known)).await?;
+                if !is_current {
+                    return Ok(false);
+                }
+                if is_left(&state) {
+                    return Ok(true);
+                }
+            }
+            seen = Some(look::look(store, destination).await?);
+        }
+        Err(contended())
+    }
+
+    /// Whether the record that stands is this set's.
+    fn has_record(&self, state: &DestinationState) -> bool {
+        state.of(self.record.slot).set() == Some(&self.name)
+    }
+
     /// Whether all that stands is one whole set of this work: this one, or one that another run of the same work made.
     #[must_use]
     pub fn is_left(&self, state: &DestinationState) -> bool {
@@ -123,7 +182,7 @@ impl Set {
     }
 
     /// The record as it stands right after it was written.
-    pub(crate) fn written_record(&self) -> (Slot, KeyState) {
+    fn written_record(&self) -> (Slot, KeyState) {
         let (stamp, set) = (Some(self.stamp.clone()), Some(self.name.clone()));
         (self.record.slot, KeyState::Object { etag: None, stamp, set, names: self.slots().collect() })
     }
@@ -139,12 +198,11 @@ impl Set {
     }
 }
 
-/// Parses the photo of a request that says itself where its outputs go, and stores them: looks, writes and looks again.
-/// The report names what was written, the images in the order asked for, then itself.
+/// Parses the photo of a request that says itself where its outputs go, and [leaves](Set::leave) them there. The report
+/// names what was written, the images in the order asked for, then itself.
 ///
 /// # Errors
-/// Those of the pipeline and of [`Set::write`]; also `Storage` when another run wrote the same outputs at the same
-/// time.
+/// Those of the pipeline and of [`Set::leave`].
 pub(crate) async fn parse_and_store(
     attempt: &Attempt<'_>,
     source: Source,
@@ -152,17 +210,17 @@ pub(crate) async fn parse_and_store(
     destination: &Destination,
 ) -> Result<(Outcome, Report)> {
     let store = attempt.pipeline.object_store()?;
-    let prepared = attempt.prepare(source.clone(), options).await?;
-    let work = WorkId::of(&source, &prepared, &attempt.pipeline.manifest);
-    // The photo's bytes are the pipeline's alone from here.
-    drop(source);
-    let outcome = attempt.run(prepared).await?;
-    let state = look(store, destination).await?;
+    let parsed = async {
+        let prepared = attempt.prepare(source.clone(), options).await?;
+        let work = WorkId::of(&source, &prepared, &attempt.pipeline.manifest);
+        // The photo's bytes are the pipeline's alone from here.
+        drop(source);
+        Ok((work, attempt.run(prepared).await?))
+    };
+    let ((work, outcome), report) = try_join(parsed, look_at(store, destination, Slot::Report)).await?;
+    let seen = look::look_around(store, destination, report).await?;
     let set = Set::of_outcome(destination, &work, &outcome)?;
-    let written = set.write(store, destination, &state).await?;
-    if written == Written::Conflict || !set.is_left(&look(store, destination).await?) {
-        return Err(contended());
-    }
+    set.leave(store, destination, None, seen).await?;
     let report = Report { outputs: set.sections, ..outcome.report.clone() };
     Ok((outcome, report))
 }

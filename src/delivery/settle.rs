@@ -18,8 +18,8 @@ use futures_util::future::{ready, try_join};
 
 use super::access;
 use super::destination::{self, Destination, Slot};
-use super::look::{self, DestinationState, KeyState};
-use super::record::{self, Set, Written};
+use super::look::{self, DestinationState};
+use super::record::{self, Set};
 use super::work::WorkId;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -28,8 +28,7 @@ use crate::pipeline::{Attempt, Outcome, Source};
 use crate::store::{ObjectMeta, ObjectRef, ObjectStore, OpenObject};
 use crate::telemetry::emf::Ended;
 
-/// How often one delivery begins again because the photo was replaced meanwhile, and how often it writes again because
-/// others wrote.
+/// How often one delivery parses because the photo was replaced meanwhile.
 const MAX_RUNS: usize = 3;
 
 /// What became of an object.
@@ -164,11 +163,7 @@ impl Settlement<'_> {
             }
             let at = pinned(event, &photo.meta);
             let work = WorkId::of_pinned(&at, self.options, &self.attempt.pipeline.manifest);
-            // Where no report stands, most often nothing does. Writing on that condition finds out.
-            let seen = match report {
-                KeyState::Absent => None,
-                report => Some(look::look_beyond(self.store, &self.destination, Some((Slot::Report, report))).await?),
-            };
+            let seen = look::look_around(self.store, &self.destination, report).await?;
             if seen.as_ref().is_some_and(|state| state.is_whole(&work)) {
                 return Ok(if is_about(event, &at) { Done::StoredBefore } else { Done::Overtaken });
             }
@@ -184,7 +179,7 @@ impl Settlement<'_> {
 
     /// The object as it stands now, its bytes not read yet; `None` if there is none.
     async fn open(&self, event: &ObjectRef) -> Result<Option<OpenObject>> {
-        match self.store.open(&newest(event)).await {
+        match self.store.open(&look::newest(event)).await {
             Ok(photo) => Ok(Some(photo)),
             Err(Error::NoObject { .. }) => Ok(None),
             Err(Error::Archived { .. }) => self.open_archived(event).await,
@@ -195,7 +190,7 @@ impl Settlement<'_> {
     /// An object whose bytes cannot be read. Which version that is, only a `HEAD` tells, and whether it is so of that
     /// version, only another try to read it.
     async fn open_archived(&self, event: &ObjectRef) -> Result<Option<OpenObject>> {
-        let Some(meta) = self.head(event).await? else { return Ok(None) };
+        let Some(meta) = look::look_at_newest(self.store, event).await? else { return Ok(None) };
         match self.store.open(&pinned(event, &meta)).await {
             Ok(photo) => Ok(Some(photo)),
             Err(error @ Error::Archived { .. }) => Ok(Some(OpenObject { meta, body: ready(Err(error)).boxed() })),
@@ -206,21 +201,7 @@ impl Settlement<'_> {
         }
     }
 
-    /// What is known of the object as it stands now; `None` if there is none.
-    async fn head(&self, event: &ObjectRef) -> Result<Option<ObjectMeta>> {
-        match self.store.head(&newest(event)).await {
-            Ok(meta) => Ok(Some(meta)),
-            Err(Error::NoObject { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Whether this version is the one that stands.
-    async fn stands(&self, at: &ObjectRef) -> Result<bool> {
-        Ok(self.head(at).await?.is_some_and(|meta| meta.etag == at.etag && meta.version_id == at.version_id))
-    }
-
-    /// Parses one version and leaves what comes of it over what was `seen` (see [`Self::leave`]); `None` when the photo
+    /// Parses one version and leaves what comes of it over what was `seen` (see [`Set::leave`]); `None` when the photo
     /// is another by now.
     async fn make(
         &self,
@@ -240,45 +221,7 @@ impl Settlement<'_> {
             }
             Err(_) => return parsed.map(|_| None),
         };
-        Ok(self.leave(&set, at, seen).await?.then_some(done))
-    }
-
-    /// Writes a set over what was `seen`, or over nothing where nobody looked, until a look finds it whole and its
-    /// photo standing. False when the photo is another by now.
-    ///
-    /// # Errors
-    /// Those of the store; `Storage`, too, when others keep writing there.
-    async fn leave(&self, set: &Set, at: &ObjectRef, mut seen: Option<DestinationState>) -> Result<bool> {
-        let (store, destination) = (self.store, &self.destination);
-        for run in 0.. {
-            if let Some(state) = &seen {
-                // After the look: whatever a newer photo's run writes from here on is not as it was seen.
-                if !self.stands(at).await? {
-                    return Ok(false);
-                }
-                if set.is_left(state) {
-                    return Ok(true);
-                }
-            }
-            if run == MAX_RUNS {
-                break;
-            }
-            let nothing = DestinationState::nothing();
-            let written = set.write(store, destination, seen.as_ref().unwrap_or(&nothing)).await?;
-            if written == Written::Yes {
-                // Over nothing, the record's own write was the last, and tells as much as a look at it.
-                let known = seen.is_none().then(|| set.written_record());
-                let (stands, state) = try_join(self.stands(at), look::look_beyond(store, destination, known)).await?;
-                if !stands {
-                    return Ok(false);
-                }
-                if set.is_left(&state) {
-                    return Ok(true);
-                }
-            }
-            seen = Some(look::look(store, destination).await?);
-        }
-        Err(record::contended())
+        Ok(set.leave(self.store, &self.destination, Some(at), seen).await?.then_some(done))
     }
 
     async fn parse(&self, photo: OpenObject) -> Result<Outcome> {
@@ -286,11 +229,6 @@ impl Settlement<'_> {
         let prepared = self.attempt.prepare(Source::Bytes(photo.body), self.options.clone()).await?;
         self.attempt.run(prepared).await
     }
-}
-
-/// The object at an event's key, of whatever version.
-fn newest(event: &ObjectRef) -> ObjectRef {
-    ObjectRef { version_id: None, etag: None, ..event.clone() }
 }
 
 /// The version of an event's object that `meta` is of.

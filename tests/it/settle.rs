@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use m2fp::delivery::destination::Destination;
 use m2fp::delivery::look::{DestinationState, look};
@@ -17,7 +19,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::support::counted::{Counted, Requests};
-use crate::support::events::photo;
+use crate::support::events::{invoke, photo};
 use crate::support::http as support;
 use crate::support::memory_store::{Failing, Kept, MemoryStore};
 
@@ -173,6 +175,102 @@ async fn requests_and_trips_are_counted() {
     // A photo that is gone, and left nothing.
     let (asked, reads) = cost_of_delivery(&Arc::new(MemoryStore::default()), default).await;
     assert_eq!((asked.of(&["GET", "HEAD", "PUT", "DELETE"]), asked.trips, reads), (2, 1, 0));
+}
+
+/// A direct invocation for a photo, which says itself that the outputs go where an event's would.
+fn storing(mut photo: Value) -> Value {
+    photo["store"] = json!({"bucket": "out", "key_prefix": format!("masks/{KEY}")});
+    photo
+}
+
+fn in_s3() -> Value {
+    json!({"s3": {"bucket": "photos", "key": KEY}})
+}
+
+/// What is allowed to a request that stores.
+const STORING: [(&str, &str); 2] = [("OUTPUT_BUCKET", "out"), ("ALLOWED_BUCKETS", "photos,out")];
+
+/// The figures of ARCHITECTURE.md (Deliveries) for requests that say themselves where their outputs go.
+#[tokio::test]
+async fn requests_and_trips_of_stored_answers_are_counted() {
+    let inline = || json!({"image": BASE64_STANDARD.encode(photo())});
+    let stray = "masks/a/b.jpg.overlay.jpg";
+    for (source, reads) in [(in_s3(), 1), (inline(), 0)] {
+        // What stands: outputs of a photo, and something else; HEAD, PUT, DELETE, trips.
+        let rows = [
+            ("nothing", None, None, [6, 2, 0, 4]),
+            ("its own outputs", Some(photo()), None, [6, 0, 0, 2]),
+            ("those of another photo", Some(other_photo()), None, [12, 2, 1, 6]),
+            ("what a run left that was cut short", None, Some(stray), [18, 2, 1, 7]),
+        ];
+        for (scene, before, left, [looks, puts, deletes, trips]) in rows {
+            let store = Arc::new(MemoryStore::default());
+            let counted = Arc::new(Counted::new(Arc::clone(&store)));
+            // One for all of them: what it predicts, which is in the report, depends on what the process holds.
+            let pipeline = support::pipeline(&STORING, Some(Arc::clone(&counted) as Arc<dyn ObjectStore>));
+            if let Some(body) = before {
+                store.add("photos", KEY, body.clone());
+                let first = if reads == 0 { json!({"image": BASE64_STANDARD.encode(body)}) } else { in_s3() };
+                invoke(&pipeline, &storing(first)).await.unwrap();
+            }
+            if let Some(key) = left {
+                store.add("out", key, Bytes::from_static(b"cut short"));
+            }
+            store.add("photos", KEY, photo());
+            counted.take();
+            let answer = invoke(&pipeline, &storing(source.clone())).await.unwrap();
+            let asked = counted.take();
+            let cost = [asked.of(&["GET", "HEAD"]), asked.of(&["PUT"]), asked.of(&["DELETE"]), asked.trips];
+            assert_eq!(cost, [looks + reads, puts, deletes, trips], "{scene}: {asked:?}");
+            assert_eq!(outputs(&store), set(&[".mask.png", ".json"]), "{scene}");
+            let mask = store.body("out", "masks/a/b.jpg.mask.png").unwrap();
+            assert_eq!(answer["outputs"][0]["sha256"], hex(&Sha256::digest(mask)), "{scene}");
+        }
+    }
+}
+
+/// Another run writes at any moment beside a request that says where its outputs go, or has written before: the request
+/// ends with its own outputs alone, and its answer is of what stands.
+#[tokio::test]
+async fn a_stored_answer_is_of_what_stands() {
+    for suffix in [".mask.png", ".json", ".overlay.jpg", ".error.json"] {
+        for at_operation in 0.. {
+            let (pipeline, store) = pipeline(&STORING);
+            store.add("photos", KEY, photo());
+            store.interrupt(at_operation, move |objects| {
+                let theirs = Bytes::from_static(br#"{"outputs": []}"#);
+                objects.put("out", &format!("masks/{KEY}{suffix}"), theirs, BTreeMap::new());
+            });
+            let answer = invoke(&pipeline, &storing(in_s3())).await.unwrap();
+            if at_operation < WRITTEN || store.operations() <= at_operation {
+                assert_eq!(outputs(&store), set(&[".mask.png", ".json"]), "{suffix}, before operation {at_operation}");
+                for (number, suffix) in [".mask.png", ".json"].into_iter().enumerate() {
+                    let body = store.body("out", &format!("masks/{KEY}{suffix}")).unwrap();
+                    assert_eq!(answer["outputs"][number]["sha256"], hex(&Sha256::digest(body)), "{suffix}");
+                }
+            }
+            if store.operations() <= at_operation {
+                break;
+            }
+        }
+    }
+}
+
+/// Another run of the same work has left outputs of other bytes, as another kind of processor may: what a client is told
+/// is what stands.
+#[tokio::test]
+async fn a_twins_outputs_are_not_taken_for_a_stored_answers_own() {
+    let (pipeline, store) = pipeline(&STORING);
+    store.add("photos", KEY, photo());
+    invoke(&pipeline, &storing(in_s3())).await.unwrap();
+    store.change(|objects| {
+        for suffix in [".mask.png", ".json"] {
+            objects.rewrite("out", &format!("masks/{KEY}{suffix}"), b" ", "m2fp-set", "the twin's");
+        }
+    });
+    let answer = invoke(&pipeline, &storing(in_s3())).await.unwrap();
+    let mask = store.body("out", "masks/a/b.jpg.mask.png").unwrap();
+    assert_eq!(answer["outputs"][0]["sha256"], hex(&Sha256::digest(mask)));
 }
 
 #[tokio::test]

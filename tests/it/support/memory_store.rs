@@ -56,6 +56,13 @@ impl Objects {
         self.kept.insert(name(bucket, key), Kept { body, etag, version_id, metadata });
     }
 
+    /// Appends bytes to an object, and changes a word of its metadata.
+    pub fn rewrite(&mut self, bucket: &str, key: &str, more: &[u8], word: &str, value: &str) {
+        let Kept { body, mut metadata, .. } = self.kept[&name(bucket, key)].clone();
+        metadata.insert(word.to_owned(), value.to_owned());
+        self.put(bucket, key, [&body[..], more].concat().into(), metadata);
+    }
+
     pub fn remove(&mut self, bucket: &str, key: &str) {
         self.kept.remove(&name(bucket, key));
     }
