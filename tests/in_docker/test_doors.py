@@ -70,6 +70,7 @@ def test_the_http_api_takes_a_photo_in_json(
             assert out.read_bytes().startswith(answers.PNG)
         with timed("sam local start-api", "HTTP API, a raw photo") as notes:
             status, _ = curl(out, "--data-binary", f"@{portrait}", f"{url}/parse")
+            assert status in (200, 502)
             notes.append("200" if status == 200 else f"{status} by SAM, not by the function: issue 3110")
 
 

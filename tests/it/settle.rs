@@ -256,8 +256,8 @@ async fn a_stored_answer_is_of_what_stands() {
     }
 }
 
-/// Another run of the same work has left outputs of other bytes, as another kind of processor may: what a client is told
-/// is what stands.
+/// Another run of the same work has left outputs of other bytes, as another kind of processor may: what a client is
+/// told is what stands.
 #[tokio::test]
 async fn a_twins_outputs_are_not_taken_for_a_stored_answers_own() {
     let (pipeline, store) = pipeline(&STORING);

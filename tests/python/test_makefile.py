@@ -56,3 +56,19 @@ def test_a_machine_newer_than_lambda_compiles_with_zig_from_the_start(
 
 def test_another_architecture_is_built_with_zig() -> None:
     assert builder(OTHER) == "zig"
+
+
+@pytest.mark.parametrize("target", ["lambda", "test", "demo"])
+def test_another_system_is_told_what_to_do_in_one_line(tmp_path: Path, target: str) -> None:
+    uname = tmp_path / "uname"
+    uname.write_text('#!/bin/sh\n[ "$1" = -s ] && echo Darwin || echo arm64\n')
+    uname.chmod(0o755)
+    run = make(ROOT, "--dry-run", target, path=str(tmp_path))
+    assert run.returncode != 0
+    assert not run.stdout
+    (line,) = run.stderr.splitlines()
+    assert "runs on Linux" in line
+    assert ".devcontainer" in line
+    assert "`make shell`" in line
+    # What is said to do is not refused itself.
+    assert make(ROOT, "--dry-run", "shell", path=str(tmp_path)).returncode == 0
