@@ -228,7 +228,9 @@ def test_divider_and_opacity_show_the_photo_below(parsed: Visit) -> None:
     page.locator("#divider").evaluate("(one) => { one.style.opacity = 0; }")
 
     def stage() -> NDArray[np.int16]:
-        return np.array(Image.open(io.BytesIO(page.locator("#stage").screenshot())).convert("RGB"), np.int16)
+        """Without its edges, which are rounded, and are not smoothed alike each time."""
+        shot = np.array(Image.open(io.BytesIO(page.locator("#stage").screenshot())).convert("RGB"), np.int16)
+        return shot[4:-4, 4:-4]
 
     # Numbers and a highlight are of the "after" too.
     page.locator("#legend .target").first.click()
@@ -242,16 +244,15 @@ def test_divider_and_opacity_show_the_photo_below(parsed: Visit) -> None:
     middle = coloured.shape[1] // 2
     # A few pixels of rounding.
     left, right = slice(None, middle - 4), slice(middle + 4, None)
-    within = slice(4, -4)
     assert np.abs(coloured - plain).max() > 50
-    assert np.abs(half - plain)[:, left][:, within].max() <= 16
+    assert np.abs(half - plain)[:, left].max() <= 16
     # Edges of the persons' numbers are drawn anew, some levels off.
-    assert (np.abs(half - coloured)[:, right][:, within].max(-1) > 16).mean() < 0.001
+    assert (np.abs(half - coloured)[:, right].max(-1) > 16).mean() < 0.001
     page.evaluate("divide(0)")
     page.locator("#opacity").fill("0")
     page.keyboard.press("Escape")
     page.evaluate("document.getElementById('badges').replaceChildren()")
-    assert np.abs(stage() - plain)[:, within].max() <= 16, "nothing but the photo is left of the divider"
+    assert np.abs(stage() - plain).max() <= 16, "nothing but the photo is left of the divider"
 
 
 # --- highlighting ---------------------------------------------------------------------------------------------------
