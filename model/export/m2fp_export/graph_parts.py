@@ -56,10 +56,8 @@ class Graph(GraphBuilder):
     def conv(
         self, x: str, name: str, weight: Matrix, bias: Matrix | None, **attributes: Attribute
     ) -> str:
-        inputs = [x, self.weight(f"{name}.weight", weight)]
-        if bias is not None:
-            inputs.append(self.weight(f"{name}.bias", bias))
-        return self.node("Conv", *inputs, **attributes)
+        names = self._conv_names(name, weight, bias)
+        return self.node("Conv", x, *filter(None, names), **attributes)
 
     def conv3x3(
         self, x: str, name: str, weight: Matrix, bias: Matrix | None, relu: bool = False
@@ -67,12 +65,8 @@ class Graph(GraphBuilder):
         """A 3×3 convolution of stride 1, padded by one, with a Relu after it if asked."""
         if not self.fused:
             plain = {"strides": [1, 1], "dilations": [1, 1], "pads": [1] * 4}
-            y = self.conv(x, name, weight, bias, **plain)
-            return self.node("Relu", y) if relu else y
-        inputs = [x, self.weight(f"{name}.weight", weight)]
-        if bias is not None:
-            inputs.append(self.weight(f"{name}.bias", bias))
-        return self._own(CONV3X3, *inputs, relu=int(relu))
+            return self._ended(self.conv(x, name, weight, bias, **plain), "", relu)
+        return self._own(CONV3X3, x, *self._conv_names(name, weight, bias), relu=int(relu))
 
     def conv1x1(
         self,
@@ -85,9 +79,8 @@ class Graph(GraphBuilder):
     ) -> str:
         """A 1×1 convolution of stride 1, with `added` added and a Relu after it if asked."""
         if self.fused:
-            bias_name = "" if bias is None else self.weight(f"{name}.bias", bias)
-            inputs = (x, self.weight(f"{name}.weight", weight), bias_name, added)
-            return self._own(CONV1X1, *inputs, relu=int(relu))
+            names = self._conv_names(name, weight, bias)
+            return self._own(CONV1X1, x, *names, added, relu=int(relu))
         plain = {"strides": [1, 1], "dilations": [1, 1], "pads": [0] * 4}
         return self._ended(self.conv(x, name, weight, bias, **plain), added, relu)
 
@@ -115,6 +108,13 @@ class Graph(GraphBuilder):
             return self._own(CONV1X1, columns, weight, bias, relu=0)
         return self.node("Gemm", weight, columns, bias)
 
+    def _conv_names(self, name: str, weight: Matrix, bias: Matrix | None) -> tuple[str, str]:
+        """Of a convolution's weight and bias; empty where it has no bias."""
+        return (
+            self.weight(f"{name}.weight", weight),
+            "" if bias is None else self.weight(f"{name}.bias", bias),
+        )
+
     def _own(self, op_type: str, *inputs: str, relu: int) -> str:
         """An operator of our own; inputs that are empty at the end are left out."""
         given = list(inputs)
@@ -125,6 +125,7 @@ class Graph(GraphBuilder):
         )
 
     def _ended(self, y: str, added: str, relu: bool) -> str:
+        """`y`, with `added` added and a Relu after it if asked, in standard operators."""
         if added:
             y = self.node("Add", y, added)
         return self.node("Relu", y) if relu else y
