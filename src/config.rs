@@ -94,7 +94,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         meaning: "origins, separated by commas, whose pages may call the HTTP routes (`https://example.com`), or *",
     },
     Setting { name: "THREADS", default: "the CPUs given", meaning: "threads for inference and post-processing" },
-    Setting { name: "PRELOAD", default: "off", meaning: "on: load the model at init instead of at the first request" },
+    Setting {
+        name: "PRELOAD",
+        default: "off",
+        meaning: "on: load the model at init instead of at the first request; `m2fp serve` always loads it at its start",
+    },
     Setting {
         name: "RESPONSE_STREAM",
         default: "off",

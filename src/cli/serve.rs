@@ -71,15 +71,25 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, arguments: &Arguments) -> anyho
     Ok(ExitCode::SUCCESS)
 }
 
-/// Serves until SIGTERM or ctrl-c, then lets the requests in progress end.
+/// Serves until SIGTERM or ctrl-c, then lets the requests in progress end. The model is loaded meanwhile, so that the
+/// first photo need not wait for it.
 ///
 /// # Errors
 /// When `address` cannot be bound.
 pub async fn serve(pipeline: Arc<Pipeline>, address: SocketAddr) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     println!("m2fp serves http://{}/ (ctrl-c stops it)", listener.local_addr()?);
+    tokio::spawn(load(Arc::clone(&pipeline)));
     serve_on(listener, Arc::new(App::local(pipeline)), stop_signal()).await;
     Ok(())
+}
+
+/// Loads the model. A fault goes to the log, and is the answer to every request that needs the model.
+async fn load(pipeline: Arc<Pipeline>) {
+    let context = Context { request_id: "start".to_owned(), deadline: None };
+    if let Err(error) = pipeline.engine(&context).await {
+        error.log(&context.request_id);
+    }
 }
 
 /// Serves `listener` until `stop` is ready, then lets the requests in progress end.

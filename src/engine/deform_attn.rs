@@ -201,23 +201,26 @@ impl<'a> Attention<'a> {
     #[allow(clippy::inline_always)]
     fn attend_in<const LANES: usize>(&self, first: usize, output: &mut [f32]) {
         let samples = self.levels.len() * self.points;
-        let mut weights = vec![0.0; samples];
-        let mut taps = vec![Taps::default(); samples];
+        let places = self.places();
+        let mut centres = vec![Centres::default(); places.len()];
+        let mut weights = vec![[0.0; GROUP]; places.len()];
+        let mut taps = vec![Taps::default(); places.len()];
         let mut pixel = Pixel::at(first, &self.levels);
         for (s, output) in (first..).zip(output.chunks_exact_mut(self.heads * self.channels)) {
+            for (centres, places) in centres.iter_mut().zip(&places) {
+                *centres = pixel.centres_in(&self.levels, places);
+            }
             for (m, output) in output.chunks_exact_mut(self.channels).enumerate() {
                 let at = (s * self.heads + m) * samples;
                 softmax(&self.logits[at..at + samples], &mut weights);
-                let offsets = self.offsets[2 * at..2 * (at + samples)].chunks_exact(2 * self.points);
-                let by_level = taps.chunks_exact_mut(self.points).zip(weights.chunks_exact(self.points));
-                for ((level, offsets), (taps, weights)) in self.levels.iter().zip(offsets).zip(by_level) {
-                    let (x, y) = pixel.centre_in(&self.levels, *level);
-                    for ((tap, weight), offset) in taps.iter_mut().zip(weights).zip(offsets.chunks_exact(2)) {
-                        *tap = Taps::new(*level, x + offset[0], y + offset[1], *weight);
-                    }
+                let offsets = self.offsets[2 * at..2 * (at + samples)].chunks(2 * GROUP);
+                for ((taps, weights), ((places, centres), offsets)) in
+                    taps.iter_mut().zip(&weights).zip(places.iter().zip(&centres).zip(offsets))
+                {
+                    *taps = Taps::new(places, centres, offsets, weights);
                 }
                 for (chunk, output) in output.chunks_exact_mut(LANES).enumerate() {
-                    let sum = self.gather::<LANES>(&taps, m * self.channels + chunk * LANES);
+                    let sum = self.gather::<LANES>(&taps, samples, m * self.channels + chunk * LANES);
                     output.copy_from_slice(&sum);
                 }
             }
@@ -225,63 +228,110 @@ impl<'a> Attention<'a> {
         }
     }
 
-    /// Computes Σ share · value over all `taps` for the `LANES` channels from `channel` on.
+    /// The levels of all samples, in groups. The last group is filled up with a level of one pixel.
+    fn places(&self) -> Vec<Places> {
+        let levels: Vec<_> = self.levels.iter().flat_map(|level| std::iter::repeat_n(*level, self.points)).collect();
+        let group = |levels: &[Level]| {
+            let mut places = Places { start: [0; GROUP], width: [1.0; GROUP], height: [1.0; GROUP] };
+            for (sample, level) in levels.iter().enumerate() {
+                places.start[sample] = level.start as u32;
+                (places.width[sample], places.height[sample]) = (level.width as f32, level.height as f32);
+            }
+            places
+        };
+        levels.chunks(GROUP).map(group).collect()
+    }
+
+    /// Computes Σ share · value over the taps of all `samples` for the `LANES` channels from `channel` on.
     #[inline(always)]
     #[allow(clippy::inline_always)]
-    fn gather<const LANES: usize>(&self, taps: &[Taps], channel: usize) -> [f32; LANES] {
+    fn gather<const LANES: usize>(&self, taps: &[Taps], samples: usize, channel: usize) -> [f32; LANES] {
         let stride = self.heads * self.channels;
         let mut sum = [0.0; LANES];
-        for tap in taps {
-            for (pixel, share) in tap.pixels.iter().zip(tap.shares) {
-                let at = *pixel as usize * stride + channel;
-                for (sum, value) in sum.iter_mut().zip(&self.value[at..at + LANES]) {
-                    *sum += share * value;
-                }
+        for sample in 0..samples {
+            let taps = &taps[sample / GROUP];
+            let sample = sample % GROUP;
+            let [a, b, c, d] = taps.pixels.map(|pixels| {
+                let at = pixels[sample] as usize * stride + channel;
+                self.value[at..at + LANES].first_chunk::<LANES>().expect("as long as the range")
+            });
+            let [of_a, of_b, of_c, of_d] = taps.shares.map(|shares| shares[sample]);
+            // Not one addition after another: each would wait for the one before.
+            for (lane, sum) in sum.iter_mut().enumerate() {
+                *sum += (of_a * a[lane] + of_b * b[lane]) + (of_c * c[lane] + of_d * d[lane]);
             }
         }
         sum
     }
 }
 
-/// The four pixels around a sampling point, and how much each of them counts. One outside its level counts nothing.
+/// Number of samples that are placed and weighed side by side: as many as an AVX-512 register holds, or two of AVX2, or
+/// four of NEON.
+const GROUP: usize = 16;
+
+/// The levels that a group of samples lies in.
+#[derive(Debug, Clone, Copy)]
+struct Places {
+    /// Index of the level's first pixel.
+    start: [u32; GROUP],
+    width: [f32; GROUP],
+    height: [f32; GROUP],
+}
+
+/// Where the attending pixel's centre lies in the levels of a group of samples, in coordinates in which the centres of
+/// pixels are whole numbers.
+#[derive(Debug, Clone, Copy, Default)]
+struct Centres {
+    x: [f32; GROUP],
+    y: [f32; GROUP],
+}
+
+/// The four pixels around each sampling point of a group, and how much each of them counts. One outside its level counts
+/// nothing.
 #[derive(Clone, Copy, Default)]
 struct Taps {
     /// Indices into all levels' pixels.
-    pixels: [u32; 4],
-    shares: [f32; 4],
+    pixels: [[u32; GROUP]; 4],
+    shares: [[f32; GROUP]; 4],
 }
 
 impl Taps {
     #[inline(always)]
     #[allow(clippy::inline_always)]
-    fn new(level: Level, x: f32, y: f32, weight: f32) -> Self {
-        let (left, top) = (x.floor(), y.floor());
-        let (right_share, bottom_share) = (x - left, y - top);
-        let columns = [left, left + 1.0].map(|column| Self::inside(column, level.width));
-        let rows = [top, top + 1.0].map(|row| Self::inside(row, level.height));
-        let column_shares = [(1.0 - right_share) * columns[0].1, right_share * columns[1].1];
-        let row_shares = [(1.0 - bottom_share) * rows[0].1 * weight, bottom_share * rows[1].1 * weight];
-        let at = |row: usize, column: usize| (level.start + rows[row].0 * level.width + columns[column].0) as u32;
-        Self {
-            pixels: [at(0, 0), at(0, 1), at(1, 0), at(1, 1)],
-            shares: [
-                row_shares[0] * column_shares[0],
-                row_shares[0] * column_shares[1],
-                row_shares[1] * column_shares[0],
-                row_shares[1] * column_shares[1],
-            ],
+    fn new(places: &Places, centres: &Centres, offsets: &[f32], weights: &[f32; GROUP]) -> Self {
+        let mut offset = [[0.0; 2]; GROUP];
+        for (offset, given) in offset.iter_mut().zip(offsets.chunks_exact(2)) {
+            offset.copy_from_slice(given);
         }
+        let mut taps = Self::default();
+        for sample in 0..GROUP {
+            let (x, y) = (centres.x[sample] + offset[sample][0], centres.y[sample] + offset[sample][1]);
+            let (left, top) = (x.floor(), y.floor());
+            let (right_share, bottom_share) = (x - left, y - top);
+            let (width, height) = (places.width[sample], places.height[sample]);
+            let columns = [left, left + 1.0].map(|column| Self::inside(column, width));
+            let rows = [top, top + 1.0].map(|row| Self::inside(row, height));
+            let column_shares = [(1.0 - right_share) * columns[0].1, right_share * columns[1].1];
+            let weight = weights[sample];
+            let row_shares = [(1.0 - bottom_share) * rows[0].1 * weight, bottom_share * rows[1].1 * weight];
+            for tap in 0..4 {
+                let (row, column) = (tap / 2, tap % 2);
+                let in_level = rows[row].0.wrapping_mul(width as u32).wrapping_add(columns[column].0);
+                taps.pixels[tap][sample] = places.start[sample].wrapping_add(in_level);
+                taps.shares[tap][sample] = row_shares[row] * column_shares[column];
+            }
+        }
+        taps
     }
 
-    /// The index in 0..`side` that is nearest to `place`, which is a whole number. With it comes 1 where the index is
+    /// The index in 0..`side` that is nearest to `place`; both are whole numbers. With it comes 1 where the index is
     /// `place` itself, and 0 otherwise.
     #[inline(always)]
     #[allow(clippy::inline_always)]
-    fn inside(place: f32, side: usize) -> (usize, f32) {
-        // `as` saturates, and turns NaN into 0.
-        let index = (place as usize).min(side - 1);
-        let is_inside = place >= 0.0 && place < side as f32;
-        (index, if is_inside { 1.0 } else { 0.0 })
+    fn inside(place: f32, side: f32) -> (u32, f32) {
+        // What is no number becomes 0.
+        let index = place.max(0.0).min(side - 1.0);
+        (index as i32 as u32, if index == place { 1.0 } else { 0.0 })
     }
 }
 
@@ -309,26 +359,81 @@ impl Pixel {
         }
     }
 
-    /// Its centre in the coordinates of another level, in which the centres of pixels are whole numbers.
-    fn centre_in(&self, levels: &[Level], level: Level) -> (f32, f32) {
+    /// Its centre in the levels of a group of samples.
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn centres_in(&self, levels: &[Level], places: &Places) -> Centres {
         let own = levels[self.level];
-        (
-            (self.column as f32 + 0.5) * level.width as f32 / own.width as f32 - 0.5,
-            (self.row as f32 + 0.5) * level.height as f32 / own.height as f32 - 0.5,
-        )
+        let centre = |place: usize, own: usize| (place as f32 + 0.5, own as f32);
+        let ((column, own_width), (row, own_height)) = (centre(self.column, own.width), centre(self.row, own.height));
+        Centres {
+            x: places.width.map(|width| column * width / own_width - 0.5),
+            y: places.height.map(|height| row * height / own_height - 0.5),
+        }
     }
 }
 
-fn softmax(logits: &[f32], weights: &mut [f32]) {
-    let greatest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0;
-    for (weight, logit) in weights.iter_mut().zip(logits) {
-        *weight = (logit - greatest).exp();
-        sum += *weight;
+/// The weights of the samples that `logits` has. What a group has beyond them is as good as nothing.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn softmax(logits: &[f32], weights: &mut [[f32; GROUP]]) {
+    let mut greatest = [f32::NEG_INFINITY; GROUP];
+    for (weights, logits) in weights.iter_mut().zip(logits.chunks(GROUP)) {
+        *weights = [f32::NEG_INFINITY; GROUP];
+        weights[..logits.len()].copy_from_slice(logits);
+        for (greatest, weight) in greatest.iter_mut().zip(*weights) {
+            *greatest = greatest.max(weight);
+        }
     }
-    for weight in weights {
+    let greatest = folded(greatest, f32::max);
+    let mut sum = [0.0; GROUP];
+    for weights in &mut *weights {
+        for (weight, sum) in weights.iter_mut().zip(&mut sum) {
+            *weight = exp(*weight - greatest);
+            *sum += *weight;
+        }
+    }
+    let sum = folded(sum, |a, b| a + b);
+    for weight in weights.as_flattened_mut() {
         *weight /= sum;
     }
+}
+
+/// All of `values` in one, by halves.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn folded(mut values: [f32; GROUP], fold: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = GROUP / 2;
+    while half > 0 {
+        for lane in 0..half {
+            values[lane] = fold(values[lane], values[lane + half]);
+        }
+        half /= 2;
+    }
+    values[0]
+}
+
+/// eˣ of x ≤ 0, to within some 1e-7 of it, without a branch, so that it is computed of many at once. Below −87 it stays
+/// e⁻⁸⁷, which is 1.6e-38.
+///
+/// With n = ⌊x / ln 2⌉ it is 2ⁿ · eʳ, where |r| ≤ ln 2 / 2; of Taylor's series of eʳ, eight terms count.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn exp(x: f32) -> f32 {
+    /// Added to a small number, it rounds it to a whole one, which is then in the lowest bits.
+    const ROUND: f32 = 1.5 * (1 << 23) as f32;
+    /// ln 2 in two numbers: n times the first one is exact.
+    const LN_2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+    /// 1/k! from k = 7 down to 0.
+    const TAYLOR: [f32; 8] = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+    // Not by `max`, because what is no number shall stay so.
+    let x = if x < -87.0 { -87.0 } else { x };
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
+    let r = x - n * LN_2[0] - n * LN_2[1];
+    let series = TAYLOR.iter().fold(0.0, |sum, term| sum * r + term);
+    // 2ⁿ, by its exponent.
+    series * f32::from_bits((rounded.to_bits() << 23).wrapping_add(1.0_f32.to_bits()))
 }
 
 #[cfg(test)]

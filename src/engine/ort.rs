@@ -69,15 +69,17 @@ impl OrtEngine {
     /// # Errors
     /// [`LoadError`], in one sentence.
     pub fn load(folder: &Path, manifest: &Manifest, threads: usize) -> Result<Self, LoadError> {
-        let graph = checked_graph(folder, manifest)?;
-        let path = graph.display().to_string();
         let runtime = runtime()?;
-        let loading = loading();
-        let session = session_builder(runtime, threads, manifest, Weights::of(manifest))
-            .and_then(|mut builder| builder.commit_from_file(&graph))
-            .map_err(|error| LoadError::File { path: path.clone(), fault: error.to_string() })?;
-        drop(loading);
-        check_graph(&session, manifest).map_err(|fault| LoadError::Graph { path, fault })?;
+        let session = with_checked_graph(folder, manifest, |graph| {
+            let path = graph.display().to_string();
+            let loading = loading();
+            let session = session_builder(runtime, threads, manifest, Weights::of(manifest))
+                .and_then(|mut builder| builder.commit_from_file(graph))
+                .map_err(|error| LoadError::File { path: path.clone(), fault: error.to_string() })?;
+            drop(loading);
+            check_graph(&session, manifest).map_err(|fault| LoadError::Graph { path, fault })?;
+            Ok(session)
+        })?;
         runtime.heap.end_run();
         crate::sys::release_memory();
         tracing::debug!(anonymous_mb = crate::sys::anonymous_bytes() / MIB, "the model is loaded");
@@ -91,16 +93,17 @@ impl OrtEngine {
 /// # Errors
 /// [`LoadError`], in one sentence.
 pub(crate) fn optimize(folder: &Path, manifest: &Manifest, out: &Path) -> Result<(), LoadError> {
-    let graph = checked_graph(folder, manifest)?;
     let runtime = runtime()?;
-    let _loading = loading();
-    session_builder(runtime, 1, manifest, Weights::Mapped)
-        .and_then(|builder| {
-            Ok(builder.with_optimization_level(GraphOptimizationLevel::Level2)?.with_optimized_model_path(out)?)
-        })
-        .and_then(|mut builder| builder.commit_from_file(&graph))
-        .map(drop)
-        .map_err(|error| LoadError::File { path: graph.display().to_string(), fault: error.to_string() })
+    with_checked_graph(folder, manifest, |graph| {
+        let _loading = loading();
+        session_builder(runtime, 1, manifest, Weights::Mapped)
+            .and_then(|builder| {
+                Ok(builder.with_optimization_level(GraphOptimizationLevel::Level2)?.with_optimized_model_path(out)?)
+            })
+            .and_then(|mut builder| builder.commit_from_file(graph))
+            .map(drop)
+            .map_err(|error| LoadError::File { path: graph.display().to_string(), fault: error.to_string() })
+    })
 }
 
 impl Engine for OrtEngine {
@@ -273,12 +276,23 @@ fn operators(heap: &'static TensorHeap) -> ort::Result<OperatorDomain> {
         .add(GroupNorm(TensorElementType::Uint8))
 }
 
-/// Checks every file of the model and returns the graph's path.
-fn checked_graph(folder: &Path, manifest: &Manifest) -> Result<PathBuf, LoadError> {
-    for file in &manifest.files {
-        check_file(folder, file)?;
-    }
-    Ok(folder.join(&manifest.files[0].path))
+/// Checks the graph's file and does `work` with it. The weights' files are checked meanwhile, because that takes as long as
+/// making a session, which only maps or copies them. A fault of theirs comes before one of `work`, which may follow from it.
+fn with_checked_graph<T>(
+    folder: &Path,
+    manifest: &Manifest,
+    work: impl FnOnce(&Path) -> Result<T, LoadError>,
+) -> Result<T, LoadError> {
+    let (graph, weights) = (&manifest.files[0], &manifest.files[1..]);
+    check_file(folder, graph)?;
+    std::thread::scope(|scope| {
+        let checked = scope.spawn(|| weights.iter().try_for_each(|file| check_file(folder, file)));
+        let done = work(&folder.join(&graph.path));
+        match checked.join() {
+            Ok(checked) => checked.and(done),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 fn check_file(folder: &Path, file: &ModelFile) -> Result<(), LoadError> {
