@@ -2,8 +2,8 @@
 
 `scale.py` prints them, `--write` puts them into the page, `--check` compares the page with them.
 
-Times of a photo are measured ones (docs/measured/m2fp.md, the packaged model's manifest), spread over the vCPUs that a
-memory size buys as in cost_table.py; nothing here was measured on Lambda.
+Times of a photo are measured ones (docs/benchmarks.md, the packaged model's manifest), of processors without VNNI, and
+are spread over the vCPUs that a memory size buys as in cost_table.py; nothing here was measured on Lambda.
 """
 
 import argparse
@@ -77,15 +77,15 @@ class Plan:
 
 
 def models() -> list[Model]:
-    """The packaged model from its manifest, and M2FP from docs/measured/m2fp.md.
+    """The packaged model from its manifest, and M2FP from docs/benchmarks.md, "AVX2 without VNNI".
 
-    Of M2FP these are the seconds of the network on two cores, and what remains of the process without loading.
+    Of M2FP these are the seconds of the network on two cores, and what else decoding, post-processing and encoding take.
     """
     manifest = json.loads((ROOT / "model/nano/model.json").read_text())
     return [
         Model("nano", cost_table.work_of(manifest, 1920, 1080, cost_table.SERIAL_MS), 256),
-        Model("M2FP, 8 bits", Work(inference_core_seconds=2 * 0.81, serial_seconds=1.35 - 0.81 - 0.38), 512),
-        Model("M2FP, float32", Work(inference_core_seconds=2 * 1.70, serial_seconds=2.28 - 1.70 - 0.42), 512),
+        Model("M2FP, 8 bits", Work(inference_core_seconds=2 * 3.15, serial_seconds=0.16), 512),
+        Model("M2FP, float32", Work(inference_core_seconds=2 * 4.39, serial_seconds=0.16), 512),
     ]
 
 

@@ -237,6 +237,11 @@ def test_costs_follow_memory_and_time() -> None:
     work = cost_table.Work(inference_core_seconds=2, serial_seconds=1)
     assert cost_table.seconds(work, 0.5) == pytest.approx(6)
     assert cost_table.seconds(work, 2) == pytest.approx(2)
+    time = {"base_ms": 10, "ns_per_pixel": 100, "threads": 2}
+    manifest = {"time": time, "input": {"size": size}}
+    # 10 ms, and 100 ns for each of 704 × 384 pixels, on two threads, three times as slow.
+    slow = cost_table.work_of(manifest, 1920, 1080, serial_ms=150, slower=3)
+    assert slow == cost_table.Work(pytest.approx(3 * 2 * 0.0370336), 0.15)
     line = cost_table.rows(work, "x86_64", least_mb=1000)
     assert "no: the model needs 1000 MB" in line[2]
     # 3 s × 1769 MB × USD 0.0000166667 a GB-second, and the request itself.
