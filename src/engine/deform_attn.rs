@@ -162,11 +162,6 @@ impl<'a> Attention<'a> {
     fn attend(&self, first: usize, output: &mut [f32]) {
         #[cfg(target_arch = "x86_64")]
         {
-            if std::arch::is_x86_feature_detected!("avx512f") {
-                // SAFETY: the processor has the feature.
-                #[allow(unsafe_code)]
-                return unsafe { self.attend_avx512(first, output) };
-            }
             if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
                 // SAFETY: the processor has both features.
                 #[allow(unsafe_code)]
@@ -176,19 +171,14 @@ impl<'a> Attention<'a> {
         self.attend_any(first, output);
     }
 
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx2,fma")]
-    fn attend_avx512(&self, first: usize, output: &mut [f32]) {
-        self.attend_any(first, output);
-    }
-
+    /// AVX-512 is no faster: values are awaited from the cache.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
     fn attend_avx2(&self, first: usize, output: &mut [f32]) {
         self.attend_any(first, output);
     }
 
-    /// This is compiled once for every instruction set above.
+    /// This is compiled for the instruction set above, and for what every processor has.
     #[inline(always)]
     #[allow(clippy::inline_always)]
     fn attend_any(&self, first: usize, output: &mut [f32]) {
@@ -232,9 +222,10 @@ impl<'a> Attention<'a> {
     fn places(&self) -> Vec<Places> {
         let levels: Vec<_> = self.levels.iter().flat_map(|level| std::iter::repeat_n(*level, self.points)).collect();
         let group = |levels: &[Level]| {
-            let mut places = Places { start: [0; GROUP], width: [1.0; GROUP], height: [1.0; GROUP] };
+            let ones = [1.0; GROUP];
+            let mut places = Places { start: [0; GROUP], stride: [1; GROUP], width: ones, height: ones };
             for (sample, level) in levels.iter().enumerate() {
-                places.start[sample] = level.start as u32;
+                (places.start[sample], places.stride[sample]) = (level.start as u32, level.width as u32);
                 (places.width[sample], places.height[sample]) = (level.width as f32, level.height as f32);
             }
             places
@@ -251,11 +242,13 @@ impl<'a> Attention<'a> {
         for sample in 0..samples {
             let taps = &taps[sample / GROUP];
             let sample = sample % GROUP;
-            let [a, b, c, d] = taps.pixels.map(|pixels| {
-                let at = pixels[sample] as usize * stride + channel;
-                self.value[at..at + LANES].first_chunk::<LANES>().expect("as long as the range")
-            });
-            let [of_a, of_b, of_c, of_d] = taps.shares.map(|shares| shares[sample]);
+            let value = |tap: usize| {
+                let at = taps.pixels[tap][sample] as usize * stride + channel;
+                &self.value[at..at + LANES]
+            };
+            let (a, b, c, d) = (value(0), value(1), value(2), value(3));
+            let share = |tap: usize| taps.shares[tap][sample];
+            let (of_a, of_b, of_c, of_d) = (share(0), share(1), share(2), share(3));
             // Not one addition after another: each would wait for the one before.
             for (lane, sum) in sum.iter_mut().enumerate() {
                 *sum += (of_a * a[lane] + of_b * b[lane]) + (of_c * c[lane] + of_d * d[lane]);
@@ -265,15 +258,17 @@ impl<'a> Attention<'a> {
     }
 }
 
-/// Number of samples that are placed and weighed side by side: as many as an AVX-512 register holds, or two of AVX2, or
-/// four of NEON.
-const GROUP: usize = 16;
+/// Number of samples that are placed and weighed side by side, in one register of any processor. M2FP's four points in a
+/// level are one group.
+const GROUP: usize = 4;
 
 /// The levels that a group of samples lies in.
 #[derive(Debug, Clone, Copy)]
 struct Places {
     /// Index of the level's first pixel.
     start: [u32; GROUP],
+    /// How many pixels a row has: the width, once more.
+    stride: [u32; GROUP],
     width: [f32; GROUP],
     height: [f32; GROUP],
 }
@@ -299,13 +294,10 @@ impl Taps {
     #[inline(always)]
     #[allow(clippy::inline_always)]
     fn new(places: &Places, centres: &Centres, offsets: &[f32], weights: &[f32; GROUP]) -> Self {
-        let mut offset = [[0.0; 2]; GROUP];
-        for (offset, given) in offset.iter_mut().zip(offsets.chunks_exact(2)) {
-            offset.copy_from_slice(given);
-        }
+        let offset = filled::<{ 2 * GROUP }>(offsets, 0.0);
         let mut taps = Self::default();
         for sample in 0..GROUP {
-            let (x, y) = (centres.x[sample] + offset[sample][0], centres.y[sample] + offset[sample][1]);
+            let (x, y) = (centres.x[sample] + offset[2 * sample], centres.y[sample] + offset[2 * sample + 1]);
             let (left, top) = (x.floor(), y.floor());
             let (right_share, bottom_share) = (x - left, y - top);
             let (width, height) = (places.width[sample], places.height[sample]);
@@ -316,7 +308,7 @@ impl Taps {
             let row_shares = [(1.0 - bottom_share) * rows[0].1 * weight, bottom_share * rows[1].1 * weight];
             for tap in 0..4 {
                 let (row, column) = (tap / 2, tap % 2);
-                let in_level = rows[row].0.wrapping_mul(width as u32).wrapping_add(columns[column].0);
+                let in_level = rows[row].0.wrapping_mul(places.stride[sample]).wrapping_add(columns[column].0);
                 taps.pixels[tap][sample] = places.start[sample].wrapping_add(in_level);
                 taps.shares[tap][sample] = row_shares[row] * column_shares[column];
             }
@@ -331,7 +323,9 @@ impl Taps {
     fn inside(place: f32, side: f32) -> (u32, f32) {
         // What is no number becomes 0.
         let index = place.max(0.0).min(side - 1.0);
-        (index as i32 as u32, if index == place { 1.0 } else { 0.0 })
+        // Sides have 20 bits, so the index is what this sum has in its 23 lowest. `as` would be computed one by one.
+        let bits = (index + (1 << 23) as f32).to_bits() & ((1 << 23) - 1);
+        (bits, if index == place { 1.0 } else { 0.0 })
     }
 }
 
@@ -379,8 +373,7 @@ impl Pixel {
 fn softmax(logits: &[f32], weights: &mut [[f32; GROUP]]) {
     let mut greatest = [f32::NEG_INFINITY; GROUP];
     for (weights, logits) in weights.iter_mut().zip(logits.chunks(GROUP)) {
-        *weights = [f32::NEG_INFINITY; GROUP];
-        weights[..logits.len()].copy_from_slice(logits);
+        *weights = filled(logits, f32::NEG_INFINITY);
         for (greatest, weight) in greatest.iter_mut().zip(*weights) {
             *greatest = greatest.max(weight);
         }
@@ -394,9 +387,16 @@ fn softmax(logits: &[f32], weights: &mut [[f32; GROUP]]) {
         }
     }
     let sum = folded(sum, |a, b| a + b);
-    for weight in weights.as_flattened_mut() {
-        *weight /= sum;
+    for weights in weights {
+        *weights = weights.map(|weight| weight / sum);
     }
+}
+
+/// `values`, and `rest` where there are fewer than `N`.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn filled<const N: usize>(values: &[f32], rest: f32) -> [f32; N] {
+    values.first_chunk().copied().unwrap_or_else(|| std::array::from_fn(|at| values.get(at).copied().unwrap_or(rest)))
 }
 
 /// All of `values` in one, by halves.
@@ -413,7 +413,7 @@ fn folded(mut values: [f32; GROUP], fold: impl Fn(f32, f32) -> f32) -> f32 {
     values[0]
 }
 
-/// eˣ of x ≤ 0, to within some 1e-7 of it, without a branch, so that it is computed of many at once. Below −87 it stays
+/// eˣ of x ≤ 0, to within some 1e-7 of it, without a branch, so that many are computed at once. Below −87 it stays
 /// e⁻⁸⁷, which is 1.6e-38.
 ///
 /// With n = ⌊x / ln 2⌉ it is 2ⁿ · eʳ, where |r| ≤ ln 2 / 2; of Taylor's series of eʳ, eight terms count.

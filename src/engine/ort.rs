@@ -524,6 +524,20 @@ mod tests {
         assert!(load_fault(&folder, &manifest).contains("absent.onnx"));
     }
 
+    /// The manifest stands for a file of weights.
+    #[test]
+    fn changed_weights_are_refused_before_what_follows_from_them() {
+        let (folder, mut manifest) = nano();
+        let path = "model.json".to_owned();
+        let (bytes, sha256) = describe_file(&folder.join(&path)).unwrap();
+        manifest.files.push(ModelFile { path, sha256, bytes });
+        assert!(OrtEngine::load(&folder, &manifest, 1).is_ok());
+        manifest.input.name = "pixels".into();
+        assert!(load_fault(&folder, &manifest).contains("`pixels`"));
+        manifest.files[1].sha256 = "0".repeat(64);
+        assert!(load_fault(&folder, &manifest).contains("model.json: its sha256"));
+    }
+
     #[test]
     fn a_manifest_that_does_not_fit_the_graph_is_refused() {
         let (folder, manifest) = nano();
