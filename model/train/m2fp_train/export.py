@@ -9,7 +9,7 @@ from m2fp_train.confidence import fit_confidence
 from m2fp_train.geometry import MULTIPOSE_SIZE, NANO_SIZE
 from m2fp_train.multipose_parser import MultiposeParser
 from m2fp_train.multipose_queries import MultiposeQueryParser
-from m2fp_train.onnx_graph import store_small, verify_graph, write_graph
+from m2fp_train.onnx_graph import simplify, store_small, verify_graph, write_graph
 from m2fp_train.queries import QueryParser
 
 GRAPH_NAME = "model.onnx"
@@ -33,4 +33,5 @@ def export(checkpoint: Path, out: Path, data: ClothingCoParsing, about: manifest
     write_graph(parser, graph)
     print(f"verified: largest difference of a logit {verify_graph(parser, graph):.1e}", flush=True)
     store_small(graph)
+    simplify(graph)
     manifest.write(manifest.build(graph, about, size), out)

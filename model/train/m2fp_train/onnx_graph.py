@@ -1,12 +1,16 @@
 """Writes the query parser as ONNX and proves that ONNX Runtime computes the same."""
 
+import tempfile
 import warnings
+from collections.abc import Iterable, MutableSequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
+from google.protobuf.message import Message
+from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
 from m2fp_train.queries import QueryParser
 
@@ -29,6 +33,8 @@ SMALLEST_HALVED = 256
 SMALLEST_IN_BYTES = 100_000
 """Numbers of a convolution's weights from which they are stored as bytes: those of the deepest
 layers."""
+RESTORING = ("Cast", "DequantizeLinear")
+"""Operators that make floats of the weights that are stored smaller."""
 TINY = np.float32(1e-12)
 ABSOLUTE_TOLERANCE = 1e-3
 RELATIVE_TOLERANCE = 1e-4
@@ -89,15 +95,103 @@ def store_small(path: Path) -> None:
             )
         weights.CopyFrom(onnx.numpy_helper.from_array(small, stored))
     graph.initializer.extend(scales)
-    nodes = [*turned_back, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    _replace(graph.node, [*turned_back, *graph.node])
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
 
 
-def open_session(path: Path, threads: int = 2) -> onnxruntime.InferenceSession:
-    """A session as the Lambda function opens it: CPU only, no arena, no memory patterns."""
+def simplify(path: Path) -> None:
+    """Do to a graph, once, what a session would do at every load and on every processor alike, and
+    name the sizes of all its tensors.
+
+    Constants are folded, and what is computed twice is computed once. Sizes that depend on height
+    and width get a name each, the same for the same size. Without names a session takes no two
+    of them to be the same: it searches for long, and no tensor takes another's room in memory.
+    Weights stay as `store_small` stores them. Raises AssertionError where something else is computed.
+    """
+    before = onnx.load(str(path))
+    model = _named_sizes(_folded(before))
+    onnx.checker.check_model(model, full_check=True)
+    for width, height in VERIFIED_SIZES:
+        shape = [size.dim_value for size in before.graph.input[0].type.tensor_type.shape.dim[:2]]
+        image = np.random.default_rng(0).integers(0, 256, (*shape, height, width), dtype=np.uint8)
+        outputs = (
+            open_session(graph.SerializeToString()).run(None, {INPUT_NAME: image})
+            for graph in (before, model)
+        )
+        for one, other in zip(*outputs, strict=True):
+            _assert_equal(other, one, f"at {width}x{height}")
+    onnx.save(model, str(path))
+
+
+def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What ONNX Runtime makes of it without changing what any processor computes.
+
+    Meanwhile small weights count as inputs, or they would be folded into large ones.
+    """
+    graph = model.graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    restoring = [node for node in graph.node if _restores(node, stored)]
+    small = {name: stored[name] for node in restoring for name in node.input}
+    inner = onnx.ModelProto()
+    inner.CopyFrom(model)
+    _replace(inner.graph.node, [node for node in graph.node if not _restores(node, stored)])
+    _replace(inner.graph.initializer, [stored[name] for name in stored if name not in small])
+    inputs = len(graph.input)
+    inner.graph.input.extend(
+        onnx.helper.make_tensor_value_info(
+            node.output[0], onnx.TensorProto.FLOAT, small[node.input[0]].dims
+        )
+        for node in restoring
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(Path(folder, "model.onnx"))
+        onnxruntime.InferenceSession(
+            inner.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        folded = onnx.load(options.optimized_model_filepath)
+    _replace(folded.graph.input, folded.graph.input[:inputs])
+    _replace(folded.graph.node, [*restoring, *folded.graph.node])
+    folded.graph.initializer.extend(small.values())
+    # It names all domains that it knows.
+    used = {node.domain for node in folded.graph.node}
+    _replace(folded.opset_import, [opset for opset in folded.opset_import if opset.domain in used])
+    return folded
+
+
+def _restores(node: onnx.NodeProto, stored: dict[str, onnx.TensorProto]) -> bool:
+    """Whether it makes floats of what `store_small` stored."""
+    return node.op_type in RESTORING and all(name in stored for name in node.input)
+
+
+def _named_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """With the shapes of all tensors; those of inputs and outputs stay as they are.
+
+    The names of sizes are short, because they are compared.
+    """
+    named = SymbolicShapeInference.infer_shapes(model, auto_merge=True)
+    names: dict[str, str] = {}
+    for value in named.graph.value_info:
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param:
+                size.dim_param = names.setdefault(size.dim_param, f"s{len(names)}")
+    _replace(named.graph.output, model.graph.output)
+    return named
+
+
+def _replace(field: MutableSequence[Message], messages: Iterable[Message]) -> None:
+    messages = list(messages)
+    del field[:]
+    field.extend(messages)
+
+
+def open_session(path: Path | bytes, threads: int = 2) -> onnxruntime.InferenceSession:
+    """A session as the Lambda function opens it: CPU only, no arena, no memory patterns.
+
+    path: of a graph, or a graph in bytes.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -105,7 +199,14 @@ def open_session(path: Path, threads: int = 2) -> onnxruntime.InferenceSession:
     options.enable_mem_pattern = False
     # Floats are made of bytes at load, once.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    graph = path if isinstance(path, bytes) else str(path)
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _assert_equal(actual: np.ndarray, expected: np.ndarray, what: str) -> None:
+    np.testing.assert_allclose(
+        actual, expected, rtol=RELATIVE_TOLERANCE, atol=ABSOLUTE_TOLERANCE, err_msg=what
+    )
 
 
 def verify_graph(
@@ -124,12 +225,6 @@ def verify_graph(
             expected = [output.numpy() for output in parser(torch.from_numpy(image))]
         actual = session.run(list(OUTPUT_NAMES), {INPUT_NAME: image})
         for name, theirs, ours in zip(OUTPUT_NAMES, actual, expected, strict=True):
-            np.testing.assert_allclose(
-                theirs,
-                ours,
-                rtol=RELATIVE_TOLERANCE,
-                atol=ABSOLUTE_TOLERANCE,
-                err_msg=f"{name} at {width}x{height}",
-            )
+            _assert_equal(theirs, ours, f"{name} at {width}x{height}")
             largest = max(largest, float(np.abs(theirs - ours).max()))
     return largest

@@ -15,6 +15,7 @@ from m2fp_train.onnx_graph import (
     OPSET,
     OUTPUT_NAMES,
     open_session,
+    simplify,
     store_small,
     verify_graph,
     write_graph,
@@ -76,6 +77,36 @@ def test_the_deepest_weights_are_stored_as_bytes(tmp_path: Path) -> None:
     spread = np.abs(expected).max((0, 2, 3)) + 1e-9
     difference = np.abs(actual - expected).max((0, 2, 3))
     assert (difference < 0.02 * spread).all() and difference[2:].max() > 0
+
+
+def test_a_simpler_graph_computes_the_same_and_names_every_size(
+    graph: Path, tmp_path: Path
+) -> None:
+    simpler = tmp_path / "model.onnx"
+    shutil.copy(graph, simpler)
+    store_small(simpler)
+    before = onnx.load(str(simpler))
+    small = {tensor.name: tensor for tensor in before.graph.initializer if "small" in tensor.name}
+    simplify(simpler)
+    after = onnx.load(str(simpler))
+    assert len(after.graph.node) < 0.7 * len(before.graph.node)
+    stored = {tensor.name: tensor for tensor in after.graph.initializer}
+    assert small and all(stored[name] == tensor for name, tensor in small.items())
+    assert [opset.domain for opset in after.opset_import] == [""]
+    assert after.graph.input == before.graph.input and after.graph.output == before.graph.output
+    shapes = {value.name: value.type.tensor_type.shape for value in after.graph.value_info}
+    known = {*shapes, *(output.name for output in after.graph.output)}
+    assert all(name in known for node in after.graph.node for name in node.output if name)
+    sizes = [size for shape in shapes.values() for size in shape.dim]
+    assert all(size.HasField("dim_value") or size.dim_param for size in sizes)
+    for width, height in ((64, 32), (33, 129)):
+        image = np.random.default_rng(0).integers(0, 256, (1, 3, height, width), dtype=np.uint8)
+        outputs = [
+            open_session(model.SerializeToString()).run(None, {INPUT_NAME: image})
+            for model in (before, after)
+        ]
+        for expected, actual in zip(*outputs, strict=True):
+            np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_verification_notices_other_weights(parser: QueryParser, graph: Path) -> None:
