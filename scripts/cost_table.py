@@ -21,10 +21,10 @@ MOST_VCPUS = 6
 # API Gateway ends a request then.
 GATEWAY_SECONDS = 29
 
-# How many times as long a network takes on processors that show AVX2 alone, as Lambda's x86_64 ones do to functions, as
-# on those with VNNI that constants of manifests were measured on: nano 0.3.0 took 107 ms on an AMD EPYC 7003 and 55 on one
-# with VNNI, two cores each.
-WITHOUT_VNNI = 107 / 55
+# How many times as long a network takes on a processor that shows AVX2 alone, as Lambda's x86_64 ones do to functions,
+# as on the one with VNNI that the packaged models' constants were measured on: M2FP's in float32 takes 3.88 s on the
+# one and 2.77 s on the other, two cores each (docs/benchmarks.md).
+WITHOUT_VNNI = 3.88 / 2.77
 
 # Decoding, post-processing and encoding of a 1920×1080 photo on one core, milliseconds, rounded up.
 SERIAL_MS = 150

@@ -59,13 +59,24 @@ def package_mb(binary: Path, model: Path) -> tuple[float, float]:
         return archive.stat().st_size / MB, sum(file.stat().st_size for file in files) / MB
 
 
+def kind() -> str:
+    """What decides how fast 8 bits are: `VNNI`, `AVX2` alone, or `NEON`."""
+    if platform.machine() in ("aarch64", "arm64"):
+        return "NEON"
+    flags = (re.search(r"flags\s*: (.*)", _cpuinfo()) or ["", ""])[1].split()
+    return "VNNI" if {"avx512_vnni", "avx_vnni"} & set(flags) else "AVX2"
+
+
 def machine() -> str:
     """Day, processor, cores and kernel."""
-    described = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    described = _cpuinfo()
     named = re.search(r"model name\s*: (.*)", described)
     cpu = named[1] if named else platform.processor() or platform.machine()
-    flags = (re.search(r"flags\s*: (.*)", described) or ["", ""])[1].split()
-    vnni = "VNNI" if {"avx512_vnni", "avx_vnni"} & set(flags) else "no VNNI"
     day = datetime.datetime.now(datetime.timezone.utc).date()
     kernel = re.match(r"[\d.]*\d", platform.release())
-    return f"{day}; {cpu} ({vnni}), {os.cpu_count()} cores, {platform.system()} {kernel[0] if kernel else ''}"
+    return f"{day}; {cpu} ({kind()}), {os.cpu_count()} cores, {platform.system()} {kernel[0] if kernel else ''}"
+
+
+def _cpuinfo() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text() if path.exists() else ""

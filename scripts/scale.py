@@ -79,7 +79,7 @@ class Plan:
 def models() -> list[Model]:
     """The packaged model from its manifest, and M2FP from docs/benchmarks.md, "AVX2 without VNNI".
 
-    Of M2FP these are the seconds of the network on two cores, and what else decoding, post-processing and encoding take.
+    Of M2FP these are the seconds of the network on two cores, and those of decoding, post-processing and encoding.
     """
     manifest = json.loads((ROOT / "model/nano/model.json").read_text())
     return [

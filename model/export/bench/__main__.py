@@ -24,6 +24,10 @@ class Row:
 
 def main() -> int:
     options = _options()
+    # Machines of different kinds do not overwrite each other's figures.
+    made_by = f"make bench-m2fp, {published.kind()}"
+    if options.write is not None:
+        published.check_blocks(options.write, [made_by])
     options.work.mkdir(parents=True, exist_ok=True)
     photo = prepare.photo(options.work / "three-people.jpg")
     weights = prepare.weights(options.work / "weights")
@@ -34,7 +38,7 @@ def main() -> int:
     text = "\n\n".join([_machine(), _table(rows), _facts(models, options)])
     print(f"\n{text}")
     if options.write is not None:
-        published.replace_block(options.write, "make bench-m2fp", text)
+        published.replace_block(options.write, made_by, text)
     return 0
 
 
@@ -124,7 +128,7 @@ def _options() -> argparse.Namespace:
         "--fp32-args", default="", help="of the exporter, for the fp32 model: --portable"
     )
     parser.add_argument("--runs", type=int, default=3, help="of each but ModelScope (default: 3)")
-    parser.add_argument("--write", type=Path, help="replace the table in this file")
+    parser.add_argument("--write", type=Path, help="replace this kind's table in this file")
     options = parser.parse_args()
     # Contenders run elsewhere.
     for name in ("m2fp", "bootstrap", "work", "int8", "write"):

@@ -107,7 +107,8 @@ def simplify(path: Path) -> None:
     Constants are folded, and what is computed twice is computed once. Sizes that depend on height
     and width get a name each, the same for the same size. Without names a session takes no two
     of them to be the same: it searches for long, and no tensor takes another's room in memory.
-    Weights stay as `store_small` stores them. Raises AssertionError where something else is computed.
+    Weights stay as `store_small` stores them. Raises AssertionError where anything else is
+    computed.
     """
     before = onnx.load(str(path))
     model = _named_sizes(_folded(before))
