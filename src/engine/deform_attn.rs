@@ -319,7 +319,8 @@ impl Taps {
     /// The index in 0..`side` that is nearest to `place`; both are whole numbers. With it comes 1 where the index is
     /// `place` itself, and 0 otherwise.
     #[inline(always)]
-    #[allow(clippy::inline_always)]
+    // Whole numbers are compared.
+    #[allow(clippy::inline_always, clippy::float_cmp)]
     fn inside(place: f32, side: f32) -> (u32, f32) {
         // What is no number becomes 0.
         let index = place.max(0.0).min(side - 1.0);
@@ -423,7 +424,7 @@ fn exp(x: f32) -> f32 {
     /// Added to a small number, it rounds it to a whole one, which is then in the lowest bits.
     const ROUND: f32 = 1.5 * (1 << 23) as f32;
     /// ln 2 in two numbers: n times the first one is exact.
-    const LN_2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+    const LN_2: [f32; 2] = [355.0 / 512.0, -2.121_944_4e-4];
     /// 1/k! from k = 7 down to 0.
     const TAYLOR: [f32; 8] = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
     // Not by `max`, because what is no number shall stay so.
