@@ -22,7 +22,7 @@ PROVIDER = """\
       Arn: !Ref CapacityProviderArn
       PerExecutionEnvironmentMaxConcurrency: !Ref EnvironmentConcurrency
 """
-MEMORY = "    Default: 1769\n    MinValue: 256\n    MaxValue: 10240\n"
+MEMORY = "    Default: 1769\n    MinValue: 128\n    MaxValue: 10240\n"
 # Lambda's least and greatest on Managed Instances; each vCPU comes with 2 GB.
 INSTANCE_MEMORY = "    Default: 4096\n    MinValue: 2048\n    MaxValue: 32768\n"
 DOOR = "  HttpDoor:\n    Type: String\n"
