@@ -33,6 +33,7 @@ def test_everyone_can_use_it(
     accessible(seen)
     seen.choose(scene_file)
     seen.done()
+    seen.picture(f"everyone-{'phone' if how is PHONE else 'desktop'}-{scheme}-{locale}")
     for details in seen.page.locator("details:visible").all():
         details.evaluate("(one) => { one.open = true; }")
     accessible(seen)

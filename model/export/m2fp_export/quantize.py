@@ -158,11 +158,12 @@ def widen_weights(model: onnx.ModelProto) -> onnx.ModelProto:
             widened[node.output[0]] = widened.pop(first) * scale
         else:
             kept.append(node)
-    model.graph.initializer.extend(
-        numpy_helper.from_array(values, name) for name, values in widened.items()
-    )
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
+    read = {name for node in kept for name in node.input}
+    weights = [tensor for name, tensor in stored.items() if name in read]
+    weights += [numpy_helper.from_array(values, name) for name, values in widened.items()]
+    for field, messages in ((model.graph.initializer, weights), (model.graph.node, kept)):
+        del field[:]
+        field.extend(messages)
     return model
 
 
