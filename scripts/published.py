@@ -60,11 +60,12 @@ def package_mb(binary: Path, model: Path) -> tuple[float, float]:
 
 
 def kind() -> str:
-    """What decides how fast 8 bits are: `VNNI`, `AVX2` alone, or `NEON`."""
+    """The instructions that decide how fast it computes: `VNNI`, `AVX-512` without it, `AVX2` alone, or `NEON`."""
     if platform.machine() in ("aarch64", "arm64"):
         return "NEON"
-    flags = (re.search(r"flags\s*: (.*)", _cpuinfo()) or ["", ""])[1].split()
-    return "VNNI" if {"avx512_vnni", "avx_vnni"} & set(flags) else "AVX2"
+    flags = set((re.search(r"flags\s*: (.*)", _cpuinfo()) or ["", ""])[1].split())
+    kinds = {"VNNI": {"avx512_vnni", "avx_vnni"}, "AVX-512": {"avx512f"}, "AVX2": {"avx2"}}
+    return next((kind for kind, any_of in kinds.items() if flags & any_of), platform.machine())
 
 
 def machine() -> str:

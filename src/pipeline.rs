@@ -130,6 +130,18 @@ impl Pipeline {
         self.engine.get_or_try_init(load).await.cloned()
     }
 
+    /// Loads the model before the first photo asks for it, unless no photo would fit beside it: such photos are refused
+    /// without it.
+    ///
+    /// # Errors
+    /// Those of [`Self::engine`].
+    pub async fn preload(&self, context: &Context) -> Result<()> {
+        if self.budget.total_bytes() == 0 {
+            return Ok(());
+        }
+        self.engine(context).await.map(drop)
+    }
+
     /// Whether the model is loaded.
     #[must_use]
     pub(crate) fn is_loaded(&self) -> bool {

@@ -44,7 +44,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let pipeline = Arc::new(Pipeline::new(config, Some(store)).context("the model folder cannot be used")?);
     if preload {
         let init = Context { request_id: "init".to_owned(), deadline: None };
-        pipeline.engine(&init).await.context("the model cannot be loaded")?;
+        pipeline.preload(&init).await.context("the model cannot be loaded")?;
     }
     lambda::serve(lambda::app(pipeline)).await.map_err(anyhow::Error::from_boxed)
 }

@@ -84,10 +84,10 @@ pub async fn serve(pipeline: Arc<Pipeline>, address: SocketAddr) -> anyhow::Resu
     Ok(())
 }
 
-/// Loads the model. A fault goes to the log, and is the answer to every request that needs the model.
+/// Loads the model, if the memory does for one. A fault goes to the log, and is the answer to every request that needs the model.
 async fn load(pipeline: Arc<Pipeline>) {
     let context = Context { request_id: "start".to_owned(), deadline: None };
-    if let Err(error) = pipeline.engine(&context).await {
+    if let Err(error) = pipeline.preload(&context).await {
         error.log(&context.request_id);
     }
 }

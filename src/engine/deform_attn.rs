@@ -316,17 +316,17 @@ impl Taps {
         taps
     }
 
-    /// The index in 0..`side` that is nearest to `place`; both are whole numbers. With it comes 1 where the index is
-    /// `place` itself, and 0 otherwise.
+    /// The index in 0..`side` that is nearest to `coordinate`; both are whole numbers. With it comes 1 where the index is
+    /// `coordinate` itself, and 0 otherwise.
     #[inline(always)]
     // Whole numbers are compared.
     #[allow(clippy::inline_always, clippy::float_cmp)]
-    fn inside(place: f32, side: f32) -> (u32, f32) {
+    fn inside(coordinate: f32, side: f32) -> (u32, f32) {
         // What is no number becomes 0.
-        let index = place.max(0.0).min(side - 1.0);
+        let index = coordinate.max(0.0).min(side - 1.0);
         // Sides have 20 bits, so the index is what this sum has in its 23 lowest. `as` would be computed one by one.
         let bits = (index + (1 << 23) as f32).to_bits() & ((1 << 23) - 1);
-        (bits, if index == place { 1.0 } else { 0.0 })
+        (bits, if index == coordinate { 1.0 } else { 0.0 })
     }
 }
 
@@ -359,7 +359,7 @@ impl Pixel {
     #[allow(clippy::inline_always)]
     fn centres_in(&self, levels: &[Level], places: &Places) -> Centres {
         let own = levels[self.level];
-        let centre = |place: usize, own: usize| (place as f32 + 0.5, own as f32);
+        let centre = |index: usize, own: usize| (index as f32 + 0.5, own as f32);
         let ((column, own_width), (row, own_height)) = (centre(self.column, own.width), centre(self.row, own.height));
         Centres {
             x: places.width.map(|width| column * width / own_width - 0.5),
@@ -578,6 +578,16 @@ mod tests {
             case.logits[index / 2] = bad;
             prop_assert_eq!(case.attention().unwrap().len(), case.pixels() * case.heads * case.channels);
         }
+    }
+
+    #[test]
+    fn exponentials_are_those_of_double_precision() {
+        for step in 0..87_000 {
+            let x = -(step as f32) / 1000.0;
+            let exact = f64::from(x).exp();
+            assert!((f64::from(exp(x)) - exact).abs() < 2e-7 * exact, "e to the {x}");
+        }
+        assert!(exp(f32::NEG_INFINITY) < 1e-37 && exp(f32::NAN).is_nan());
     }
 
     #[test]

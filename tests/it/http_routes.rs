@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use m2fp::http::{App, BasePath, handle};
+use m2fp::pipeline::Pipeline;
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::support::http::{MemoryStore, app, context, header, json_of, pipeline, request, send};
+use crate::support::http::{MemoryStore, app, config, context, header, json_of, pipeline, request, send};
 
 #[tokio::test]
 async fn every_answer_carries_what_surrounds_it() {
@@ -42,6 +43,18 @@ async fn info_says_what_is_served() {
 async fn health_does_not_load_anything() {
     let response = send(&app(&[("BEARER_TOKEN", "t")]), "GET /health", &[], "").await;
     assert_eq!(json_of(&response), serde_json::json!({"status": "ok", "model_loaded": true}));
+}
+
+#[tokio::test]
+async fn only_a_model_that_leaves_room_for_a_photo_is_loaded_ahead() {
+    for (memory, is_loaded) in [("64", false), ("512", true)] {
+        let mut settings = config(&[("MEMORY_MB", memory)]);
+        settings.model_dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano");
+        let pipeline = Arc::new(Pipeline::new(settings, None).expect("the model folder is sound"));
+        pipeline.preload(&context()).await.expect("it loads, or need not");
+        let response = send(&App::local(pipeline), "GET /health", &[], "").await;
+        assert_eq!(json_of(&response)["model_loaded"], is_loaded, "in {memory} MB");
+    }
 }
 
 #[tokio::test]

@@ -253,6 +253,23 @@ def test_the_page_has_the_tables_of_the_script() -> None:
         assert published.block(scale.PAGE, made_by) == "\n".join(lines()), "scripts/scale.py --write"
 
 
+@pytest.mark.parametrize(
+    ("machine", "flags", "kind"),
+    [
+        ("x86_64", "fma avx2 avx512f avx512_vnni", "VNNI"),
+        ("x86_64", "fma avx2 avx_vnni", "VNNI"),
+        ("x86_64", "fma avx2 avx512f", "AVX-512"),
+        ("x86_64", "fma avx2", "AVX2"),
+        ("x86_64", "sse4_2", "x86_64"),
+        ("aarch64", "", "NEON"),
+    ],
+)
+def test_kinds_of_processors(monkeypatch: pytest.MonkeyPatch, machine: str, flags: str, kind: str) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(published, "_cpuinfo", lambda: f"model name\t: x\nflags\t\t: {flags}\nbugs\t: y\n")
+    assert published.kind() == kind
+
+
 def test_a_block_is_what_was_put_there(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- made by `x` -->\n<!-- end -->\nb\n")

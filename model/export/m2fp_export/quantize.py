@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from m2fp_export.graph_parts import GROUP_NORM
 
@@ -146,16 +147,15 @@ def widen_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` with its weights in float32 that were stored as float16, or as bytes with scales, and
     turned back in the graph: an operator whose weight is computed is no candidate."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    small = (onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8)
+    narrow = (onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8)
+    small = {name for name, tensor in stored.items() if tensor.data_type in narrow}
     widened: dict[str, Array] = {}
     kept = []
     for node in model.graph.node:
-        first = node.input[0] if node.input else ""
-        if node.op_type == "Cast" and first in stored and stored[first].data_type in small:
-            widened[node.output[0]] = numpy_helper.to_array(stored[first]).astype(np.float32)
-        elif node.op_type == "Mul" and first in widened and node.input[1] in stored:
-            scale = numpy_helper.to_array(stored[node.input[1]])
-            widened[node.output[0]] = widened.pop(first) * scale
+        turns_back = node.op_type in ("Cast", "DequantizeLinear") and node.input[0] in small
+        if turns_back and all(name in stored for name in node.input):
+            given = {name: numpy_helper.to_array(stored[name]) for name in node.input}
+            (widened[node.output[0]],) = ReferenceEvaluator(node).run(None, given)
         else:
             kept.append(node)
     read = {name for node in kept for name in node.input}

@@ -309,18 +309,26 @@ def test_weights_stored_as_halves_are_seen() -> None:
 
 
 def test_weights_stored_as_bytes_are_seen() -> None:
-    stored = numpy_helper.from_array(np.int8([[4], [-2]]), "w.small")
-    scale = numpy_helper.from_array(np.float32([[0.5], [0.25]]), "w.scale")
+    stored = numpy_helper.from_array(np.int8([[4, 8], [-2, 6]]), "w.small")
+    scale = numpy_helper.from_array(np.float32([0.5, 0.25]), "w.scale")
     nodes = [
-        onnx.helper.make_node("Cast", ["w.small"], ["w.whole"], to=onnx.TensorProto.FLOAT),
-        onnx.helper.make_node("Mul", ["w.whole", "w.scale"], ["w"]),
-        onnx.helper.make_node("Mul", ["x", "w.scale"], ["scaled"]),
-        onnx.helper.make_node("Gemm", ["scaled", "w"], ["y"]),
+        onnx.helper.make_node("DequantizeLinear", ["w.small", "w.scale"], ["w"], axis=0),
+        onnx.helper.make_node("DequantizeLinear", ["bytes", "w.scale"], ["x"], axis=0),
+        onnx.helper.make_node("Gemm", ["x", "w"], ["y"]),
     ]
     model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [], [], [stored, scale]))
     topology = Topology(widen_weights(model))
-    assert [node.op_type for node in topology.nodes] == ["Mul", "Gemm"]
-    assert numpy_helper.to_array(topology.tensors["w"]).tolist() == [[2.0], [-0.5]]
+    assert [node.op_type for node in topology.nodes] == ["DequantizeLinear", "Gemm"]
+    assert [node.op_type for node in topology.candidates()] == ["Gemm"]
+    assert numpy_helper.to_array(topology.tensors["w"]).tolist() == [[2.0, 4.0], [-0.5, 1.5]]
+    assert sorted(topology.tensors) == ["w", "w.scale"]
+
+
+def test_all_weights_of_the_packaged_model_are_seen() -> None:
+    graph = onnx.load(str(NANO / "model.onnx"))
+    seen = Topology(widen_weights(graph)).candidates()
+    sums = sum(node.op_type == "Conv" for node in graph.graph.node)
+    assert sum(node.op_type == "Conv" for node in seen) == sums
 
 
 def test_the_packaged_model(pictures: Path, tmp_path: Path) -> None:

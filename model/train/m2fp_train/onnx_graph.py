@@ -18,6 +18,8 @@ OPSET = 17
 INPUT_NAME = "image"
 OUTPUT_NAMES = ("pred_logits", "pred_masks")
 VERIFIED_SIZES = (
+    (576, 324),
+    (384, 576),
     (683, 384),
     (384, 800),
     (512, 384),
@@ -33,8 +35,8 @@ SMALLEST_HALVED = 256
 SMALLEST_IN_BYTES = 100_000
 """Numbers of a convolution's weights from which they are stored as bytes: those of the deepest
 layers."""
-RESTORING = ("Cast", "DequantizeLinear")
-"""Operators that make floats of the weights that are stored smaller."""
+SMALL = ".small"
+"""What is added to the names of weights that are stored smaller."""
 TINY = np.float32(1e-12)
 ABSOLUTE_TOLERANCE = 1e-3
 RELATIVE_TOLERANCE = 1e-4
@@ -78,7 +80,7 @@ def store_small(path: Path) -> None:
         values = onnx.numpy_helper.to_array(weights)
         if values.dtype != np.float32 or values.size < SMALLEST_HALVED:
             continue
-        name, stored = weights.name, f"{weights.name}.small"
+        name, stored = weights.name, f"{weights.name}{SMALL}"
         if values.ndim == 4 and values.size >= SMALLEST_IN_BYTES:
             scale = np.abs(values).max((1, 2, 3)) / 127
             steps = np.maximum(scale, TINY).reshape(-1, 1, 1, 1)
@@ -162,7 +164,8 @@ def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _restores(node: onnx.NodeProto, stored: dict[str, onnx.TensorProto]) -> bool:
     """Whether it makes floats of what `store_small` stored."""
-    return node.op_type in RESTORING and all(name in stored for name in node.input)
+    inputs = list(node.input)
+    return bool(inputs) and inputs[0].endswith(SMALL) and all(name in stored for name in inputs)
 
 
 def _named_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -186,10 +189,10 @@ def _replace(field: MutableSequence[Message], messages: Iterable[Message]) -> No
     field.extend(messages)
 
 
-def open_session(path: Path | bytes, threads: int = 2) -> onnxruntime.InferenceSession:
+def open_session(graph: Path | bytes, threads: int = 2) -> onnxruntime.InferenceSession:
     """A session as the Lambda function opens it: CPU only, no arena, no memory patterns.
 
-    path: of a graph, or a graph in bytes.
+    graph: its file, or itself in bytes.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -198,8 +201,8 @@ def open_session(path: Path | bytes, threads: int = 2) -> onnxruntime.InferenceS
     options.enable_mem_pattern = False
     # Floats are made of bytes at load, once.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    graph = path if isinstance(path, bytes) else str(path)
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    given = graph if isinstance(graph, bytes) else str(graph)
+    return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
 
 
 def _assert_equal(actual: np.ndarray, expected: np.ndarray, what: str) -> None:
