@@ -22,7 +22,7 @@ from m2fp_train.multipose_parser import (
 )
 from m2fp_train.multipose_queries import MultiposeQueryParser
 from m2fp_train.network import PartNetwork, load_parts
-from m2fp_train.onnx_graph import store_small, verify_graph, write_graph
+from m2fp_train.onnx_graph import simplify, store_small, verify_graph, write_graph
 from m2fp_train.onnx_weights import assign_convolution
 from m2fp_train.persons import somebody_logit
 from m2fp_train.queries import NUM_QUERIES, PERSON_QUERIES
@@ -211,6 +211,7 @@ def test_what_was_learned_is_read_out_of_a_graph(graph: Path, tmp_path: Path) ->
     torch.nn.init.normal_(learned.inside.weight)
     torch.nn.init.normal_(learned.correction.weight)
     write_graph(MultiposeQueryParser(learned, 32).eval(), tmp_path / "both.onnx")
+    simplify(tmp_path / "both.onnx")
     image = torch.rand(1, 3, 64, 96) * 2 - 1
     load_learned(fresh, tmp_path / "both.onnx")
     with torch.no_grad():
