@@ -47,8 +47,9 @@ async fn health_does_not_load_anything() {
 
 #[tokio::test]
 async fn only_a_model_that_leaves_room_for_a_photo_is_loaded_ahead() {
-    for (memory, is_loaded) in [("64", false), ("512", true)] {
-        let mut settings = config(&[("MEMORY_MB", memory)]);
+    for (memory, is_loaded) in [(64, false), (512, true)] {
+        let mut settings = config(&[]);
+        settings.memory_mb = Some(memory);
         settings.model_dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano");
         let pipeline = Arc::new(Pipeline::new(settings, None).expect("the model folder is sound"));
         pipeline.preload(&context()).await.expect("it loads, or need not");
