@@ -276,8 +276,9 @@ fn operators(heap: &'static TensorHeap) -> ort::Result<OperatorDomain> {
         .add(GroupNorm(TensorElementType::Uint8))
 }
 
-/// Checks the graph's file and does `work` with it. The weights' files are checked meanwhile, because that takes as long as
-/// making a session, which only maps or copies them. A fault of theirs comes before one of `work`, which may follow from it.
+/// Checks the graph's file and does `work` with it. The weights' files are checked meanwhile, because that takes as long
+/// as making a session, which only maps or copies them. A fault of theirs comes before one of `work`, which may follow
+/// from it.
 fn with_checked_graph<T>(
     folder: &Path,
     manifest: &Manifest,

@@ -2,7 +2,7 @@
 
 import tempfile
 import warnings
-from collections.abc import Iterable, MutableSequence
+from collections.abc import Callable, Iterable, MutableSequence
 from pathlib import Path
 
 import numpy as np
@@ -115,13 +115,8 @@ def simplify(path: Path) -> None:
     before = onnx.load(str(path))
     model = _named_sizes(_folded(before))
     onnx.checker.check_model(model, full_check=True)
-    sessions = [open_session(graph.SerializeToString()) for graph in (before, model)]
     # Sizes that cannot be told apart are taken for the same; where they were not, a session fails.
-    for width, height in VERIFIED_SIZES:
-        image = np.random.default_rng(0).integers(0, 256, (1, 3, height, width), dtype=np.uint8)
-        outputs = (session.run(None, {INPUT_NAME: image}) for session in sessions)
-        for expected, actual in zip(*outputs, strict=True):
-            _assert_equal(actual, expected, f"at {width}x{height}")
+    _compare(*(_computed_by(graph.SerializeToString()) for graph in (before, model)))
     onnx.save(model, str(path))
 
 
@@ -205,12 +200,6 @@ def open_session(graph: Path | bytes, threads: int = 2) -> onnxruntime.Inference
     return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
 
 
-def _assert_equal(actual: np.ndarray, expected: np.ndarray, what: str) -> None:
-    np.testing.assert_allclose(
-        actual, expected, rtol=RELATIVE_TOLERANCE, atol=ABSOLUTE_TOLERANCE, err_msg=what
-    )
-
-
 def verify_graph(
     parser: QueryParser, path: Path, sizes: tuple[tuple[int, int], ...] = VERIFIED_SIZES
 ) -> float:
@@ -218,15 +207,41 @@ def verify_graph(
 
     Raises AssertionError where an output's shape differs or a value is out of tolerance.
     """
-    session = open_session(path)
+
+    def computed(image: np.ndarray) -> list[np.ndarray]:
+        with torch.no_grad():
+            return [output.numpy() for output in parser(torch.from_numpy(image))]
+
+    return _compare(computed, _computed_by(path), sizes)
+
+
+Computation = Callable[[np.ndarray], list[np.ndarray]]
+"""From an image to the outputs, in the order of `OUTPUT_NAMES`."""
+
+
+def _computed_by(graph: Path | bytes) -> Computation:
+    session = open_session(graph)
+    return lambda image: session.run(list(OUTPUT_NAMES), {INPUT_NAME: image})
+
+
+def _compare(
+    expected: Computation,
+    actual: Computation,
+    sizes: tuple[tuple[int, int], ...] = VERIFIED_SIZES,
+) -> float:
+    """Largest absolute difference over `sizes` of noise; AssertionError out of tolerance."""
     generator = np.random.default_rng(0)
     largest = 0.0
     for width, height in sizes:
         image = generator.integers(0, 256, (1, 3, height, width), dtype=np.uint8)
-        with torch.no_grad():
-            expected = [output.numpy() for output in parser(torch.from_numpy(image))]
-        actual = session.run(list(OUTPUT_NAMES), {INPUT_NAME: image})
-        for name, theirs, ours in zip(OUTPUT_NAMES, actual, expected, strict=True):
-            _assert_equal(theirs, ours, f"{name} at {width}x{height}")
+        outputs = zip(OUTPUT_NAMES, actual(image), expected(image), strict=True)
+        for name, theirs, ours in outputs:
+            np.testing.assert_allclose(
+                theirs,
+                ours,
+                rtol=RELATIVE_TOLERANCE,
+                atol=ABSOLUTE_TOLERANCE,
+                err_msg=f"{name} at {width}x{height}",
+            )
             largest = max(largest, float(np.abs(theirs - ours).max()))
     return largest
