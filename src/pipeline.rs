@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
-use tokio::sync::OnceCell;
+use tokio::sync::{MutexGuard, OnceCell};
 
 pub use self::context::Context;
 use self::context::past_deadline;
@@ -47,6 +47,8 @@ pub struct Prepared {
     pub header: Header,
     pub options: Options,
     pub decision: Decision,
+    /// Memory that the bytes have been given already.
+    pub held: Option<Reservation>,
     /// `"…"`, with quotes: depends on the input's bytes, the model, the options and the working size.
     pub etag: String,
 }
@@ -69,6 +71,8 @@ pub struct Pipeline {
     pub metrics: Option<Metrics>,
     engine: OnceCell<Arc<dyn Engine>>,
     pace: Pace,
+    /// See [`Self::turn`].
+    turnstile: tokio::sync::Mutex<()>,
 }
 
 impl Pipeline {
@@ -90,7 +94,16 @@ impl Pipeline {
         let budget = budget(&config, &manifest);
         let metrics = metrics(&config, &manifest);
         let (manifest, pace) = (Arc::new(manifest), Pace::default());
-        Ok(Self { config, manifest, budget, store, metrics, engine: OnceCell::new(), pace })
+        Ok(Self {
+            config,
+            manifest,
+            budget,
+            store,
+            metrics,
+            engine: OnceCell::new(),
+            pace,
+            turnstile: Default::default(),
+        })
     }
 
     /// As [`Self::new`] with an engine already at hand: for tests.
@@ -110,6 +123,7 @@ impl Pipeline {
             store,
             engine: OnceCell::new_with(Some(engine)),
             pace: Pace::default(),
+            turnstile: tokio::sync::Mutex::default(),
         }
     }
 
@@ -151,7 +165,13 @@ impl Pipeline {
     /// Begins an attempt at one request, or at one object that an event names.
     #[must_use]
     pub fn begin<'a>(&'a self, context: &'a Context) -> Attempt<'a> {
-        Attempt { pipeline: self, context, measurements: Mutex::default() }
+        Attempt { pipeline: self, context, max_wait: self.config.max_wait, measurements: Mutex::default() }
+    }
+
+    /// Waits for one's turn to read a photo that nobody sent along, until its whole share of the memory is there: one photo
+    /// at a time holds memory while it waits for more, so that no two wait for each other.
+    pub async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turnstile.lock().await
     }
 
     /// The object store that a request needs.
@@ -194,10 +214,33 @@ impl Pipeline {
 pub struct Attempt<'a> {
     pub pipeline: &'a Pipeline,
     pub context: &'a Context,
+    /// How long it waits for memory that others hold, if its time lasts.
+    max_wait: Duration,
     measurements: Mutex<Measurements>,
 }
 
 impl Attempt<'_> {
+    /// Waits for memory as long as its time lasts: nobody would ask again sooner.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self { max_wait: self.context.remaining().unwrap_or(self.max_wait), ..self }
+    }
+
+    /// Gives a photo of `bytes` that is about to be read the memory for them. Whoever holds some while it waits for its
+    /// whole share has the [turn](Pipeline::turn).
+    ///
+    /// # Errors
+    /// `Busy`.
+    pub async fn hold(&self, bytes: u64) -> Result<Reservation> {
+        let budget = &self.pipeline.budget;
+        // More than all of it is refused once it is planned.
+        budget.reserve(bytes.min(budget.total_bytes()), self.patience()).await
+    }
+
+    fn patience(&self) -> Duration {
+        self.context.remaining().map_or(self.max_wait, |left| left.min(self.max_wait))
+    }
+
     /// Fetches the photo, reads its header and plans it. A refusal is data here, for `/plan`.
     ///
     /// # Errors
@@ -221,7 +264,7 @@ impl Attempt<'_> {
         for warning in &decision.plan.warnings {
             tracing::info!(request_id, warning, "planned");
         }
-        Ok(Prepared { bytes, sha256, header, options, decision, etag })
+        Ok(Prepared { bytes, sha256, header, options, decision, held: None, etag })
     }
 
     /// Runs a prepared photo: decodes, infers, parses, renders. What that took is measured for [`Self::count`]; of several
@@ -242,7 +285,7 @@ impl Attempt<'_> {
         let planned = Some(Planned::from(&prepared.decision.plan));
         self.measure(|all| *all = Measurements { planned, model_load: all.model_load, ..Measurements::default() });
         let Self { pipeline, context, .. } = self;
-        let Prepared { bytes, header, options, decision, etag, .. } = prepared;
+        let Prepared { bytes, header, options, decision, held, etag, .. } = prepared;
         let Decision { plan, refusal } = decision;
         if let Some(refusal) = refusal {
             return Err(refusal);
@@ -257,8 +300,12 @@ impl Attempt<'_> {
         if !is_loaded {
             self.measure(|all| all.model_load = Some(start.elapsed()));
         }
-        let max_wait = context.remaining().map_or(pipeline.config.max_wait, |left| left.min(pipeline.config.max_wait));
-        let reservation = pipeline.budget.reserve(plan.request_bytes, max_wait).await?;
+        let held_bytes = held.as_ref().map_or(0, Reservation::bytes);
+        let more = plan.request_bytes.saturating_sub(held_bytes);
+        let mut reservation = pipeline.budget.reserve(more, self.patience()).await?;
+        if let Some(held) = held {
+            reservation.merge(held);
+        }
         context.require(expected)?;
         let manifest = Arc::clone(&pipeline.manifest);
         let run = Run { bytes, header, options, plan, etag, manifest, context: (*context).clone(), start };

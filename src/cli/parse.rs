@@ -10,7 +10,6 @@ use anyhow::Context as _;
 use clap::Args;
 use futures_util::{StreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::sync::Mutex;
 
 use super::dataset::{self, DatasetFile};
 use super::files::{self, Found, Photo};
@@ -61,10 +60,9 @@ pub async fn run(pipeline: &Pipeline, arguments: &Arguments) -> anyhow::Result<E
     files::check_outputs(photos, folder, &own).map_err(|error| usage(&error))?;
     found.faults.iter().for_each(|fault| eprintln!("{fault}"));
     let progress = progress_bar(photos.len());
-    let turnstile = Mutex::new(());
     let parse = |photo| {
         progress.set_message(Photo::label(photo));
-        let parsed = parse_photo(pipeline, photo, &options, &turnstile);
+        let parsed = parse_photo(pipeline, photo, &options);
         async move { (photo, parsed.await) }
     };
     let mut parsed = pin!(stream::iter(photos).map(parse).buffered(arguments.jobs.get()));
@@ -112,7 +110,7 @@ fn dataset(options: &Options, found: &Found, arguments: &Arguments) -> anyhow::R
 
 /// Parses one photo and writes its one output to standard output, and nothing else.
 async fn to_stdout(pipeline: &Pipeline, photo: &Photo, options: &Options) -> anyhow::Result<ExitCode> {
-    let outcome = parse_photo(pipeline, photo, options, &Mutex::new(())).await.with_context(|| photo.label())?;
+    let outcome = parse_photo(pipeline, photo, options).await.with_context(|| photo.label())?;
     let mut out = std::io::stdout().lock();
     if let Some(output) = outcome.outputs.first() {
         out.write_all(&output.bytes)?;
@@ -125,18 +123,13 @@ async fn to_stdout(pipeline: &Pipeline, photo: &Photo, options: &Options) -> any
     Ok(ExitCode::SUCCESS)
 }
 
-/// One photo goes through the turnstile at a time: until it has its share of the memory, the next one is not read. So none
-/// waits for memory that a later one holds, whose outcome is taken after its own.
-async fn parse_photo(
-    pipeline: &Pipeline,
-    photo: &Photo,
-    options: &Options,
-    turnstile: &Mutex<()>,
-) -> anyhow::Result<Outcome> {
+/// Until a photo has its share of the memory, the next one is not read. So none waits for memory that a later one holds,
+/// whose outcome is taken after its own.
+async fn parse_photo(pipeline: &Pipeline, photo: &Photo, options: &Options) -> anyhow::Result<Outcome> {
     let context = context(&photo.label());
     let describe = |error: crate::error::Error| anyhow::anyhow!(error.chain());
     let attempt = pipeline.begin(&context);
-    let turn = turnstile.lock().await;
+    let turn = pipeline.turn().await;
     let source = Source::Bytes(photo.read(pipeline.config.max_object_bytes)?);
     let prepared = attempt.prepare(source, options.clone()).await.map_err(describe)?;
     let admitted = attempt.admit(prepared).await.map_err(describe)?;

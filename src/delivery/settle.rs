@@ -225,9 +225,16 @@ impl Settlement<'_> {
     }
 
     async fn parse(&self, photo: OpenObject) -> Result<Outcome> {
-        let photo = photo.read(self.attempt.pipeline.config.max_object_bytes).await?;
-        let prepared = self.attempt.prepare(Source::Bytes(photo.body), self.options.clone()).await?;
-        self.attempt.run(prepared).await
+        let Self { attempt, options, .. } = self;
+        let max_bytes = attempt.pipeline.config.max_object_bytes;
+        let turn = attempt.pipeline.turn().await;
+        let held = attempt.hold(photo.meta.bytes.min(max_bytes)).await?;
+        let photo = photo.read(max_bytes).await?;
+        let mut prepared = attempt.prepare(Source::Bytes(photo.body), (*options).clone()).await?;
+        prepared.held = Some(held);
+        let admitted = attempt.admit(prepared).await?;
+        drop(turn);
+        attempt.run_admitted(admitted).await
     }
 }
 

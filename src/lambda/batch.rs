@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use super::s3::decode_key;
-use super::time_share::TimeShare;
+use super::settle_each::settle_each;
 use crate::config::Config;
 use crate::delivery::access::Sender;
 use crate::delivery::settle::{self, Done, Order};
@@ -111,24 +111,26 @@ pub async fn handle(pipeline: &Pipeline, event: &str, context: &Context) -> Resu
         )));
     }
     let order = order(&invocation.job.user_arguments.unwrap_or_default(), &pipeline.config);
-    let mut share = TimeShare::of(context);
-    let mut results = Vec::with_capacity(invocation.tasks.len());
-    for task in invocation.tasks {
-        let attempt = pipeline.begin(context);
-        let done = match (&order, object_of(&task)) {
-            (Ok(order), Ok(object)) => share.run(settle::process(&attempt, &object, order)).await,
-            (Err(error), _) => Err(Error::bad_request(error.to_string())),
-            (_, Err(error)) => Err(error),
-        };
-        settle::count(&attempt, &done);
-        results.push(result(task.id, done, &context.request_id));
-    }
+    let objects: Vec<_> = invocation.tasks.iter().map(|task| object_of(task).map(Some)).collect();
+    let done = match &order {
+        Ok(order) => settle_each(pipeline, objects, order, context).await,
+        Err(error) => objects.iter().map(|_| refused(pipeline, error, context)).collect(),
+    };
+    let results =
+        std::iter::zip(invocation.tasks, done).map(|(task, done)| result(task.id, done, &context.request_id)).collect();
     Ok(BatchAnswer {
         invocation_schema_version: invocation.schema,
         treat_missing_keys_as: Code::PermanentFailure,
         invocation_id: invocation.id,
         results,
     })
+}
+
+/// What becomes of a task whose job asks for what there is not.
+fn refused(pipeline: &Pipeline, error: &Error, context: &Context) -> Result<Done> {
+    let done = Err(Error::bad_request(error.to_string()));
+    settle::count(&pipeline.begin(context), &done);
+    done
 }
 
 fn result(task_id: String, done: Result<Done>, request_id: &str) -> TaskResult {

@@ -7,7 +7,6 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::s3::{self, quoted};
-use super::time_share::TimeShare;
 use crate::error::{Error, Result};
 use crate::pipeline::{Context, Pipeline};
 use crate::store::ObjectRef;
@@ -49,7 +48,7 @@ struct Object {
 /// # Errors
 /// As [`s3::handle`].
 pub async fn handle(pipeline: &Pipeline, event: &str, context: &Context) -> Result<Value> {
-    s3::handle_each(pipeline, vec![object(event)], &mut TimeShare::of(context)).await
+    s3::handle_each(pipeline, vec![object(event)], context).await
 }
 
 /// The object that was created, pinned to what the event names; `None` for another detail type.

@@ -4,7 +4,7 @@
 //! `eventbridge`, `sqs`, `sns` and `pipe` (the same in other words and envelopes), `batch` (S3 Batch Operations), `direct`
 //! (invocations by Step Functions, SDKs, the AWS CLI), `warm` (pings that only want the model loaded). `lattice` is VPC
 //! Lattice's requests in the words of a load balancer. Doors that name objects share [`crate::delivery::settle`], which says
-//! what becomes of one, and `time_share`, which divides an invocation's time among several.
+//! what becomes of one, `settle_each`, which works on two at once, and `time_share`, which divides an invocation's time.
 //! `trace_id` is what the log calls X-Ray's trace.
 
 pub mod batch;
@@ -18,6 +18,7 @@ mod lattice;
 mod payload;
 pub mod pipe;
 pub mod s3;
+mod settle_each;
 mod shape;
 pub mod sns;
 pub mod sqs;

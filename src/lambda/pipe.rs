@@ -10,7 +10,6 @@ use serde_json::value::RawValue;
 
 use super::s3;
 use super::sqs::{self, Message};
-use super::time_share::TimeShare;
 use crate::error::{Error, Result};
 use crate::pipeline::{Context, Pipeline};
 use crate::store::ObjectRef;
@@ -40,7 +39,7 @@ pub async fn handle(pipeline: &Pipeline, event: &str, context: &Context) -> Resu
             Err(error) => named.push(Err(error)),
         }
     }
-    s3::handle_each(pipeline, named, &mut TimeShare::of(context)).await
+    s3::handle_each(pipeline, named, context).await
 }
 
 fn source_of(element: &RawValue) -> Option<String> {

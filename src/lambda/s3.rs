@@ -10,8 +10,8 @@ use aws_lambda_events::s3::{S3Event, S3EventRecord};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::time_share::TimeShare;
-use crate::delivery::settle::{self, Done, Order};
+use super::settle_each::{name, settle_each};
+use crate::delivery::settle::{Done, Order};
 use crate::error::{Error, Result};
 use crate::pipeline::{Context, Pipeline};
 use crate::store::ObjectRef;
@@ -21,7 +21,7 @@ use crate::store::ObjectRef;
 /// # Errors
 /// `BadRequest` for an event that is not one of S3; else the first record's error that a retry or an operator must mend.
 pub async fn handle(pipeline: &Pipeline, event: &str, context: &Context) -> Result<Value> {
-    handle_each(pipeline, objects(event)?, &mut TimeShare::of(context)).await
+    handle_each(pipeline, objects(event)?, context).await
 }
 
 /// What the records of a notification ask for, in their order: an object to parse; `None` for what is no upload.
@@ -41,34 +41,14 @@ pub(super) fn objects(event: &str) -> Result<Vec<Result<Option<ObjectRef>>>> {
 pub(super) async fn handle_each(
     pipeline: &Pipeline,
     objects: Vec<Result<Option<ObjectRef>>>,
-    share: &mut TimeShare<'_>,
+    context: &Context,
 ) -> Result<Value> {
     let order = Order::configured(&pipeline.config)?;
-    let (mut answers, mut failure) = (Vec::new(), None);
-    for object in objects {
-        let (bucket, key) = match &object {
-            Ok(Some(object)) => (object.bucket.clone(), object.key.clone()),
-            _ => Default::default(),
-        };
-        let attempt = pipeline.begin(share.context());
-        let done = match object {
-            Ok(Some(object)) => share.run(settle::process(&attempt, &object, &order)).await,
-            Ok(None) => Ok(Done::Passed),
-            Err(error) => Err(error),
-        };
-        settle::count(&attempt, &done);
-        match done {
-            Ok(done) => {
-                tracing::info!(bucket, key, done = done.name(), "object");
-                answers.push(answer(&bucket, &key, &done));
-            }
-            Err(error) => {
-                tracing::warn!(bucket, key, error = error.chain(), "object failed");
-                failure.get_or_insert(error);
-            }
-        }
-    }
-    failure.map_or(Ok(json!({"records": answers})), Err)
+    let names: Vec<_> = objects.iter().map(|object| name(object).unwrap_or_default()).collect();
+    let done = settle_each(pipeline, objects, &order, context).await;
+    let answers =
+        std::iter::zip(names, done).map(|((bucket, key), done)| done.map(|done| answer(&bucket, &key, &done)));
+    Ok(json!({"records": answers.collect::<Result<Vec<_>>>()?}))
 }
 
 fn answer(bucket: &str, key: &str, done: &Done) -> Value {

@@ -7,7 +7,6 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::time_share::TimeShare;
 use super::{s3, sqs};
 use crate::error::{Error, Result};
 use crate::pipeline::{Context, Pipeline};
@@ -36,7 +35,7 @@ struct Notification {
 /// # Errors
 /// `BadRequest` for an event that is not one of SNS; else as [`s3::handle`].
 pub async fn handle(pipeline: &Pipeline, event: &str, context: &Context) -> Result<Value> {
-    s3::handle_each(pipeline, objects(event)?, &mut TimeShare::of(context)).await
+    s3::handle_each(pipeline, objects(event)?, context).await
 }
 
 /// What the messages ask for, in their order.

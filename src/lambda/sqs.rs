@@ -20,9 +20,10 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::settle_each::settle_each;
 use super::shape::{Shape, shape};
-use super::time_share::TimeShare;
 use super::{eventbridge, s3};
+use crate::delivery::settle::Order;
 use crate::error::{Error, Result};
 use crate::pipeline::{Context, Pipeline};
 use crate::store::ObjectRef;
@@ -90,16 +91,24 @@ pub(super) async fn handle_messages(pipeline: &Pipeline, messages: &[Message], c
     if messages.iter().any(|message| message.message_id.is_empty()) {
         return Err(Error::bad_request("an SQS message has no id"));
     }
-    let mut share = TimeShare::of(context);
-    let mut failed = BTreeSet::new();
+    let order = Order::configured(&pipeline.config)?;
+    let (mut failed, mut ids, mut named) = (BTreeSet::new(), Vec::new(), Vec::new());
+    let mut fail = |message_id, error: &Error| {
+        tracing::warn!(message_id, error = error.chain(), "message failed");
+        failed.insert(message_id);
+    };
     for Message { message_id, body } in messages {
-        let done = match objects(&body.text()) {
-            Ok(objects) => s3::handle_each(pipeline, objects, &mut share).await.map(drop),
-            Err(error) => Err(error),
-        };
+        match objects(&body.text()) {
+            Ok(objects) => {
+                ids.resize(ids.len() + objects.len(), message_id);
+                named.extend(objects);
+            }
+            Err(error) => fail(message_id, &error),
+        }
+    }
+    for (message_id, done) in std::iter::zip(ids, settle_each(pipeline, named, &order, context).await) {
         if let Err(error) = done {
-            tracing::warn!(message_id, error = error.chain(), "message failed");
-            failed.insert(message_id);
+            fail(message_id, &error);
         }
     }
     let failed: Vec<_> = failed.into_iter().map(|id| json!({"itemIdentifier": id})).collect();

@@ -3,6 +3,7 @@
 //! A photo that the remaining time would not do is not begun: it comes back with the event that is tried again, and
 //! Lambda does not end the function in the middle of the others' answer.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::guard::guarded;
@@ -12,17 +13,13 @@ use crate::pipeline::Context;
 /// See the module.
 pub(super) struct TimeShare<'a> {
     context: &'a Context,
-    /// The longest that one photo of this invocation took so far.
-    longest: Duration,
+    /// The longest that one photo of this invocation took so far, waiting for others' memory included.
+    longest: Mutex<Duration>,
 }
 
 impl<'a> TimeShare<'a> {
-    pub(super) const fn of(context: &'a Context) -> Self {
-        Self { context, longest: Duration::ZERO }
-    }
-
-    pub(super) const fn context(&self) -> &'a Context {
-        self.context
+    pub(super) fn of(context: &'a Context) -> Self {
+        Self { context, longest: Mutex::default() }
     }
 
     /// Runs `work`, unless less time is left than the longest before it took, and ends it at the deadline. A panic in it
@@ -30,17 +27,26 @@ impl<'a> TimeShare<'a> {
     ///
     /// # Errors
     /// `Deadline`, and those of `work`.
-    pub(super) async fn run<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(super) async fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let start = Instant::now();
         let done = match self.context.remaining() {
             None => guarded(Box::pin(work)).await,
-            Some(left) if left.is_zero() || left < self.longest => return Err(out_of_time()),
+            Some(left) if left.is_zero() || left < self.longest() => return Err(out_of_time()),
             Some(left) => {
                 tokio::time::timeout(left, guarded(Box::pin(work))).await.unwrap_or_else(|_| Err(out_of_time()))
             }
         };
-        self.longest = self.longest.max(start.elapsed());
+        self.took(start.elapsed());
         done
+    }
+
+    fn longest(&self) -> Duration {
+        *self.longest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn took(&self, time: Duration) {
+        let mut longest = self.longest.lock().unwrap_or_else(PoisonError::into_inner);
+        *longest = time.max(*longest);
     }
 }
 
@@ -59,9 +65,9 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_begun_that_the_time_would_not_do() {
         let context = context(Some(Duration::from_mins(1)));
-        let mut share = TimeShare::of(&context);
+        let share = TimeShare::of(&context);
         assert_eq!(share.run(async { Ok(1) }).await.unwrap(), 1);
-        share.longest = Duration::from_secs(61);
+        share.took(Duration::from_secs(61));
         let begun = share.run(async { panic!("begun") as Result<()> }).await;
         assert!(matches!(begun, Err(Error::Deadline { .. })));
     }
@@ -76,7 +82,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_that_photos_own_error() {
         let context = context(None);
-        let mut share = TimeShare::of(&context);
+        let share = TimeShare::of(&context);
         let panicked = share.run(async { panic!("bang") as Result<()> }).await;
         assert!(matches!(panicked, Err(Error::Internal { .. })));
         assert!(share.run(async { Ok(()) }).await.is_ok());

@@ -53,6 +53,16 @@ impl Reservation {
         drop(self.permit.split(surplus));
     }
 
+    /// What is reserved.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.permit.num_permits() as u64 * UNIT_BYTES
+    }
+
+    /// Takes over what another one reserved.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.permit.merge(other.permit);
+    }
+
     /// Makes `bytes` keep this reservation for as long as any clone or part of them lives.
     #[must_use]
     pub fn keep(self: &Arc<Self>, bytes: Vec<u8>) -> Bytes {

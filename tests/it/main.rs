@@ -2,6 +2,7 @@
 
 mod support;
 
+mod batches;
 mod clients;
 mod deadline;
 mod deliveries;
