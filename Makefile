@@ -320,7 +320,7 @@ checkpoint-named:
 
 # --- check ------------------------------------------------------------------------------------------------------
 
-.PHONY: test test-rust test-python test-page test-docker test-docker-m2fp test-model test-memory lint lint-rust lint-crates lint-python lint-template lint-workflows audit bench bench-cold bench-m2fp bench-memory bench-parsers fuzz
+.PHONY: test test-rust test-python test-page test-docker test-docker-m2fp test-model test-memory lint lint-rust lint-crates lint-python lint-template lint-workflows audit bench bench-cold bench-m2fp bench-memory bench-parsers without-avx512 fuzz
 test: test-rust test-python ## all tests, end-to-end ones included
 
 test-rust: runtime tools ## tests of the crate, those under the Lambda emulator included
@@ -455,6 +455,9 @@ bench-m2fp: build $(BENCH_VENV)/bench ## M2FP side by side with ModelScope, ONNX
 	$(say) "measuring (ten minutes; let nothing else run)"
 	@$(BENCH) bench --m2fp $(abspath $(M2FP)) \
 		--bootstrap $(abspath $(TARGET_DIR))/release/bootstrap --write $(abspath docs/measured/m2fp.md) $(ARGS)
+
+without-avx512: build ## target/without-avx512/m2fp: the command line, as Lambda's x86_64 processors run it
+	@$(PYTHON) scripts/hide_avx512.py $(M2FP) --out $(TARGET_DIR)/without-avx512
 
 bench-memory: build $(BENCH_VENV)/bench ## M2FP's memory, our steps added one by one, into docs/measured/memory-steps.md
 	$(say) "measuring (three minutes; let nothing else run)"

@@ -1,6 +1,7 @@
 //! Photos a second with several invocations at once, against one at a time: `bootstrap` under a Runtime API, two
 //! threads, a function for each concurrency, their rounds in turn. `cargo bench --bench concurrency`.
 
+mod figures;
 #[path = "../tests/it/support/lambda_runtime_api.rs"]
 mod lambda_runtime_api;
 mod photo;
@@ -59,14 +60,9 @@ async fn main() {
             println!(
                 "{:<12} {at_once:>8} {:>10.2} {:>14.2} {peak:>10}",
                 size.to_string(),
-                median(rates),
-                median(ratios)
+                figures::median(rates),
+                figures::median(ratios)
             );
         }
     }
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

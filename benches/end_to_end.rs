@@ -1,6 +1,7 @@
 //! A 1920×1080 JPEG through the whole pipeline with the packaged model: medians of the stages the report times, and each
 //! stage's ratio to inference in the same run. `cargo bench --bench end_to_end`.
 
+mod figures;
 mod photo;
 
 use std::path::Path;
@@ -52,8 +53,7 @@ fn main() {
     reports.remove(0);
     let median = |stage: fn(&TimingsSection) -> f64| {
         let mut times: Vec<f64> = reports.iter().filter_map(|r| r.timings_ms.as_ref()).map(stage).collect();
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
+        figures::median(&mut times)
     };
     let inference = median(|t| t.inference);
     println!("1920×1080 JPEG to palette mask, {} threads, {RUNS} runs", pipeline.config.threads);

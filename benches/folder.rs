@@ -1,6 +1,7 @@
 //! Photos a second of a folder by `m2fp parse`, one at a time and several at once, their rounds in turn, loading included.
 //! `cargo bench --bench folder`.
 
+mod figures;
 mod photo;
 
 use std::path::Path;
@@ -48,12 +49,7 @@ fn main() {
             }
         }
         for (jobs, (rates, ratios)) in JOBS.iter().zip(&mut measured) {
-            println!("{outputs:<20} {jobs:>8} {:>10.2} {:>14.2}", median(rates), median(ratios));
+            println!("{outputs:<20} {jobs:>8} {:>10.2} {:>14.2}", figures::median(rates), figures::median(ratios));
         }
     }
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

@@ -1,6 +1,7 @@
 """The scripts that package, demonstrate and calculate."""
 
 import json
+import platform
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import compose_scene
 import cost_table
 import demo
 import fetch_wheel_file
+import hide_avx512
 import image_template
 import instances_template
 import published
@@ -296,3 +298,32 @@ def test_a_wheel_that_is_not_known_byte_for_byte_is_refused(tmp_path: Path) -> N
         wheel.write_bytes(b"not what PyPI has")
         with pytest.raises(ValueError, match="not the one that is known"):
             fetch_wheel_file.check(wheel)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="only processors of x86_64 have AVX-512")
+def test_avx512_is_hidden_and_nothing_else(tmp_path: Path) -> None:
+    source = tmp_path / "tell.c"
+    source.write_text("""
+        #include <cpuid.h>
+        #include <stdio.h>
+        int main(void) {
+            unsigned a = 0, b = 0, c = 0, d = 0;
+            __get_cpuid_count(7, 0, &a, &b, &c, &d);
+            unsigned a1 = 0, b1 = 0, c1 = 0, d1 = 0;
+            __get_cpuid_count(1, 0, &a1, &b1, &c1, &d1);
+            printf("%x %x %x", b, c, c1);
+        }
+    """)
+    program = tmp_path / "tell"
+    subprocess.run(["cc", "-o", program, source], check=True)
+    (hidden,) = hide_avx512.hide([program], tmp_path / "hidden", library=program)
+
+    def told(command: Path) -> list[int]:
+        return [int(word, 16) for word in subprocess.check_output([command], text=True).split()]
+
+    (b, c, leaf1), (hidden_b, hidden_c, hidden_leaf1) = told(program), told(hidden)
+    # AVX512F, DQ, IFMA, PF, ER, CD, BW, VL; VBMI, VBMI2, VNNI, BITALG, VPOPCNTDQ.
+    assert hidden_b == b & ~sum(1 << bit for bit in (16, 17, 21, 26, 27, 28, 30, 31))
+    assert hidden_c == c & ~sum(1 << bit for bit in (1, 6, 11, 12, 14))
+    # APIC ids and the processor's number, which differ between runs, are in EBX.
+    assert hidden_leaf1 == leaf1

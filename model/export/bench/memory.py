@@ -35,10 +35,13 @@ ARTICLE = (
     Step("all", 1420, 15.7),
 )
 """As published, of the same photo size; its machine and its weights are not ours."""
+MADE_BY = "make bench-memory"
 
 
 def main() -> int:
     options = _options()
+    if options.write is not None:
+        published.check_blocks(options.write, [MADE_BY])
     options.work.mkdir(parents=True, exist_ok=True)
     photo = prepare.photo(options.work / "three-people.jpg")
     steps = _steps(photo, options)
@@ -48,7 +51,7 @@ def main() -> int:
         measured = [step for step in steps if not step.fault]
         steps_plot.draw(options.plot, ARTICLE, measured)
     if options.write is not None:
-        published.replace_block(options.write, "make bench-memory", text)
+        published.replace_block(options.write, MADE_BY, text)
     return int(any(step.fault for step in steps))
 
 

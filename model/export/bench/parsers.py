@@ -31,10 +31,13 @@ import schp
 SCHP_SIDE = 473
 OURS = "m2fp"
 """In place of a contender's kind: `m2fp parse`."""
+MADE_BY = "make bench-parsers"
 
 
 def main() -> int:
     options = _options()
+    if options.write is not None:
+        published.check_blocks(options.write, [MADE_BY])
     work = options.work
     work.mkdir(parents=True, exist_ok=True)
     photo = prepare.photo(work / "three-people.jpg")
@@ -55,7 +58,7 @@ def main() -> int:
     text = f"{fill(_machine(options.rounds), 120)}\n\n{_table(best)}"
     print(f"\n{text}")
     if options.write is not None:
-        published.replace_block(options.write, "make bench-parsers", text)
+        published.replace_block(options.write, MADE_BY, text)
     return 0
 
 

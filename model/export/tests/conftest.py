@@ -1,11 +1,17 @@
 """Networks and folders that tests share: shrunken, and of true size for tests marked full."""
 
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import function
+import photos
 import shrunken
+from m2fp_export import quantize_folder
 from m2fp_export.architecture import Architecture
 from m2fp_export.export import export
 from m2fp_export.model import M2FP
@@ -51,3 +57,24 @@ def model(
     out = tmp_path_factory.mktemp("models") / request.param
     export(checkpoint, out, portable=request.param == "portable", sizes=())
     return out
+
+
+@pytest.fixture(scope="session")
+def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packaged model in 8 bits; not to be changed."""
+    folder = tmp_path_factory.mktemp("quantized")
+    (folder / "photos").mkdir()
+    photos.write(folder / "photos" / "a.png", (640, 480), 0)
+    quantize_folder.quantize_folder(function.NANO, folder / "photos", folder / "model")
+    return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def without_avx512(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Our function, as Lambda's x86_64 processors run it, for `function.answer`."""
+    if platform.machine() != "x86_64":
+        pytest.skip("only processors of x86_64 have AVX-512")
+    out = tmp_path_factory.mktemp("without-avx512")
+    script = function.ROOT / "scripts" / "hide_avx512.py"
+    subprocess.run([sys.executable, script, function.built(), "--out", out], check=True)
+    return out / function.built().name

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,24 @@ import numpy as np
 from answers import Answer, Entry
 
 ROOT = Path(__file__).parents[3]
+NANO = ROOT / "model" / "nano"
 PROGRAM = "RAW_QUERIES"
-"""Names the built program; cargo builds and runs it where this is not set."""
+"""Names the built program; cargo builds it where this is not set."""
 
 
-def answer(model: Path, photo: Path, out: Path) -> Answer:
-    built = os.environ.get(PROGRAM)
-    cargo = ["cargo", "run", "--quiet", "--release", "--locked"]
-    cargo += ["--features", "judges", "--bin", "raw_queries", "--"]
-    command = [built] if built else cargo
-    done = run(command, model, photo, out)
+@cache
+def built() -> Path:
+    if PROGRAM in os.environ:
+        return Path(os.environ[PROGRAM])
+    command = ["cargo", "build", "--quiet", "--release", "--locked", "--features", "judges"]
+    subprocess.run([*command, "--bin", "raw_queries"], cwd=ROOT, check=True)
+    target = os.environ.get("CARGO_TARGET_DIR", "target")
+    return ROOT / target / "release" / "raw_queries"
+
+
+def answer(model: Path, photo: Path, out: Path, program: Path | None = None) -> Answer:
+    """program: what runs in the place of `built`."""
+    done = run([str(program or built())], model, photo, out)
     assert done.returncode == 0, done.stderr
     return read(out)
 

@@ -108,6 +108,16 @@ def test_a_jpeg(theirs: Theirs, model: Path, tmp_path: Path) -> None:
     print(f"\n{JPEG}: {assert_same(ours, theirs.answer(JPEG), JPEG_TOLERANCE)}")
 
 
+@pytest.mark.parametrize("model", ["fused"], indirect=True)
+def test_a_processor_without_avx512(
+    theirs: Theirs, model: Path, without_avx512: Path, tmp_path: Path
+) -> None:
+    name = "portrait.png"
+    ours = function.answer(model, theirs.photo(name), tmp_path, without_avx512)
+    exactly = theirs.pipeline.exactly(theirs.photo(name))
+    print(f"\n{name}: {assert_same(ours, theirs.answer(name), exactly=exactly)}")
+
+
 @pytest.mark.parametrize("name", LEAN)
 def test_the_lean_reference_is_modelscopes(theirs: Theirs, name: str) -> None:
     print(f"\n{name}: {assert_same(theirs.lean(name), theirs.answer(name))}")

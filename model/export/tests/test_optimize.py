@@ -7,23 +7,10 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 import function
 import photos
-from m2fp_export import quantize_folder
 from m2fp_export.verify import relative_error
-
-NANO = function.ROOT / "model" / "nano"
-
-
-@pytest.fixture(scope="module")
-def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("optimize")
-    (folder / "photos").mkdir()
-    photos.write(folder / "photos" / "a.png", (640, 480), 0)
-    quantize_folder.quantize_folder(NANO, folder / "photos", folder / "model")
-    return folder / "model"
 
 
 def optimize(model: Path) -> subprocess.CompletedProcess[str]:
@@ -63,6 +50,6 @@ def test_what_cannot_be_optimised_stays_as_it_was(quantized: Path, tmp_path: Pat
     assert refused.returncode == 1
     assert "model.onnx.data: it has" in refused.stderr
     assert {p.name: p.read_bytes() for p in damaged.iterdir()} == files
-    inside = optimize(NANO)
+    inside = optimize(function.NANO)
     assert inside.returncode == 1
     assert "weights lie in the graph's file" in inside.stderr
