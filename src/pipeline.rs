@@ -102,7 +102,7 @@ impl Pipeline {
             metrics,
             engine: OnceCell::new(),
             pace,
-            turnstile: Default::default(),
+            turnstile: tokio::sync::Mutex::default(),
         })
     }
 
