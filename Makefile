@@ -260,6 +260,7 @@ train: build $(MODEL_VENV)/packages ## a packaged model from the data in DATA, i
 	@MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456 OMP_WAIT_POLICY=passive \
 		$(MODEL_VENV)/bin/python -m m2fp_train train --network $(NETWORK) --nano '$(NANO)' --data '$(DATA)' --taught '$(TAUGHT)' \
 		$(if $(LEARNED),--learned '$(LEARNED)') --out '$(RUN)' --minutes $(MINUTES) $(ARGS)
+	@$(if $(filter multipose,$(NETWORK)),$(MODEL_VENV)/bin/python -m m2fp_train garments --data '$(DATA)' --checkpoint '$(RUN)/checkpoint.pt')
 	$(say) "exporting to $(TRAINED), and measuring what it can and what it takes"
 	@$(MODEL_VENV)/bin/python -m m2fp_train export --data '$(DATA)' --m2fp $(M2FP) \
 		--checkpoint '$(RUN)/checkpoint.pt' --about model/train/about/$(NETWORK).json --out '$(TRAINED)'

@@ -1,4 +1,4 @@
-"""Command line: `python -m m2fp_train teach|train|evaluate|export|scenes`."""
+"""Command line: `python -m m2fp_train teach|train|garments|evaluate|export|scenes`."""
 
 import argparse
 import os
@@ -10,9 +10,11 @@ import torch
 from m2fp_train import manifest
 from m2fp_train.as_cihp import write_as_cihp
 from m2fp_train.ccp import ClothingCoParsing
+from m2fp_train.checkpoint import Checkpoint, load_network
 from m2fp_train.crowd import crowd_scenes
 from m2fp_train.evaluate import CROWD_SEED, GROUPS, Evaluation, evaluate
 from m2fp_train.export import export
+from m2fp_train.garment_training import train_garments
 from m2fp_train.multipose import multipose_graph
 from m2fp_train.multipose_training import MultiposeRecipe, MultiposeRun, Published
 from m2fp_train.ordinary import read_ordinary
@@ -53,6 +55,19 @@ def _train(arguments: argparse.Namespace) -> None:
     run = MultiposeRun(arguments.out, recipe, published, device)
     sources = read_sources(arguments.data, Taught(arguments.taught))
     run.train_on(AllScenes(sources, recipe), budget, arguments.save_every, arguments.workers)
+
+
+def _garments(arguments: argparse.Namespace) -> None:
+    network = load_network(arguments.checkpoint)
+    train_garments(network, arguments.data, arguments.seed)
+    checkpoint = Checkpoint.load(arguments.checkpoint)
+    classifier = {
+        f"garment_classifier.{name}": value
+        for name, value in network.garment_classifier.state_dict().items()
+    }
+    checkpoint.network.update(classifier)
+    checkpoint.average.update(classifier)
+    checkpoint.save(arguments.checkpoint)
 
 
 def _teach(arguments: argparse.Namespace) -> None:
@@ -150,6 +165,16 @@ def _arguments() -> argparse.ArgumentParser:
         help="where the network is",
     )
     train.add_argument("--workers", type=int, default=1, help="processes that make crops")
+
+    garments = commands.add_parser(
+        "garments",
+        help="train what a checkpoint's network says of a person's garments, after its masks",
+        parents=[data],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    garments.set_defaults(run=_garments)
+    garments.add_argument("--checkpoint", type=Path, required=True, help="a run's")
+    garments.add_argument("--seed", type=int, default=Recipe.seed, help="seed of every choice")
 
     program = argparse.ArgumentParser(add_help=False, parents=[data])
     program.add_argument(

@@ -4,8 +4,10 @@ A pixel alone takes a coat for upper clothes here and for a dress there. How muc
 person wears is taken for its chance beforehand, and the pixels are read anew with it, some times
 over: after Saerens, Latinne, Decaestecker, "Adjusting the Outputs of a Classifier to New a Priori
 Probabilities" (Neural Computation, 2002), where this is expectation maximisation. Nothing is
-learned.
+learned, but for what a `garment_classifier` says of the person beforehand.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -27,29 +29,38 @@ NOBODYS = 0.05
 LEAST_WORN = 1e-6
 
 
-def settled_garments(parts: Tensor, masks: Tensor, scores: Tensor) -> Tensor:
+def settled_garments(
+    parts: Tensor,
+    masks: Tensor,
+    scores: Tensor,
+    classify: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
     """Logits [N, 20, h, w] of the parts, in which garments are in fewer pieces.
 
     parts: logits [N, 20, h, w], h and w multiples of `CELL`. masks: logits [N, M, h, w] of people,
-    who are there by scores of [N, M]. How likely a pixel is any garment does not change, nor what
-    is no garment.
+    who are there by scores of [N, M]. classify: by how much each garment is likelier than usual, a
+    logarithm [N, M + 1, garments], asked with `worn` and `owners` as `garment_classifier` has them.
+    How likely a pixel is any garment does not change, nor what is no garment.
     """
     garments = parts[:, list(GARMENTS)]
     any_garment = garments.logsumexp(1, keepdim=True)
     worn = (any_garment - parts.logsumexp(1, keepdim=True)).exp()
     seen = F.avg_pool2d((garments - any_garment).exp() * worn, CELL)
     worn = F.avg_pool2d(worn, CELL).clamp(min=LEAST_WORN)
-    seen = (seen / worn).clamp(min=LEAST_WORN)
     owners = _owners(masks, scores)
+    said = torch.zeros_like(seen)
+    if classify is not None:
+        said = (classify(seen, owners).transpose(1, 2) @ owners).reshape(seen.shape)
+    seen = (seen / worn).clamp(min=LEAST_WORN)
 
-    chance = seen
+    chance = (seen.log() + said).softmax(1)
     for _ in range(ROUNDS):
         wearing = chance * worn
         amounts = owners @ wearing.flatten(2).transpose(1, 2)  # [N, M + 1, garment]
         own = _log_shares(amounts, 2, LEAST_SHARE)
         near = F.avg_pool2d(wearing, NEAR, stride=1, padding=NEAR // 2)
         change = (own.transpose(1, 2) @ owners).reshape(seen.shape)
-        change = change + _log_shares(near, 1, LEAST_NEAR)
+        change = change + _log_shares(near, 1, LEAST_NEAR) + said
         chance = (seen.log() + change).softmax(1)
 
     changed = garments + double(double(change))

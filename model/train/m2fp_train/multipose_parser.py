@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from m2fp_train.backbone import BLOCK_CHANNELS, BodyPix
 from m2fp_train.classes import NUM_CLASSES, NUM_PARTS
+from m2fp_train.garment_classifier import GarmentClassifier, Usual
 from m2fp_train.multipose import (
     BLOCKS,
     KEYPOINTS,
@@ -129,6 +130,7 @@ class MultiposeAnswer(NamedTuple):
         sigmoid.
     before: [N, 20, H/4, W/4], the logits of the parts as nano has them, not corrected.
     bodypix: [N, 1, H/8, W/8], logits of anybody by BodyPix.
+    looks: [N, LOOKS, H/16, W/16], what all three say of a place, for the garment classifier.
     found: the people that multipose finds.
     people: [N, WIDTH, H/8, W/8], what a person's kernel is made of.
     features: [N, FEATURES, H/4, W/4], what masks are drawn from.
@@ -137,6 +139,7 @@ class MultiposeAnswer(NamedTuple):
     logits: Tensor
     before: Tensor
     bodypix: Tensor
+    looks: Tensor
     found: FoundPeople
     people: Tensor
     features: Tensor
@@ -206,6 +209,7 @@ class MultiposeParser(nn.Module):
             nn.Linear(WIDTH + pyramid + 2, KERNEL_WIDTH), nn.ReLU(), nn.Linear(KERNEL_WIDTH, KERNEL)
         )
         self.features = nn.Conv2d(FINE_WIDTH, FEATURES, 1)
+        self.garment_classifier = GarmentClassifier().requires_grad_(False)
         self.inside = nn.Conv2d(4, 64, 1)
         nn.init.zeros_(self.inside.weight)
         nn.init.zeros_(self.inside.bias)
@@ -244,6 +248,8 @@ class MultiposeParser(nn.Module):
             )
         logits, anybody, people32 = _floats((logits, anybody, people32))
         before = logits[:, :NUM_PARTS]
+        deep = (F.interpolate(of, scale_factor=2.0) for of in (seen.stride32, people32))
+        looks = torch.cat([known.stride16, known.deepest, seen.stride16, *deep], 1)
         parts16 = F.avg_pool2d(before, 4)
         x = self.reduce16(torch.cat([seen.stride16, known.stride16], 1))
         x = x + double(self.reduce32(torch.cat([seen.stride32, people32], 1)))
@@ -259,7 +265,7 @@ class MultiposeParser(nn.Module):
         near = self.lateral4(torch.cat([seen.stride4, seen.pyramid, known.stride4], 1))
         x = self.refine4(double(x) + near)
         logits = logits + self.correction(x)
-        return MultiposeAnswer(logits, before, anybody, found, people, self.features(x))
+        return MultiposeAnswer(logits, before, anybody, looks, found, people, self.features(x))
 
     def masks(self, answer: MultiposeAnswer) -> Tensor:
         """Mask logits [N, 24, H/4, W/4] of the people found."""
@@ -280,8 +286,8 @@ class MultiposeParser(nn.Module):
 def load_learned(network: MultiposeParser, path: Path) -> None:
     """Copy the learned part of an exported graph into `network`, whose normalisations become idle.
 
-    A graph of before BodyPix took part will do: what it adds is ignored at first. Raises ValueError
-    where the graph lacks a layer.
+    A graph of before BodyPix took part will do, and one without a garment classifier: what they add
+    is ignored at first. Raises ValueError where the graph lacks a layer.
     """
     found, linear_biases = layers(path), biases(path)
     modules = {
@@ -291,7 +297,13 @@ def load_learned(network: MultiposeParser, path: Path) -> None:
     }
     make_idle(modules.values())
     for name, module in modules.items():
-        if not isinstance(module, nn.Conv2d | nn.Linear):
+        if not isinstance(module, nn.Conv2d | nn.Linear | Usual):
+            continue
+        if name.startswith("garment_classifier.") and name not in linear_biases:
+            continue
+        if isinstance(module, Usual):
+            with torch.no_grad():
+                module.bias.copy_(torch.from_numpy(linear_biases[name]))
             continue
         if name not in found:
             raise ValueError(f"{path} has no layer {name}")

@@ -1,5 +1,7 @@
 """The graph that is exported of the parser on multipose: the same queries as `QueryParser`'s."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -22,15 +24,17 @@ class MultiposeQueryParser(QueryParser):
     """As `QueryParser`, of the people that multipose finds.
 
     Whether somebody is at a pixel, where nano is not sure of it, the learned network and BodyPix
-    say: each sees people that the other misses. Which garment it is, nano alone knows, and what the
-    same person wears there and elsewhere helps it. People's masks agree with the learned parts.
+    say: each sees people that the other misses. Which garment it is, nano says, helped by what the
+    same person wears there and elsewhere, and by what all of that person looks like. People's masks
+    agree with the learned parts.
     """
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         answer = self.network(pad_to(normalise(image), self.divisor))
         person_classes, masks = self._persons(answer)
         scores = person_classes[..., PERSON_ID].sigmoid()
-        parts = settled_garments(self._part_logits(answer), masks, scores)
+        classify = partial(self.network.garment_classifier, answer.looks)
+        parts = settled_garments(self._part_logits(answer), masks, scores, classify)
         return self._queries(self._softmax_logits(parts), person_classes, masks)
 
     def _part_logits(self, answer: MultiposeAnswer) -> Tensor:

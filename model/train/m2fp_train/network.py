@@ -70,11 +70,12 @@ class Answer(NamedTuple):
 
 
 class Maps(NamedTuple):
-    """Feature maps by stride; the parts are read off the last."""
+    """Feature maps by stride; the parts are read off that of 4. deepest: the backbone's, of 16."""
 
     stride16: Tensor
     stride8: Tensor
     stride4: Tensor
+    deepest: Tensor
 
 
 class PartNetwork(nn.Module):
@@ -107,7 +108,7 @@ class PartNetwork(nn.Module):
         x16 = self.fuse(torch.cat([x, scene, *(branch(x) for branch in self.context)], 1))
         x8 = self.refine8(torch.cat([double(x16), self.lateral8(features8)], 1))
         x4 = self.refine4(torch.cat([double(x8), self.lateral4(features4)], 1))
-        return Maps(x16, x8, x4)
+        return Maps(x16, x8, x4, features16)
 
 
 class NanoParser(PartNetwork):

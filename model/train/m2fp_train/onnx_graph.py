@@ -2,7 +2,7 @@
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, MutableSequence
+from collections.abc import Callable, Iterable, MutableSequence, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import onnxruntime
 import torch
 from google.protobuf.message import Message
 from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
+from torch import Tensor, nn
 
 from m2fp_train.queries import QueryParser
 
@@ -45,6 +46,20 @@ RELATIVE_TOLERANCE = 1e-4
 
 def write_graph(parser: QueryParser, path: Path) -> None:
     """Write `parser` to `path`, weights included; height and width stay free."""
+    example = torch.zeros(1, 3, 333, 417, dtype=torch.uint8)
+    write_module(parser, example, path, OUTPUT_NAMES, {1: {2: "mask_height", 3: "mask_width"}})
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def write_module(
+    module: nn.Module,
+    example: Tensor,
+    path: Path,
+    outputs: Sequence[str],
+    free: dict[int, dict[int, str]],
+) -> None:
+    """Write a module that takes images, whose height and width stay free, and by name the axes that
+    are `free` of an output."""
     with warnings.catch_warnings():
         # PyTorch 1.13 says that it infers no shape of constants (ONNX Runtime does), and 2.x that
         # this exporter will give way to another, which 1.13 does not have.
@@ -53,18 +68,17 @@ def write_graph(parser: QueryParser, path: Path) -> None:
         # It would fold the widths of a padding, and says that it does not: ONNX Runtime does.
         warnings.filterwarnings("ignore", message="Constant folding - Only steps=1")
         torch.onnx.export(
-            parser,
-            (torch.zeros(1, 3, 333, 417, dtype=torch.uint8),),
+            module,
+            (example,),
             str(path),
             opset_version=OPSET,
             input_names=[INPUT_NAME],
-            output_names=list(OUTPUT_NAMES),
+            output_names=list(outputs),
             dynamic_axes={
                 INPUT_NAME: {2: "height", 3: "width"},
-                OUTPUT_NAMES[1]: {2: "mask_height", 3: "mask_width"},
+                **{outputs[number]: axes for number, axes in free.items()},
             },
         )
-    onnx.checker.check_model(str(path), full_check=True)
 
 
 def store_small(path: Path) -> None:

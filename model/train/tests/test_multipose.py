@@ -210,6 +210,8 @@ def test_what_was_learned_is_read_out_of_a_graph(graph: Path, tmp_path: Path) ->
                 torch.nn.init.uniform_(norm.running_var, 0.5, 2)
     torch.nn.init.normal_(learned.inside.weight)
     torch.nn.init.normal_(learned.correction.weight)
+    torch.nn.init.normal_(learned.garment_classifier.out.weight)
+    torch.nn.init.uniform_(learned.garment_classifier.usual.bias, -3, 0)
     write_graph(MultiposeQueryParser(learned, 32).eval(), tmp_path / "both.onnx")
     simplify(tmp_path / "both.onnx")
     image = torch.rand(1, 3, 64, 96) * 2 - 1
@@ -222,6 +224,9 @@ def test_what_was_learned_is_read_out_of_a_graph(graph: Path, tmp_path: Path) ->
     assert (expected.logits - expected.before.new_zeros(1)).abs().max() > 0.1
     torch.testing.assert_close(actual.logits, expected.logits, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(*masks, rtol=1e-3, atol=1e-2)
+    classifiers = (network.garment_classifier.state_dict() for network in (learned, fresh))
+    for ours, theirs in zip(*(state.values() for state in classifiers), strict=True):
+        torch.testing.assert_close(theirs, ours)
 
 
 def test_inputs_that_were_not_there_are_ignored_at_first() -> None:
