@@ -4,6 +4,7 @@ mod context;
 mod outcome;
 mod run;
 
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,9 @@ use crate::store::{ObjectRef, ObjectStore};
 use crate::sys;
 use crate::telemetry::emf::{Ended, Measurements, Metrics, Planned};
 use crate::units::hex;
+
+/// Photos worth working on at once. A third would bring nothing, because the network of one keeps all processors busy.
+pub(crate) const AT_ONCE: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
 /// Where a photo comes from.
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ use super::dataset::{self, DatasetFile};
 use super::files::{self, Found, Photo};
 use super::request::{EXIT_FAILED, RequestFlags, UsageError, context};
 use crate::options::{Options, OutputKind};
-use crate::pipeline::{Outcome, Pipeline, Source};
+use crate::pipeline::{AT_ONCE, Outcome, Pipeline, Source};
 use crate::render::report::OutputSection;
 
 #[derive(Debug, Args)]
@@ -32,12 +32,9 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
     /// Photos worked on at once, as far as the memory goes: one is decoded or written while the network sees another.
-    #[arg(short, long, value_name = "N", default_value_t = JOBS)]
+    #[arg(short, long, value_name = "N", default_value_t = AT_ONCE)]
     jobs: NonZeroUsize,
 }
-
-/// A third photo at once would bring nothing, because the network of one keeps all processors busy.
-const JOBS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
 /// Written when `--output` names nothing.
 const DEFAULT_OUTPUTS: [OutputKind; 3] = [OutputKind::Mask, OutputKind::Overlay, OutputKind::Json];

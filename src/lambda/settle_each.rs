@@ -4,17 +4,15 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::OptionFuture;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::Mutex;
 
 use super::time_share::TimeShare;
 use crate::delivery::settle::{self, Done, Order};
 use crate::error::Result;
-use crate::pipeline::{Context, Pipeline};
+use crate::pipeline::{AT_ONCE, Context, Pipeline};
 use crate::store::ObjectRef;
-
-/// A third photo at once would bring nothing, because the network of one keeps all processors busy.
-const AT_ONCE: usize = 2;
 
 /// Makes of each object what `order` says; what became of each, in their order. `None` is no photo for us.
 pub(super) async fn settle_each(
@@ -25,13 +23,13 @@ pub(super) async fn settle_each(
 ) -> Vec<Result<Done>> {
     let share = TimeShare::of(context);
     // An object that is named twice is made once: the second waits for the first, and finds that all is done.
-    let turns: BTreeMap<_, _> = objects.iter().filter_map(name).map(|name| (name, Mutex::new(()))).collect();
+    let locks: BTreeMap<_, _> = objects.iter().filter_map(name).map(|name| (name, Mutex::new(()))).collect();
     let work = objects.into_iter().map(|object| {
-        let turn = name(&object).and_then(|name| turns.get(&name));
-        settle_one(pipeline, object, order, &share, turn, context)
+        let lock = name(&object).and_then(|name| locks.get(&name));
+        settle_one(pipeline, object, order, &share, lock, context)
     });
     let work: Vec<_> = work.collect();
-    stream::iter(work).buffered(AT_ONCE).collect().await
+    stream::iter(work).buffered(AT_ONCE.get()).collect().await
 }
 
 async fn settle_one(
@@ -39,17 +37,14 @@ async fn settle_one(
     object: Result<Option<ObjectRef>>,
     order: &Order,
     share: &TimeShare<'_>,
-    turn: Option<&Mutex<()>>,
+    lock: Option<&Mutex<()>>,
     context: &Context,
 ) -> Result<Done> {
     let attempt = pipeline.begin(context).patient();
     let (bucket, key) = name(&object).unwrap_or_default();
     let work = async {
         let Some(object) = object? else { return Ok(Done::Passed) };
-        let _turn = match turn {
-            Some(turn) => Some(turn.lock().await),
-            None => None,
-        };
+        let _locked = OptionFuture::from(lock.map(Mutex::lock)).await;
         settle::process(&attempt, &object, order).await
     };
     let done = share.run(work).await;

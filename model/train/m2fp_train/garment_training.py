@@ -4,7 +4,6 @@ The networks that it looks through stay as they are, so every photo is looked at
 more, in ONNX Runtime; the rest is a matter of minutes.
 """
 
-import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from m2fp_train.multipose_parser import MultiposeParser
 from m2fp_train.onnx_graph import INPUT_NAME, open_session, write_module
 from m2fp_train.partial import allowed_by_tags
 from m2fp_train.queries import normalise, pad_to
+from m2fp_train.sources import read_photo, read_tags
 
 VIEWS = 4
 """How often each photo is looked at: as it is, then in other sizes, crops and lights."""
@@ -52,8 +52,11 @@ LEAST_DEVIATION = 1e-2
 
 
 @dataclass(frozen=True)
-class Photo:
-    """image: uint8 [H, W, 3]. worn: bool [garments], or None where `parts`, uint8 [H, W], tell."""
+class Outfit:
+    """A photo of somebody, and what is worn in it.
+
+    image: uint8 [H, W, 3]. worn: bool [garments], or None where `parts`, uint8 [H, W], tell.
+    """
 
     image: np.ndarray
     worn: np.ndarray | None
@@ -109,21 +112,20 @@ class Eye:
         return Seen(torch.from_numpy(looks[0]), torch.from_numpy(worn[0]))
 
 
-def training_photos(data: Path) -> Iterator[Photo]:
+def training_photos(data: Path) -> Iterator[Outfit]:
     """All photos whose garments are known: labelled ones, then those with tags."""
     ccp = ClothingCoParsing(data / "ccp")
     for number in ccp.training:
         scene = ccp.load(number)
-        yield Photo(scene.image, None, scene.parts)
+        yield Outfit(scene.image, None, scene.parts)
     more = data / "ccp" / "more"
-    tags = json.loads((more / "tags.json").read_text()) if more.is_dir() else {}
+    tags = read_tags(more) if more.is_dir() else {}
     for number, names in sorted(tags.items()):
-        with Image.open(more / "photos" / f"{number}.jpg") as photo:
-            image = np.asarray(photo.convert("RGB"))
-        yield Photo(image, allowed_by_tags(names)[list(GARMENTS)])
+        image = read_photo(more / "photos" / f"{number}.jpg")
+        yield Outfit(image, allowed_by_tags(names)[list(GARMENTS)])
 
 
-def view(rng: Rng, photo: Photo, number: int) -> Photo:
+def view(rng: Rng, photo: Outfit, number: int) -> Outfit:
     """View `number` of a photo, at the size that it is shown at; view 0 is the photo as it is."""
     image, parts = photo.image, photo.parts
     zoom = 1.0
@@ -142,7 +144,7 @@ def view(rng: Rng, photo: Photo, number: int) -> Photo:
     size = MULTIPOSE_SIZE.working_size(width, height)
     shown = tuple(max(1, round(side * zoom)) for side in size)
     resized = Image.fromarray(np.ascontiguousarray(image)).resize(shown, Image.Resampling.BILINEAR)
-    return Photo(np.asarray(resized), photo.worn, parts)
+    return Outfit(np.asarray(resized), photo.worn, parts)
 
 
 def whole(seen: Seen) -> Tensor:
@@ -168,7 +170,7 @@ def _described(seen: Seen, cells: Tensor) -> Tensor:
 
 
 def examples(
-    photos: Iterable[Photo], eye: Eye, seed: int, views: int = VIEWS
+    photos: Iterable[Outfit], eye: Eye, seed: int, views: int = VIEWS
 ) -> tuple[Tensor, Tensor]:
     """Descriptions [K, 2 LOOKS + garments] and what is worn [K, garments]."""
     described, worn = [], []

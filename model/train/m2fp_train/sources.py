@@ -109,15 +109,20 @@ def outlined(photo: OrdinaryPhoto) -> Photo:
 
 def _tagged(folder: Path, taught: Taught):  # noqa: ANN202
     """What `Executor.map` takes to load the photos with tags, rare garments several times."""
-    tags = json.loads((folder / "tags.json").read_text())
+    tags = read_tags(folder)
 
     def load(number: str) -> list[Photo]:
-        image = _read(folder / "photos" / f"{number}.jpg")
+        image = read_photo(folder / "photos" / f"{number}.jpg")
         scene = taught.scene(_tagged_name(number), image)
         times = RARE_TIMES if set(tags[number]) & set(RARE_TAGS) else 1
         return [Photo(scene, allowed_by_tags(tags[number]))] * times
 
     return load, sorted(tags)
+
+
+def read_tags(folder: Path) -> dict[str, list[str]]:
+    """Which garments are in the photos of a folder, by the photo's number."""
+    return json.loads((folder / "tags.json").read_text())
 
 
 def _garment_paths(folder: Path) -> list[Path]:
@@ -129,13 +134,13 @@ def _garment_paths(folder: Path) -> list[Path]:
 
 
 def _garment(path: Path) -> Photo:
-    image = _read(path)
+    image = read_photo(path)
     parts = np.full(image.shape[:2], ANYTHING, np.uint8)
     unknown = np.full_like(parts, IGNORE)
     return Photo(Scene(image, parts, unknown), allowed_by_garment(path.parent.name))
 
 
-def _read(path: Path) -> np.ndarray:
+def read_photo(path: Path) -> np.ndarray:
     with Image.open(path) as photo:
         return np.asarray(photo.convert("RGB"))
 

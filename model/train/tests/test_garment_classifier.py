@@ -10,7 +10,7 @@ from m2fp_train.garment_classifier import LOOKS, GarmentClassifier, description
 from m2fp_train.garment_training import (
     Eye,
     Looks,
-    Photo,
+    Outfit,
     Seen,
     examples,
     fit,
@@ -23,7 +23,7 @@ from m2fp_train.garments import settled_garments
 from m2fp_train.multipose_parser import MultiposeParser
 from m2fp_train.queries import normalise
 
-COAT, SHIRT, DRESS = map(CLASS_NAMES.index, ("Coat", "UpperClothes", "Dress"))
+COAT, DRESS = map(CLASS_NAMES.index, ("Coat", "Dress"))
 RARE, USUAL = GARMENTS.index(DRESS), GARMENTS.index(COAT)
 
 
@@ -98,18 +98,18 @@ def test_labels_tell_what_is_worn_and_tags_where_there_are_none() -> None:
     parts[:10, :10] = COAT
     parts[50, 50] = DRESS
     image = np.zeros((100, 60, 3), np.uint8)
-    shows = Photo(image, None, parts).shows()
+    shows = Outfit(image, None, parts).shows()
     assert shows[USUAL] == 1 and shows.sum() == 1, "a pixel is none"
     tagged = np.zeros(len(GARMENTS), bool)
     tagged[RARE] = True
-    assert Photo(image, tagged).shows().tolist() == tagged.tolist()
+    assert Outfit(image, tagged).shows().tolist() == tagged.tolist()
 
 
 def test_the_first_view_is_the_photo_as_it_is_shown() -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (576, 384, 3)).astype(np.uint8)
     parts = np.zeros((576, 384), np.uint8)
-    photo = Photo(image, None, parts)
+    photo = Outfit(image, None, parts)
     assert np.array_equal(view(rng, photo, 0).image, image)
     other = view(rng, photo, 1)
     assert not np.array_equal(other.image, image)
@@ -126,13 +126,13 @@ def test_pieces_are_some_of_the_cells() -> None:
     torch.testing.assert_close(piece(rng, seen), whole(seen))
 
 
-def test_every_view_is_an_example_of_what_is_worn(tmp_path: Path) -> None:
+def test_every_view_is_an_example_of_what_is_worn() -> None:
     class Blind:
         def see(self, image: np.ndarray) -> Seen:
             return _someone(torch.Generator().manual_seed(image.shape[0]), True)
 
     tags = np.eye(len(GARMENTS), dtype=bool)
-    photos = [Photo(np.zeros((80, 60, 3), np.uint8), tags[n]) for n in range(2)]
+    photos = [Outfit(np.zeros((80, 60, 3), np.uint8), tags[n]) for n in range(2)]
     described, worn = examples(photos, Blind(), seed=0, views=3)
     assert described.shape == (2 * 3 * 4, 2 * LOOKS + len(GARMENTS))
     assert worn.argmax(1).tolist() == [0] * 12 + [1] * 12
