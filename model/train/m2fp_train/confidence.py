@@ -7,7 +7,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from m2fp_train.crowd import crowd_scenes
-from m2fp_train.geometry import STRIDE
 from m2fp_train.instances import LEAST_SCORE, InstanceScores, find_persons
 from m2fp_train.queries import QueryParser
 from m2fp_train.scene import Scene
@@ -23,7 +22,9 @@ def fit_confidence(parser: QueryParser, people: Sequence[Scene], count: int) -> 
     for scene in crowd_scenes(people, PEOPLE, count, SEED):
         with torch.no_grad():
             class_logits, masks = parser(torch.from_numpy(scene.image.transpose(2, 0, 1)[None]))
-        masks = F.interpolate(masks, scale_factor=STRIDE, mode="bilinear", align_corners=False)
+        masks = F.interpolate(
+            masks, scale_factor=parser.stride, mode="bilinear", align_corners=False
+        )
         masks = masks[0, :, : scene.height, : scene.width]  # without the padding
         scores.add(find_persons(class_logits[0], masks, LEAST_SCORE), scene.numbers)
     return torch.tensor(scores.confidence())

@@ -34,4 +34,4 @@ def export(checkpoint: Path, out: Path, data: ClothingCoParsing, about: manifest
     print(f"verified: largest difference of a logit {verify_graph(parser, graph):.1e}", flush=True)
     store_small(graph)
     simplify(graph)
-    manifest.write(manifest.build(graph, about, size), out)
+    manifest.write(manifest.build(graph, about, size, parser.stride), out)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from m2fp_train.augment import Rng
 from m2fp_train.ccp import ClothingCoParsing
-from m2fp_train.classes import GARMENTS, NUM_PARTS
+from m2fp_train.classes import BACKGROUND_ID, GARMENTS, IGNORE, NUM_PARTS
 from m2fp_train.garment_classifier import GarmentClassifier, description
 from m2fp_train.garments import CELL
 from m2fp_train.geometry import MULTIPOSE_SIZE
@@ -27,8 +27,9 @@ from m2fp_train.partial import allowed_by_tags
 from m2fp_train.queries import normalise, pad_to
 from m2fp_train.sources import read_photo, read_tags
 
-VIEWS = 4
-"""How often each photo is looked at: as it is, then in other sizes, crops and lights."""
+OTHER_VIEWS, FAR_VIEWS, CLOSE_VIEWS = 3, 1, 2
+"""How often each photo is looked at, beside as it is: in other sizes, crops and lights; as if from
+far away, too; and, where labels tell what is left to see, a part of the person alone."""
 PIECES = 3
 """How often each view is described once more, by some of its cells."""
 SHOWN = 2e-4
@@ -36,7 +37,11 @@ SHOWN = 2e-4
 MOST_CUT_HEIGHT, MOST_CUT_WIDTH = 0.08, 0.15
 """Of a photo, at each border."""
 LIGHT, TINT, OFFSET = (0.8, 1.2), (0.75, 1.3), 20.0
-LOG_ZOOM = (-0.5, 0.1)
+LOG_ZOOM, LOG_ZOOM_FAR = (-0.5, 0.1), (-1.4, -0.5)
+CLOSE_HEIGHT = (0.3, 0.7)
+"""Of a person, in a close view."""
+CLOSE_MARGIN = 0.1
+"""Of the person's width, at most, beside it."""
 LEAST_KEPT = 0.3
 """Of the cells, in a piece."""
 PIECE_OF_HEIGHT_CHANCE = 0.3
@@ -125,26 +130,60 @@ def training_photos(data: Path) -> Iterator[Outfit]:
         yield Outfit(image, allowed_by_tags(names)[list(GARMENTS)])
 
 
-def view(rng: Rng, photo: Outfit, number: int) -> Outfit:
-    """View `number` of a photo, at the size that it is shown at; view 0 is the photo as it is."""
-    image, parts = photo.image, photo.parts
-    zoom = 1.0
-    if number > 0:
-        height, width = image.shape[:2]
-        cut = [int(h * rng.uniform(0, MOST_CUT_HEIGHT)) for h in (height, height)]
-        cut += [int(w * rng.uniform(0, MOST_CUT_WIDTH)) for w in (width, width)]
-        kept = np.s_[cut[0] : height - cut[1], cut[2] : width - cut[3]]
-        way = -1 if rng.random() < 0.5 else 1
-        image = image[kept][:, ::way]
-        parts = None if parts is None else parts[kept][:, ::way]
-        gain = rng.uniform(*TINT, 3) * rng.uniform(*LIGHT)
-        image = np.clip(image * gain + rng.uniform(-OFFSET, OFFSET), 0, 255).astype(np.uint8)
-        zoom = float(np.exp(rng.uniform(*LOG_ZOOM)))
-    height, width = image.shape[:2]
+def views(rng: Rng, photo: Outfit) -> Iterator[Outfit]:
+    """A photo at the size that it is shown at: first as it is."""
+    yield _shown(photo, 1.0)
+    for _ in range(OTHER_VIEWS):
+        yield _varied(rng, _cropped(rng, photo), LOG_ZOOM)
+    for _ in range(FAR_VIEWS):
+        yield _varied(rng, _cropped(rng, photo), LOG_ZOOM_FAR)
+    if photo.parts is not None:
+        for _ in range(CLOSE_VIEWS):
+            yield _varied(rng, _close(rng, photo), LOG_ZOOM)
+
+
+def _varied(rng: Rng, photo: Outfit, log_zoom: tuple[float, float]) -> Outfit:
+    """Mirrored or not, in another light and size. What is worn is the same on the other side."""
+    way = -1 if rng.random() < 0.5 else 1
+    gain = rng.uniform(*TINT, 3) * rng.uniform(*LIGHT)
+    image = photo.image[:, ::way] * gain + rng.uniform(-OFFSET, OFFSET)
+    image = np.clip(image, 0, 255).astype(np.uint8)
+    return _shown(Outfit(image, photo.worn, photo.parts), np.exp(rng.uniform(*log_zoom)))
+
+
+def _shown(photo: Outfit, zoom: float) -> Outfit:
+    height, width = photo.image.shape[:2]
     size = MULTIPOSE_SIZE.working_size(width, height)
-    shown = tuple(max(1, round(side * zoom)) for side in size)
-    resized = Image.fromarray(np.ascontiguousarray(image)).resize(shown, Image.Resampling.BILINEAR)
-    return Outfit(np.asarray(resized), photo.worn, parts)
+    size = tuple(max(1, round(side * zoom)) for side in size)
+    resized = Image.fromarray(photo.image).resize(size, Image.Resampling.BILINEAR)
+    return Outfit(np.asarray(resized), photo.worn, photo.parts)
+
+
+def _cropped(rng: Rng, photo: Outfit) -> Outfit:
+    """Without some of its borders."""
+    height, width = photo.image.shape[:2]
+    cut = [int(h * rng.uniform(0, MOST_CUT_HEIGHT)) for h in (height, height)]
+    cut += [int(w * rng.uniform(0, MOST_CUT_WIDTH)) for w in (width, width)]
+    return _part(photo, np.s_[cut[0] : height - cut[1], cut[2] : width - cut[3]])
+
+
+def _close(rng: Rng, photo: Outfit) -> Outfit:
+    """A part of the person's height, as if from near; all of a photo of nobody."""
+    somebody = (photo.parts != BACKGROUND_ID) & (photo.parts != IGNORE)
+    rows, columns = np.flatnonzero(somebody.any(1)), np.flatnonzero(somebody.any(0))
+    if not rows.size:
+        return photo
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    height = max(1, round((bottom - top) * rng.uniform(*CLOSE_HEIGHT)))
+    top = int(rng.integers(top, bottom - height + 1))
+    margins = ((right - left) * rng.uniform(0, CLOSE_MARGIN, 2)).astype(int)
+    left = max(0, left - margins[0])
+    return _part(photo, np.s_[top : top + height, left : right + margins[1]])
+
+
+def _part(photo: Outfit, kept: tuple[slice, slice]) -> Outfit:
+    parts = None if photo.parts is None else photo.parts[kept]
+    return Outfit(photo.image[kept], photo.worn, parts)
 
 
 def whole(seen: Seen) -> Tensor:
@@ -169,15 +208,12 @@ def _described(seen: Seen, cells: Tensor) -> Tensor:
     return description(seen.looks[None], seen.worn[None], cells[None, None])[0, 0]
 
 
-def examples(
-    photos: Iterable[Outfit], eye: Eye, seed: int, views: int = VIEWS
-) -> tuple[Tensor, Tensor]:
+def examples(photos: Iterable[Outfit], eye: Eye, seed: int) -> tuple[Tensor, Tensor]:
     """Descriptions [K, 2 LOOKS + garments] and what is worn [K, garments]."""
     described, worn = [], []
     for index, photo in enumerate(photos):
         rng = np.random.default_rng((seed, index))
-        for number in range(views):
-            shown = view(rng, photo, number)
+        for shown in views(rng, photo):
             seen = eye.see(shown.image)
             pieces = [whole(seen), *(piece(rng, seen) for _ in range(PIECES))]
             described += pieces

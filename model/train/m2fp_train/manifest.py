@@ -13,7 +13,7 @@ from m2fp_train.classes import (
     PERSON_ID,
     voc_color,
 )
-from m2fp_train.geometry import STRIDE, SizeRule
+from m2fp_train.geometry import SizeRule
 from m2fp_train.onnx_graph import INPUT_NAME, OUTPUT_NAMES
 from m2fp_train.queries import NUM_QUERIES
 
@@ -22,7 +22,7 @@ MANIFEST_NAME = "model.json"
 THRESHOLDS = {
     "top_k": 100,
     "part_score": 0.1,
-    "person_score": 0.45,
+    "person_score": 0.5,
     "paste_score": 0.5,
     "nms_iou": 0.7,
 }
@@ -55,8 +55,11 @@ class About:
         return cls(**json.loads(path.read_text()))
 
 
-def build(graph: Path, about: About, size: SizeRule) -> dict[str, Any]:
-    """The manifest of the model whose only file is `graph`, and which is shown photos by `size`."""
+def build(graph: Path, about: About, size: SizeRule, stride: int) -> dict[str, Any]:
+    """The manifest of the model whose only file is `graph`, and which is shown photos by `size`.
+
+    stride: photo pixels per mask pixel, in each direction.
+    """
     data = graph.read_bytes()
     return {
         "schema": SCHEMA,
@@ -76,7 +79,7 @@ def build(graph: Path, about: About, size: SizeRule) -> dict[str, Any]:
             "class_logits": OUTPUT_NAMES[0],
             "mask_logits": OUTPUT_NAMES[1],
             "queries": NUM_QUERIES,
-            "stride": STRIDE,
+            "stride": stride,
         },
         "classes": [
             {"id": class_id, "name": name, "color": list(voc_color(class_id))}

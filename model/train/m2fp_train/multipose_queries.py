@@ -9,6 +9,7 @@ from m2fp_train.classes import BACKGROUND_ID, NUM_PARTS, PERSON_ID
 from m2fp_train.garments import settled_garments
 from m2fp_train.multipose_parser import MultiposeAnswer
 from m2fp_train.network import double
+from m2fp_train.outlines import OUTLINE_STRIDE, outlined_people
 from m2fp_train.persons import agreed_masks, somebody_logit
 from m2fp_train.queries import MOST_FURTHER_AGREEMENT, QueryParser, normalise, pad_to
 
@@ -26,15 +27,23 @@ class MultiposeQueryParser(QueryParser):
     Whether somebody is at a pixel, where nano is not sure of it, the learned network and BodyPix
     say: each sees people that the other misses. Which garment it is, nano says, helped by what the
     same person wears there and elsewhere, and by what all of that person looks like. People's masks
-    agree with the learned parts.
+    agree with the learned parts; where people end, both follow the image, at stride 2.
     """
 
+    stride = OUTLINE_STRIDE
+
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        answer = self.network(pad_to(normalise(image), self.divisor))
+        shown = pad_to(normalise(image), self.divisor)
+        answer = self.network(shown)
         person_classes, masks = self._persons(answer)
         scores = person_classes[..., PERSON_ID].sigmoid()
         classify = partial(self.network.garment_classifier, answer.looks)
         parts = settled_garments(self._part_logits(answer), masks, scores, classify)
+        anybody = somebody_logit(parts)[:, None]
+        of_masks, of_anybody = outlined_people(shown, masks, scores, anybody)
+        parts, masks = double(parts), double(masks) + of_masks
+        background = parts[:, BACKGROUND_ID : BACKGROUND_ID + 1] - of_anybody
+        parts = torch.cat([background, parts[:, BACKGROUND_ID + 1 :]], 1)
         return self._queries(self._softmax_logits(parts), person_classes, masks)
 
     def _part_logits(self, answer: MultiposeAnswer) -> Tensor:

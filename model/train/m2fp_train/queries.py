@@ -26,6 +26,8 @@ MOST_FURTHER_AGREEMENT = 1.0
 """On photos that were not trained on, kernels know outlines less well than in training: there the
 parts count once more. On the validation photos the person IoU gains 0.004 by it, and people are
 told apart as before; from 2 on they are not."""
+LEAST_AREA = 1e-6
+"""Pixels of a mask, at least, so that one that is nowhere has a score: that of nobody."""
 SURE = (1e-8, 1 - 1e-6)
 """Least and greatest probability of a person, so that its logit is finite."""
 OWN_CLASS_LOGIT = 8.0
@@ -43,11 +45,13 @@ class QueryParser(nn.Module):
     """uint8 RGB [1, 3, H, W] of any size -> class logits [1, 44, 22], mask logits [1, 44, h, w].
 
     One fixed query per part, then one for each of the best places for a person's centre. h and w
-    are a quarter of H and W, these padded to multiples of `divisor`. A part's mask logit is the
+    are H and W, padded to multiples of `divisor`, over `stride`. A part's mask logit is the
     logit of its softmax probability. A person's class logit is that of the centre's probability
     times the share of its mask that the parts call anything but background, scaled and shifted by
     `confidence`.
     """
+
+    stride = STRIDE
 
     def __init__(self, network: NanoParser, divisor: int) -> None:
         super().__init__()
@@ -91,7 +95,8 @@ class QueryParser(nn.Module):
         """Class logits [1, 24, 22] of people who are there by a chance of [1, 24]."""
         # Squared, so that the faint rest of a photo does not outweigh a small person.
         weights = masks.flatten(2).sigmoid() ** 2
-        agreed = weights @ somebody.sigmoid().flatten(1)[..., None] / weights.sum(2, keepdim=True)
+        area = weights.sum(2, keepdim=True).clamp(min=LEAST_AREA)
+        agreed = weights @ somebody.sigmoid().flatten(1)[..., None] / area
         chance = (chance * agreed[..., 0]).clamp(*SURE)
         human = (chance / (1 - chance)).log() * self.confidence[0] + self.confidence[1]
         return torch.cat([self.no_part, human[..., None], self.no_object], 2)

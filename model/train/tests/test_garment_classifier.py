@@ -16,7 +16,7 @@ from m2fp_train.garment_training import (
     fit,
     piece,
     train_garments,
-    view,
+    views,
     whole,
 )
 from m2fp_train.garments import settled_garments
@@ -109,11 +109,29 @@ def test_the_first_view_is_the_photo_as_it_is_shown() -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (576, 384, 3)).astype(np.uint8)
     parts = np.zeros((576, 384), np.uint8)
-    photo = Outfit(image, None, parts)
-    assert np.array_equal(view(rng, photo, 0).image, image)
-    other = view(rng, photo, 1)
-    assert not np.array_equal(other.image, image)
-    assert other.parts.size < parts.size, "borders are cut"
+    first, *others = views(rng, Outfit(image, None, parts))
+    assert np.array_equal(first.image, image)
+    assert not any(np.array_equal(other.image, image) for other in others)
+    assert others[0].parts.size < parts.size, "borders are cut"
+    smallest = min(other.image.shape[0] for other in others)
+    assert smallest < 350, "from far away"
+
+
+def test_a_close_view_shows_a_part_of_the_person_and_what_is_worn_there() -> None:
+    parts = np.zeros((400, 300), np.uint8)
+    parts[40:220, 100:200] = COAT
+    parts[220:360, 100:200] = DRESS
+    image = np.zeros((400, 300, 3), np.uint8)
+    tagged = Outfit(image, np.ones(len(GARMENTS), bool))
+    found = set()
+    for seed in range(8):
+        every = list(views(np.random.default_rng(seed), Outfit(image, None, parts)))
+        assert len(every) == len(list(views(np.random.default_rng(seed), tagged))) + 2
+        for close in every[-2:]:
+            height, width = close.parts.shape
+            assert 0.3 * 320 <= height <= 0.7 * 320 and 100 <= width <= 120
+            found.add(tuple(np.flatnonzero(close.shows())))
+    assert found >= {(USUAL,), tuple(sorted((USUAL, RARE)))}, "a dress that is cut off is not there"
 
 
 def test_pieces_are_some_of_the_cells() -> None:
@@ -133,9 +151,9 @@ def test_every_view_is_an_example_of_what_is_worn() -> None:
 
     tags = np.eye(len(GARMENTS), dtype=bool)
     photos = [Outfit(np.zeros((80, 60, 3), np.uint8), tags[n]) for n in range(2)]
-    described, worn = examples(photos, Blind(), seed=0, views=3)
-    assert described.shape == (2 * 3 * 4, 2 * LOOKS + len(GARMENTS))
-    assert worn.argmax(1).tolist() == [0] * 12 + [1] * 12
+    described, worn = examples(photos, Blind(), seed=0)
+    assert described.shape == (2 * 5 * 4, 2 * LOOKS + len(GARMENTS))
+    assert worn.argmax(1).tolist() == [0] * 20 + [1] * 20
 
 
 def test_a_network_learns_from_all_photos_and_changes_nothing_else(

@@ -23,7 +23,7 @@ KEYS = [
 def test_what_is_built_is_what_is_written(tmp_path: Path) -> None:
     graph = tmp_path / "model.onnx"
     graph.write_bytes(b"graph")
-    built = manifest.build(graph, manifest.About.read(ABOUT), NANO_SIZE)
+    built = manifest.build(graph, manifest.About.read(ABOUT), NANO_SIZE, stride=4)
     manifest.write(built, tmp_path)
     text = (tmp_path / "model.json").read_text()
     assert json.loads(text) == built

@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 import torch
 
-from m2fp_train.classes import BACKGROUND_ID, NUM_PARTS
+from m2fp_train.classes import BACKGROUND_ID, NUM_PARTS, PERSON_ID
 from m2fp_train.multipose import PYRAMID, Multipose, load_multipose
 from m2fp_train.multipose_parser import (
     FoundPeople,
@@ -184,6 +184,16 @@ def test_where_nano_is_unsure_the_others_say_whether_somebody_is_there(
     assert (somebody_logit(parts)[:, 8:] - both).abs().max() < 0.3
 
 
+def test_a_mask_that_is_nowhere_is_nobodys() -> None:
+    """It has no pixels to agree with the parts; without a score of its own, no pixel has a part."""
+    parser = MultiposeQueryParser(MultiposeParser(), 32).eval()
+    masks = torch.full((1, PERSON_QUERIES, 16, 16), -2000.0)
+    masks[:, 0, 4:8, 4:8] = 5
+    somebody, chances = torch.full((1, 16, 16), 2.0), torch.full((1, PERSON_QUERIES), 0.9)
+    human = parser._person_classes(chances, masks, somebody)[0, :, PERSON_ID].sigmoid()
+    assert human[0] > 0.7 and (human[1:] < 1e-6).all()
+
+
 def test_what_is_there_already_does_not_train() -> None:
     network = MultiposeParser().train()
     trained = {name.split(".")[0] for name, p in network.named_parameters() if p.requires_grad}
@@ -267,4 +277,4 @@ def test_the_exported_graph_is_the_network(graph: Path, tmp_path: Path) -> None:
     verify_graph(parser, tmp_path / "model.onnx", ((512, 384), (96, 64), (47, 33), (1, 1)))
     with torch.no_grad():
         classes, masks = parser(torch.zeros(1, 3, 47, 33, dtype=torch.uint8))
-    assert classes.shape == (1, NUM_QUERIES, 22) and masks.shape == (1, NUM_QUERIES, 16, 16)
+    assert classes.shape == (1, NUM_QUERIES, 22) and masks.shape == (1, NUM_QUERIES, 32, 32)
