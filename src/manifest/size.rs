@@ -160,6 +160,7 @@ mod tests {
     fn with_size(size: Value) -> Result<Manifest, serde_json::Error> {
         let mut manifest = nano();
         manifest["input"]["size"] = size;
+        manifest["outputs"]["stride"] = 4.into();
         serde_json::from_value(manifest)
     }
 
