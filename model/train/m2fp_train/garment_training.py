@@ -25,6 +25,7 @@ from m2fp_train.multipose_parser import MultiposeParser
 from m2fp_train.onnx_graph import INPUT_NAME, open_session, write_module
 from m2fp_train.partial import allowed_by_tags
 from m2fp_train.queries import normalise, pad_to
+from m2fp_train.scene import box_around
 from m2fp_train.sources import read_photo, read_tags
 
 OTHER_VIEWS, FAR_VIEWS, CLOSE_VIEWS = 3, 1, 2
@@ -170,10 +171,9 @@ def _cropped(rng: Rng, photo: Outfit) -> Outfit:
 def _close(rng: Rng, photo: Outfit) -> Outfit:
     """A part of the person's height, as if from near; all of a photo of nobody."""
     somebody = (photo.parts != BACKGROUND_ID) & (photo.parts != IGNORE)
-    rows, columns = np.flatnonzero(somebody.any(1)), np.flatnonzero(somebody.any(0))
-    if not rows.size:
+    if not somebody.any():
         return photo
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    left, top, right, bottom = box_around(somebody)
     height = max(1, round((bottom - top) * rng.uniform(*CLOSE_HEIGHT)))
     top = int(rng.integers(top, bottom - height + 1))
     margins = ((right - left) * rng.uniform(0, CLOSE_MARGIN, 2)).astype(int)

@@ -10,15 +10,12 @@ from m2fp_train.garments import settled_garments
 from m2fp_train.multipose_parser import MultiposeAnswer
 from m2fp_train.network import double
 from m2fp_train.outlines import OUTLINE_STRIDE, outlined_people
-from m2fp_train.persons import agreed_masks, somebody_logit
+from m2fp_train.persons import agreed_masks, both_heard, somebody_logit
 from m2fp_train.queries import MOST_FURTHER_AGREEMENT, QueryParser, normalise, pad_to
 
 SURE = 8.0
 """Logit of somebody, or of nobody, from which on nano's parts are hardly corrected: where nano is
 sure, as on street photos, it knows outlines better."""
-MOST_SAID = 4.0
-"""What of the logits of anybody counts, that which was learned and BodyPix's: neither is so sure
-that the other is not heard."""
 
 
 class MultiposeQueryParser(QueryParser):
@@ -41,16 +38,13 @@ class MultiposeQueryParser(QueryParser):
         parts = settled_garments(self._part_logits(answer), masks, scores, classify)
         anybody = somebody_logit(parts)[:, None]
         of_masks, of_anybody = outlined_people(shown, masks, scores, anybody)
-        parts, masks = double(parts), double(masks) + of_masks
-        background = parts[:, BACKGROUND_ID : BACKGROUND_ID + 1] - of_anybody
-        parts = torch.cat([background, parts[:, BACKGROUND_ID + 1 :]], 1)
+        parts, masks = likelier_somebody(double(parts), of_anybody), double(masks) + of_masks
         return self._queries(self._softmax_logits(parts), person_classes, masks)
 
     def _part_logits(self, answer: MultiposeAnswer) -> Tensor:
         before = somebody_logit(answer.before)
         change = (said_of_anybody(answer) - before) * (SURE - before.abs()).sigmoid()
-        background = answer.before[:, BACKGROUND_ID : BACKGROUND_ID + 1] - change[:, None]
-        return torch.cat([background, answer.before[:, BACKGROUND_ID + 1 :]], 1)
+        return likelier_somebody(answer.before, change[:, None])
 
     def _persons(self, answer: MultiposeAnswer) -> tuple[Tensor, Tensor]:
         somebody = somebody_logit(answer.logits[:, :NUM_PARTS])
@@ -61,5 +55,10 @@ class MultiposeQueryParser(QueryParser):
 
 def said_of_anybody(answer: MultiposeAnswer) -> Tensor:
     """Logit [N, h, w] that anybody is at a pixel, by what was learned and by BodyPix."""
-    learned, bodypix = answer.logits[:, NUM_PARTS], double(answer.bodypix)[:, 0]
-    return learned.clamp(-MOST_SAID, MOST_SAID) + bodypix.clamp(-MOST_SAID, MOST_SAID)
+    return both_heard(answer.logits[:, NUM_PARTS], double(answer.bodypix)[:, 0])
+
+
+def likelier_somebody(parts: Tensor, change: Tensor) -> Tensor:
+    """Logits [N, 20, h, w] of the parts, by which somebody's logit is by [N, 1, h, w] greater."""
+    background = parts[:, BACKGROUND_ID : BACKGROUND_ID + 1] - change
+    return torch.cat([background, parts[:, BACKGROUND_ID + 1 :]], 1)

@@ -6,6 +6,7 @@ import numpy as np
 
 from m2fp_train.augment import Rng
 from m2fp_train.classes import IGNORE
+from m2fp_train.scene import box_around
 from m2fp_train.targets import MOST_PEOPLE
 
 
@@ -27,8 +28,7 @@ class BoxTargets:
         people = np.zeros(MOST_PEOPLE, np.int64)
         present = rng.permutation(np.setdiff1d(np.unique(numbers), (0, IGNORE)))
         for place, number in enumerate(present[:MOST_PEOPLE]):
-            visible = np.nonzero(numbers == number)
-            (top, bottom), (left, right) = ((axis.min(), axis.max() + 1) for axis in visible)
+            left, top, right, bottom = box_around(numbers == number)
             boxes[place] = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
             people[place] = number
         return cls(boxes, people)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from m2fp_train.geometry import STRIDE
 from m2fp_train.network import double
+from m2fp_train.persons import both_heard, log_odds
 
 OUTLINE_STRIDE = 2
 """Pixels of the image per pixel of an outline, in each direction."""
@@ -24,10 +25,8 @@ LEAST_VARIANCE = 4e-3
 """Added to the variance of each channel, of -1..1: edges fainter than this are not followed."""
 LEAST_CHANCE = 0.01
 """Of anybody at a pixel, and of nobody: a linear function goes beyond 0 and 1."""
-MOST_SAID = 4.0
-"""Logit of what people's masks say of a pixel, and of what its parts do, that counts at most."""
 BOTH_UNSURE = 1.0
-"""Taken off where these two are added; chosen on the validation photos."""
+"""Taken off what people's masks and the parts say together; chosen on the validation photos."""
 
 
 def outlined_people(
@@ -40,10 +39,8 @@ def outlined_people(
     of [N, M]. anybody: logit [N, 1, H/4, W/4] that a pixel is somebody's, by the parts: people's
     masks are heard as well.
     """
-    found = (masks.sigmoid() * scores[..., None, None]).amax(1, keepdim=True)
-    found = _logit(found)
-    both = (logit.clamp(-MOST_SAID, MOST_SAID) for logit in (found, anybody))
-    chances = torch.cat([found, sum(both) - BOTH_UNSURE], 1).sigmoid()
+    found = _logit((masks.sigmoid() * scores[..., None, None]).amax(1, keepdim=True))
+    chances = torch.cat([found, both_heard(found, anybody) - BOTH_UNSURE], 1).sigmoid()
     followed = _logit(guided(image, chances))
     return (followed - double(torch.cat([found, anybody], 1))).split(1, 1)
 
@@ -90,5 +87,4 @@ def _near(maps: Tensor) -> Tensor:
 
 
 def _logit(chance: Tensor) -> Tensor:
-    chance = chance.clamp(LEAST_CHANCE, 1 - LEAST_CHANCE)
-    return (chance / (1 - chance)).log()
+    return log_odds(chance, LEAST_CHANCE, 1 - LEAST_CHANCE)

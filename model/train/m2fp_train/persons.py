@@ -26,6 +26,8 @@ COORDINATE_UNIT = 128
 
 MOST_AGREEMENT = 4.0
 """What the parts may add to a mask's logit in training."""
+MOST_SAID = 4.0
+"""What of the logits of two who see people counts: neither is so sure that the other is unheard."""
 
 
 def person_masks(
@@ -67,6 +69,17 @@ def somebody_logit(parts: Tensor) -> Tensor:
     """Logit [N, h, w] that a pixel is no background, from the parts' logits [N, 20, h, w]."""
     somebody = parts.narrow(1, BACKGROUND_ID + 1, parts.shape[1] - 1)
     return somebody.logsumexp(1) - parts[:, BACKGROUND_ID]
+
+
+def both_heard(first: Tensor, second: Tensor) -> Tensor:
+    """The logit that two say together, each within `MOST_SAID`."""
+    return first.clamp(-MOST_SAID, MOST_SAID) + second.clamp(-MOST_SAID, MOST_SAID)
+
+
+def log_odds(chance: Tensor, least: float, most: float) -> Tensor:
+    """Logit of a chance, which is taken to be from `least` to `most`, so that it is finite."""
+    chance = chance.clamp(least, most)
+    return (chance / (1 - chance)).log()
 
 
 def pixel_positions(like: Tensor, stride: int) -> Tensor:

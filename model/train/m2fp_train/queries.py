@@ -11,6 +11,7 @@ from m2fp_train.persons import (
     CENTRE_STRIDE,
     agreed_masks,
     at_cells,
+    log_odds,
     person_masks,
     pixel_positions,
 )
@@ -97,8 +98,8 @@ class QueryParser(nn.Module):
         weights = masks.flatten(2).sigmoid() ** 2
         area = weights.sum(2, keepdim=True).clamp(min=LEAST_AREA)
         agreed = weights @ somebody.sigmoid().flatten(1)[..., None] / area
-        chance = (chance * agreed[..., 0]).clamp(*SURE)
-        human = (chance / (1 - chance)).log() * self.confidence[0] + self.confidence[1]
+        human = log_odds(chance * agreed[..., 0], *SURE)
+        human = human * self.confidence[0] + self.confidence[1]
         return torch.cat([self.no_part, human[..., None], self.no_object], 2)
 
     def _softmax_logits(self, parts: Tensor) -> Tensor:

@@ -41,11 +41,9 @@ class Scene:
     def person_box(self) -> Box:
         """The smallest box around every labelled person. Raises ValueError where there is none."""
         person = self.person == 1
-        rows = np.flatnonzero(person.any(1))
-        columns = np.flatnonzero(person.any(0))
-        if not rows.size:
+        if not person.any():
             raise ValueError("no person is labelled in this scene")
-        return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+        return box_around(person)
 
     def crop(self, box: Box) -> "Scene":
         left, top, right, bottom = box
@@ -64,6 +62,12 @@ class Scene:
             _resize(self.parts, size, Image.Resampling.NEAREST),
             _resize(self.numbers, size, Image.Resampling.NEAREST),
         )
+
+
+def box_around(there: np.ndarray) -> Box:
+    """The smallest box around what is true in bool [H, W], of which something is."""
+    rows, columns = np.flatnonzero(there.any(1)), np.flatnonzero(there.any(0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _resize(pixels: np.ndarray, size: tuple[int, int], method: Image.Resampling) -> np.ndarray:

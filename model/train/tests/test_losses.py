@@ -37,7 +37,8 @@ def test_a_garment_costs_what_is_in_patches_and_what_is_wrong() -> None:
     for name, wrong in (("right", 0), ("patches", 5), ("wrong", 10)):
         labels = parts.clone()
         labels[:, :wrong] = dress
-        logits = F.one_hot(labels, NUM_PARTS).permute(0, 3, 1, 2) * 40.0
+        # In float32, by how much a sum of shares misses 1 depends on the processor.
+        logits = F.one_hot(labels, NUM_PARTS).permute(0, 3, 1, 2).double() * 40.0
         answers[name] = garment_loss(logits, parts).item()
     assert answers["right"] < 1e-6
     half = torch.tensor(2.0).log().item()

@@ -4,6 +4,7 @@ from torch.nn import functional as F
 
 from m2fp_train.multipose_parser import MultiposeParser
 from m2fp_train.multipose_queries import MultiposeQueryParser
+from m2fp_train.network import double
 from m2fp_train.outlines import LEAST_VARIANCE, WINDOW, guided, outlined_people
 from m2fp_train.queries import NUM_QUERIES
 
@@ -24,10 +25,6 @@ def blurred_until(column: int) -> torch.Tensor:
     return F.avg_pool2d(logits, 5, stride=1, padding=2, count_include_pad=False)
 
 
-def doubled(logits: torch.Tensor) -> torch.Tensor:
-    return F.interpolate(logits, scale_factor=2.0, mode="bilinear")
-
-
 @pytest.mark.parametrize("left", [46, 50])
 def test_people_end_where_the_image_shows_it(left: int) -> None:
     logits = blurred_until(12)
@@ -35,10 +32,10 @@ def test_people_end_where_the_image_shows_it(left: int) -> None:
     masks, scores = torch.cat([logits, nobody], 1), torch.tensor([[0.95, 0.9]])
     of_masks, of_anybody = outlined_people(two_colours(left), masks, scores, logits)
     expected = torch.arange(48).expand(32, 48) < left // 2
-    assert torch.equal(doubled(logits)[0, 0] > 0, torch.arange(48).expand(32, 48) < 24)
-    assert torch.equal((doubled(logits) + of_masks)[0, 0] > 0, expected)
-    assert torch.equal((doubled(logits) + of_anybody)[0, 0] > 0, expected)
-    assert (doubled(nobody) + of_masks).max() < -2, "nobody comes in"
+    assert torch.equal(double(logits)[0, 0] > 0, torch.arange(48).expand(32, 48) < 24)
+    assert torch.equal((double(logits) + of_masks)[0, 0] > 0, expected)
+    assert torch.equal((double(logits) + of_anybody)[0, 0] > 0, expected)
+    assert (double(nobody) + of_masks).max() < -2, "nobody comes in"
 
 
 def test_masks_and_parts_are_heard_of_anybody() -> None:
@@ -47,7 +44,7 @@ def test_masks_and_parts_are_heard_of_anybody() -> None:
     sure = torch.full_like(none, 4.0)
     for masks, anybody in ((sure, none), (none, sure)):
         _, change = outlined_people(image, masks, torch.ones(1, 1), anybody)
-        torch.testing.assert_close(doubled(anybody) + change, torch.ones(1, 1, 32, 48))
+        torch.testing.assert_close(double(anybody) + change, torch.ones(1, 1, 32, 48))
 
 
 def test_nobody_anywhere_stays_nobody() -> None:
@@ -56,7 +53,7 @@ def test_nobody_anywhere_stays_nobody() -> None:
         torch.rand(1, 3, 64, 96), masks, torch.zeros(1, 3), anybody
     )
     assert of_masks.abs().max() < 1e-3
-    assert ((doubled(anybody) + of_anybody) < -4).all()
+    assert ((double(anybody) + of_anybody) < -4).all()
 
 
 def test_the_filter_is_the_published_one() -> None:
@@ -81,10 +78,13 @@ def test_the_filter_is_the_published_one() -> None:
             covariance = around @ around.T / around.shape[1] + LEAST_VARIANCE * torch.eye(3)
             way = (values - level) @ around.T / around.shape[1] @ covariance.inverse()
             ways[:, :, y, x], offsets[:, y, x] = way, (level - way @ mean)[:, 0]
-    near = lambda of: F.avg_pool2d(of, WINDOW, 1, reach, count_include_pad=False)  # noqa: E731
-    factors = torch.stack([doubled(near(ways[:, i][None])) for i in range(3)], 2)
+
+    def near(of: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool2d(of, WINDOW, 1, reach, count_include_pad=False)
+
+    factors = torch.stack([double(near(ways[:, i][None])) for i in range(3)], 2)
     colours = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    expected = (factors * colours[:, None]).sum(2) + doubled(near(offsets[None]))
+    expected = (factors * colours[:, None]).sum(2) + double(near(offsets[None]))
     torch.testing.assert_close(guided(image, maps), expected)
 
 
