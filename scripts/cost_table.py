@@ -1,8 +1,9 @@
 """Print what a photo costs on Lambda at each memory size, as a Markdown table: `cost_table.py [--model FOLDER]`.
 
-Times are computed, not measured on Lambda: inference from the model's calibrated constants, made slower as processors
-without VNNI are and spread over the vCPUs that the memory buys, the rest on one of them. A vCPU is a hardware thread,
-not a core, and is taken to be as fast as one that has its core alone. `m2fp info --timing` measures a machine of yours.
+Times are computed, not measured on Lambda: inference from the model's calibrated constants, those of Lambda's kind of
+processor if that was measured, else made slower as processors without VNNI are. It is spread over the vCPUs that the
+memory buys, the rest runs on one of them. A vCPU is a hardware thread, not a core, and is taken to be as fast as one
+that has its core alone. `m2fp info --timing` measures a machine of yours.
 """
 
 import argparse
@@ -26,6 +27,9 @@ GATEWAY_SECONDS = 29
 # one and 2.77 s on the other, two cores each (docs/benchmarks.md).
 WITHOUT_VNNI = 3.88 / 2.77
 
+# The kinds of Lambda's processors, as manifests name them.
+LAMBDA = {"x86_64": "avx2", "arm64": "neon"}
+
 # Decoding, post-processing and encoding of a 1920×1080 photo on one core, milliseconds, rounded up.
 SERIAL_MS = 150
 
@@ -48,9 +52,19 @@ def working_pixels(width: int, height: int, size: dict[str, int]) -> int:
     return next(sides) * next(sides)
 
 
-def work_of(manifest: dict, width: int, height: int, serial_ms: float, slower: float = WITHOUT_VNNI) -> Work:
-    """The work of a photo, from the constants in the manifest and how many times as long the network takes."""
-    time = manifest["time"]
+def work_of(
+    manifest: dict, width: int, height: int, serial_ms: float, arch: str = "x86_64", slower: float | None = None
+) -> Work:
+    """The work of a photo, from the constants in the manifest.
+
+    slower: how many times as long as with them the network takes. None: not at all with those that were measured on the
+    kind of `arch`, and else `WITHOUT_VNNI` times.
+    """
+    times = [manifest["time"], *manifest.get("other_times", [])]
+    measured = [time for time in times if time.get("processor") == LAMBDA[arch]]
+    time = (measured or times)[0]
+    if slower is None:
+        slower = 1 if measured else WITHOUT_VNNI
     pixels = working_pixels(width, height, manifest["input"]["size"])
     wall_ms = slower * (time["base_ms"] + time["ns_per_pixel"] * pixels / 1e6)
     return Work(wall_ms * time["threads"] / 1000, serial_ms / 1000)
@@ -97,16 +111,15 @@ def main() -> None:
     parser.add_argument(
         "--slower",
         type=float,
-        default=WITHOUT_VNNI,
-        help="how many times as long as the model's constants the network takes, default %(default).2f (processors "
-        "without VNNI); 1 for constants of your own",
+        help="how many times as long as the model's constants the network takes, default 1 with constants measured on "
+        f"Lambda's kind of processor, else {WITHOUT_VNNI:.2f}",
     )
     parser.add_argument("--least-mb", type=int, default=256, help="memory that one photo needs, default %(default)s")
     parser.add_argument("--arch", choices=sorted(GB_SECOND), default="x86_64")
     arguments = parser.parse_args()
     width, height = (int(side) for side in arguments.size.split("x"))
     manifest = json.loads((arguments.model / "model.json").read_text())
-    work = work_of(manifest, width, height, arguments.serial_ms, arguments.slower)
+    work = work_of(manifest, width, height, arguments.serial_ms, arguments.arch, arguments.slower)
     print("\n".join(rows(work, arguments.arch, arguments.least_mb)))
 
 

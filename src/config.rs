@@ -45,7 +45,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         name: "TILE_ABOVE_PX",
         default: "off",
-        meaning: "photos with more pixels are tiled where a request names no mode",
+        meaning: "photos with more pixels are tiled where the mode is `auto`, named or not",
     },
     Setting {
         name: "FLIP",
@@ -66,7 +66,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         name: "ALLOWED_BUCKETS",
         default: "those of the event",
-        meaning: "buckets, separated by commas, that requests may read from and write to",
+        meaning: "buckets, separated by commas, that requests, events and invocations may read from and write to, \
+                  beside reading uploads and writing to the output bucket; not set: none for HTTP requests, any for \
+                  events and invocations",
     },
     Setting {
         name: "UPLOAD_BUCKET",
@@ -269,7 +271,7 @@ impl Config {
     #[must_use]
     pub(crate) fn memory_limit_bytes(&self) -> u64 {
         let found = crate::sys::memory_limit_bytes(self.lambda_memory_mb);
-        self.memory_mb.map_or(found, |mb| found.min(mb * crate::units::MIB))
+        self.memory_mb.map_or(found, |mb| found.min(mb.saturating_mul(crate::units::MIB)))
     }
 }
 

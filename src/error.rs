@@ -116,10 +116,23 @@ pub struct Problem {
     pub detail: Option<String>,
 }
 
+/// Greatest detail of a bad request, bytes; it may quote what the client sent.
+const MAX_DETAIL_BYTES: usize = 2000;
+
+/// `detail`, or as much of it as fits, which ends in an ellipsis.
+fn cut(mut detail: String) -> String {
+    if detail.len() > MAX_DETAIL_BYTES {
+        detail.truncate(detail.floor_char_boundary(MAX_DETAIL_BYTES));
+        detail.push('…');
+        detail.shrink_to_fit();
+    }
+    detail
+}
+
 impl Error {
     /// A bad parameter, JSON, base64 or multipart body.
     pub fn bad_request(detail: impl Into<String>) -> Self {
-        Self::BadRequest { detail: detail.into() }
+        Self::BadRequest { detail: cut(detail.into()) }
     }
 
     /// A failure of this function, with what the log should say.

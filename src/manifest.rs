@@ -8,8 +8,10 @@ use serde_json::value::RawValue;
 use crate::geometry::{Region, Size};
 use crate::units::bytes_of_mb;
 
+mod processor;
 mod size;
 
+pub use processor::ProcessorKind;
 pub use size::{Canvas, Letterbox, ShortestEdge, SizeRule};
 
 /// Name of the manifest's file inside a model folder.
@@ -42,8 +44,12 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flip_pairs: Option<Vec<[u8; 2]>>,
     pub thresholds: Thresholds,
+    /// Of the kinds of processors that were measured, the one that takes most.
     pub memory: Memory,
     pub time: Time,
+    /// The same, as measured on other kinds of processors. [`Self::time_here`] takes the one that fits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_times: Vec<Time>,
     /// What the model was trained on and by what code, in free form. `/info` shows it.
     pub provenance: serde_json::Value,
     /// The measured accuracy, in free form. `/info` shows it.
@@ -175,6 +181,16 @@ impl Memory {
     pub(crate) fn run_bytes(&self, pixels: u64) -> u64 {
         bytes_of_mb(self.base_mb) + (self.bytes_per_pixel * pixels as f64) as u64
     }
+
+    /// Of each constant the greater one.
+    fn greater(&self, other: &Self) -> Self {
+        Self {
+            load_mb: self.load_mb.max(other.load_mb),
+            load_peak_mb: self.load_peak_mb.max(other.load_peak_mb),
+            base_mb: self.base_mb.max(other.base_mb),
+            bytes_per_pixel: self.bytes_per_pixel.max(other.bytes_per_pixel),
+        }
+    }
 }
 
 impl Time {
@@ -204,6 +220,9 @@ pub struct Time {
     #[serde(default = "Time::some_post_ns")]
     pub post_ns_per_pixel: f64,
     pub threads: u32,
+    /// The kind of processor that was measured; absent where nobody wrote it down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processor: Option<ProcessorKind>,
 }
 
 /// The error for a model folder that cannot be used. Its sentence names the file and the fault.
@@ -228,25 +247,59 @@ impl Manifest {
         if faults.is_empty() { Ok(manifest) } else { Err(error(faults.join("; "))) }
     }
 
-    /// The manifest `text` with other constants. Everything else in the text stays as it is.
+    /// The times measured on this kind of processor, and [`Self::time`] where it was not measured.
+    #[must_use]
+    pub fn time_here(&self) -> &Time {
+        let here = Some(ProcessorKind::here());
+        self.times().find(|time| time.processor == here).unwrap_or(&self.time)
+    }
+
+    fn times(&self) -> impl Iterator<Item = &Time> {
+        std::iter::once(&self.time).chain(&self.other_times)
+    }
+
+    /// Takes over what was measured on one kind of processor. What another kind needed more of memory, or took of time,
+    /// is kept.
+    pub(crate) fn take(&mut self, memory: &Memory, time: &Time) {
+        let of_another = |kind: Option<ProcessorKind>| kind.is_some() && kind != time.processor;
+        let others_measured = self.times().any(|known| of_another(known.processor));
+        self.memory = if others_measured { self.memory.greater(memory) } else { *memory };
+        if !of_another(self.time.processor) {
+            self.time = *time;
+        } else if let Some(known) = self.other_times.iter_mut().find(|known| known.processor == time.processor) {
+            *known = *time;
+        } else {
+            self.other_times.push(*time);
+        }
+    }
+
+    /// The manifest `text` with this one's constants. Everything else in the text stays as it is.
     ///
     /// # Errors
-    /// When `text` is not a JSON object with `memory` and `time`.
-    pub(crate) fn with_constants(text: &str, memory: &Memory, time: &Time) -> serde_json::Result<String> {
+    /// An error when `text` is not the JSON of an object that has `memory` and `time`.
+    pub(crate) fn with_constants(&self, text: &str) -> serde_json::Result<String> {
         #[derive(Deserialize)]
         struct Constants<'a> {
             #[serde(borrow)]
             memory: &'a RawValue,
             #[serde(borrow)]
             time: &'a RawValue,
+            #[serde(borrow)]
+            other_times: Option<&'a RawValue>,
         }
         let old: Constants<'_> = serde_json::from_str(text)?;
         let place = |old: &RawValue| {
             let start = old.get().as_ptr() as usize - text.as_ptr() as usize;
             start..start + old.get().len()
         };
-        let mut changes = [(place(old.memory), object_text(memory)?), (place(old.time), object_text(time)?)];
-        // The later section is replaced first, so that the place of the earlier one does not change.
+        let mut time = indented(&self.time)?;
+        let others = indented(&self.other_times)?;
+        if old.other_times.is_none() && !self.other_times.is_empty() {
+            time = format!("{time},\n  \"other_times\": {others}");
+        }
+        let mut changes = vec![(place(old.memory), indented(&self.memory)?), (place(old.time), time)];
+        changes.extend(old.other_times.map(|old| (place(old), others)));
+        // A later section is replaced first, so that the places of the earlier ones do not change.
         changes.sort_unstable_by_key(|(place, _)| std::cmp::Reverse(place.start));
         let mut text = text.to_owned();
         for (place, new) in changes {
@@ -314,11 +367,16 @@ impl Manifest {
             "`memory` must not be negative",
         );
         require(
-            [self.time.load_ms, self.time.base_ms, self.time.ns_per_pixel, self.time.post_ns_per_pixel]
-                .into_iter()
-                .all(is_cost)
-                && self.time.threads >= 1,
-            "`time` must not be negative and needs a thread",
+            self.times().all(|t| {
+                [t.load_ms, t.base_ms, t.ns_per_pixel, t.post_ns_per_pixel].into_iter().all(is_cost) && t.threads >= 1
+            }),
+            "`time` and `other_times` must not be negative and need a thread",
+        );
+        let mut kinds = self.times().map(|time| time.processor);
+        require(
+            self.other_times.is_empty()
+                || kinds.all(|kind| kind.is_some() && self.times().filter(|t| t.processor == kind).count() == 1),
+            "where there are `other_times`, each time needs a `processor` of its own",
         );
         require(
             self.quantization.as_ref().is_none_or(|q| {
@@ -377,7 +435,7 @@ impl Manifest {
 }
 
 /// The text of an object as it stands in a manifest, indented by one level.
-fn object_text(value: &impl Serialize) -> serde_json::Result<String> {
+fn indented(value: &impl Serialize) -> serde_json::Result<String> {
     Ok(serde_json::to_string_pretty(value)?.replace('\n', "\n  "))
 }
 
@@ -414,21 +472,65 @@ mod tests {
     fn constants_change_and_nothing_else() {
         let text =
             std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano/model.json")).unwrap();
-        let memory = Memory { load_mb: 1.0, load_peak_mb: 1.5, base_mb: 2.5, bytes_per_pixel: 3.0 };
-        let time = Time { load_ms: 4.0, base_ms: 5.0, ns_per_pixel: 6.0, post_ns_per_pixel: 8.0, threads: 7 };
-        let changed = Manifest::with_constants(&text, &memory, &time).unwrap();
-        let (mut old, mut new): (serde_json::Value, serde_json::Value) =
-            (serde_json::from_str(&text).unwrap(), serde_json::from_str(&changed).unwrap());
-        let expected = serde_json::json!({"load_mb": 1.0, "load_peak_mb": 1.5, "base_mb": 2.5, "bytes_per_pixel": 3.0});
+        let mut manifest: Manifest = serde_json::from_str(&text).unwrap();
+        let (memory, time) = (manifest.memory, manifest.time);
+        manifest.memory = Memory { load_mb: 1.0, load_peak_mb: 1.5, base_mb: 2.5, bytes_per_pixel: 3.0 };
+        manifest.time.threads = 7;
+        manifest.other_times = vec![Time { processor: Some(ProcessorKind::Neon), ..time }];
+        let changed = manifest.with_constants(&text).unwrap();
+        let new: serde_json::Value = serde_json::from_str(&changed).unwrap();
+        let expected = json!({"load_mb": 1.0, "load_peak_mb": 1.5, "base_mb": 2.5, "bytes_per_pixel": 3.0});
         assert_eq!(new["memory"], expected);
         assert_eq!(new["time"]["threads"], 7);
-        for value in [&mut old, &mut new] {
-            value["memory"].take();
-            value["time"].take();
-        }
-        assert_eq!(old, new);
-        assert_eq!(Manifest::with_constants(&changed, &memory, &time).unwrap(), changed);
-        assert!(Manifest::with_constants("{}", &memory, &time).is_err());
+        assert_eq!(new["other_times"][0]["processor"], "neon");
+        assert_eq!(manifest.with_constants(&changed).unwrap(), changed);
+        (manifest.memory, manifest.time) = (memory, time);
+        manifest.other_times.clear();
+        let back = manifest.with_constants(&changed).unwrap();
+        let mut back: serde_json::Value = serde_json::from_str(&back).unwrap();
+        assert_eq!(back.as_object_mut().unwrap().remove("other_times"), Some(json!([])));
+        let mut old: serde_json::Value = serde_json::from_str(&text).unwrap();
+        old.as_object_mut().unwrap().remove("other_times");
+        assert_eq!(back, old);
+        assert!(manifest.with_constants("{}").is_err());
+    }
+
+    #[test]
+    fn each_kind_of_processor_has_its_times_and_memory_is_the_hungriests() {
+        let mut manifest = Manifest::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano")).unwrap();
+        let memory = |load_mb: f64| Memory { load_mb, load_peak_mb: 9.0, base_mb: 5.0, bytes_per_pixel: 3.0 };
+        let on = |processor: ProcessorKind, base_ms: f64| Time {
+            load_ms: 1.0,
+            base_ms,
+            ns_per_pixel: 1.0,
+            post_ns_per_pixel: 1.0,
+            threads: 2,
+            processor: Some(processor),
+        };
+        let held_and_took = |manifest: &Manifest| (manifest.memory.load_mb, manifest.time_here().base_ms);
+        let here = ProcessorKind::here();
+        let [first, second] = [ProcessorKind::Other, ProcessorKind::Neon]
+            .map(|kind| if kind == here { ProcessorKind::Avx2 } else { kind });
+        manifest.other_times.clear();
+        // Nobody wrote down where these were measured.
+        manifest.time.processor = None;
+        manifest.take(&memory(4.0), &on(first, 10.0));
+        assert!(manifest.other_times.is_empty());
+        assert_eq!(held_and_took(&manifest), (4.0, 10.0));
+        manifest.take(&memory(3.0), &on(first, 11.0));
+        assert_eq!(held_and_took(&manifest), (3.0, 11.0));
+
+        manifest.take(&memory(6.0), &on(second, 20.0));
+        manifest.take(&memory(5.0), &on(second, 21.0));
+        assert_eq!(held_and_took(&manifest), (6.0, 11.0));
+        manifest.take(&memory(2.0), &on(here, 30.0));
+        manifest.take(&memory(2.0), &on(first, 12.0));
+        assert_eq!(held_and_took(&manifest), (6.0, 30.0));
+        let all: Vec<_> = manifest.times().map(|time| (time.processor, time.base_ms)).collect();
+        assert_eq!(all, [(Some(first), 12.0), (Some(second), 21.0), (Some(here), 30.0)]);
+        assert!(manifest.faults().is_empty());
+        manifest.other_times[0].processor = manifest.time.processor;
+        assert_eq!(manifest.faults().len(), 1);
     }
 
     /// The sentence with which the packaged manifest is refused after this change.

@@ -1,6 +1,9 @@
 //! The options of a request, both raw, as they come from outside, and checked, as the program uses them.
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::error::{Error, Result};
 
@@ -117,12 +120,45 @@ pub enum Mode {
     Tiled,
 }
 
-/// One name or several. A text may hold several names between commas; JSON may also give a list.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+/// One name or several. A text may hold several names between commas; JSON may also give a list, of no more names than
+/// there are outputs.
+#[derive(Debug, Clone)]
 pub enum Names {
     One(String),
     Many(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct NamesVisitor;
+        impl<'de> Visitor<'de> for NamesVisitor {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name, or a list of names")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<Names, E> {
+                Ok(Names::One(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Names, A::Error> {
+                let mut names = Vec::new();
+                while let Some(name) = list.next_element()? {
+                    if names.len() == OutputKind::ALL.len() {
+                        return Err(de::Error::custom(too_many_outputs()));
+                    }
+                    names.push(name);
+                }
+                Ok(Names::Many(names))
+            }
+        }
+        deserializer.deserialize_any(NamesVisitor)
+    }
+}
+
+fn too_many_outputs() -> String {
+    format!("`output` names more than the {} outputs that there are", OutputKind::ALL.len())
 }
 
 impl Names {
@@ -271,7 +307,11 @@ impl Options {
         match &raw.output {
             None => outputs.extend_from_slice(default_outputs),
             Some(names) => {
-                for name in names.iter() {
+                for (count, name) in names.iter().enumerate() {
+                    if count == OutputKind::ALL.len() {
+                        faults.push(too_many_outputs());
+                        break;
+                    }
                     match name.parse::<OutputKind>() {
                         Ok(kind) if outputs.contains(&kind) => faults.push(format!("`output` names {name} twice")),
                         Ok(kind) => outputs.push(kind),
@@ -407,6 +447,24 @@ mod tests {
             assert!(error.contains(word), "{error}");
         }
         assert!(Options::check(&RawOptions::from_query("output=").unwrap(), &[OutputKind::Mask]).is_err());
+    }
+
+    /// Otherwise a body of 20 MB makes gigabytes of complaints.
+    #[test]
+    fn a_list_ends_where_no_more_outputs_are_left() {
+        let many = "x,".repeat(100_000);
+        let raw = RawOptions::from_query(&format!("output={many}")).unwrap();
+        let error = Options::check(&raw, &[]).unwrap_err().to_string();
+        assert!(error.len() < 1500 && error.contains("more than the 8 outputs"), "{error}");
+        let list = format!(r#"{{"output":[{}"mask"]}}"#, r#""","#.repeat(100_000));
+        let error = serde_json::from_str::<RawOptions>(&list).unwrap_err().to_string();
+        assert!(error.starts_with("`output` names more than the 8 outputs that there are at line 1"), "{error}");
+        let all = OutputKind::ALL.map(OutputKind::name);
+        let raw: RawOptions = serde_json::from_value(serde_json::json!({ "output": all })).unwrap();
+        assert_eq!(raw.output.unwrap().iter().collect::<Vec<_>>(), all);
+        assert!(
+            serde_json::from_str::<RawOptions>(r#"{"output":7}"#).unwrap_err().to_string().contains("a list of names")
+        );
     }
 
     #[test]

@@ -12,7 +12,6 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{MutexGuard, OnceCell};
 
 pub use self::context::Context;
-use self::context::past_deadline;
 pub use self::outcome::{Outcome, Rendered};
 use self::run::Run;
 use crate::config::Config;
@@ -329,11 +328,7 @@ impl Attempt<'_> {
             // On failure held until here: until the memory is really free, also when nobody waits for the answer any more.
             Ok((output.map(|output| output.keep(reservation)), peak, start.elapsed()))
         });
-        let done = match self.context.remaining() {
-            None => done.await,
-            Some(left) => tokio::time::timeout(left, done).await.unwrap_or_else(|_| Err(past_deadline())),
-        };
-        let (outcome, peak, measured) = done?;
+        let (outcome, peak, measured) = self.context.in_time(done).await?;
         self.measure(|all| all.peak_bytes = Some(peak.rss_bytes));
         if let Ok(outcome) = &outcome {
             self.pipeline.pace.observe(predicted, measured);

@@ -17,7 +17,7 @@ const LAMBDA_MB_PER_VCPU: u64 = 1769;
 /// physical memory.
 #[must_use]
 pub(crate) fn memory_limit_bytes(lambda_memory_mb: Option<u64>) -> u64 {
-    [lambda_memory_mb.map(|mb| mb * MIB), smallest_limit(&cgroups("memory")), physical_bytes()]
+    [lambda_memory_mb.map(|mb| mb.saturating_mul(MIB)), smallest_limit(&cgroups("memory")), physical_bytes()]
         .into_iter()
         .flatten()
         .min()

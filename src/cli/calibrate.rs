@@ -11,11 +11,12 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use super::say;
 use crate::engine::ort::OrtEngine;
 use crate::engine::{Engine, Queries};
 use crate::geometry::Size;
 use crate::image::Planar8;
-use crate::manifest::{FILE_NAME, Manifest, Memory, SizeRule, Time};
+use crate::manifest::{FILE_NAME, Manifest, Memory, ProcessorKind, SizeRule, Time};
 use crate::memory::budget::MARGIN_BYTES;
 use crate::parsing::{self, BAND_ROWS, View};
 use crate::sys;
@@ -23,7 +24,7 @@ use crate::units::{MIB, whole_mb};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Model folder; its manifest's `memory` and `time` are replaced.
+    /// Model folder; its manifest takes over the memory and, for this kind of processor, the times.
     #[arg(value_name = "MODEL_DIR")]
     folder: PathBuf,
     /// What the processes that measure are called with.
@@ -64,10 +65,10 @@ struct Sample {
 
 pub fn run(arguments: &Arguments, threads: usize) -> anyhow::Result<ExitCode> {
     let folder = &arguments.folder;
-    let manifest = Manifest::read(folder)?;
+    let mut manifest = Manifest::read(folder)?;
     if let Some(side) = &arguments.measure {
         let sample = measure(folder, &manifest, Size::new(side[0], side[1]), threads)?;
-        println!("{}", serde_json::to_string(&sample)?);
+        say::json(&sample)?;
         return Ok(ExitCode::SUCCESS);
     }
     let samples = measure_all(folder, &working_sizes(&manifest, &GRID))?;
@@ -77,8 +78,9 @@ pub fn run(arguments: &Arguments, threads: usize) -> anyhow::Result<ExitCode> {
         SizeRule::ShortestEdge(_) => measure_all(folder, &working_sizes(&manifest, &CHECKS))?,
         SizeRule::Letterbox(_) => samples,
     };
-    let worst = checks.iter().map(|sample| print(sample, &memory, &time)).fold(0.0, f64::max);
-    println!(
+    let off = checks.iter().map(|sample| print(sample, &memory, &time)).collect::<anyhow::Result<Vec<_>>>()?;
+    let worst = off.into_iter().fold(0.0, f64::max);
+    say::line(format_args!(
         "load {:.0} MB, {:.0} at its peak, and {:.0} ms; a run {:.1} MB and {:.0} bytes a pixel, {:.1} ms and {:.0} ns a pixel on {threads} threads; post-processing {:.0} ns a pixel",
         memory.load_mb,
         memory.load_peak_mb,
@@ -88,14 +90,15 @@ pub fn run(arguments: &Arguments, threads: usize) -> anyhow::Result<ExitCode> {
         time.base_ms,
         time.ns_per_pixel,
         time.post_ns_per_pixel
-    );
+    ))?;
     for sample in &checks {
         let over = sample.run_bytes.saturating_sub(memory.run_bytes(sample.pixels));
         ensure!(over <= MARGIN_BYTES, "a run took {} MB more than predicted; nothing is written", whole_mb(over));
     }
-    write(folder, memory, time)?;
+    manifest.take(&memory, &time);
+    write(folder, &manifest)?;
     if worst > TOLERANCE_PERCENT {
-        eprintln!("the constants are written, but one prediction is {worst:.0} % off");
+        say::note(format_args!("the constants are written, but one prediction is {worst:.0} % off"));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -241,6 +244,7 @@ fn fit(samples: &[Sample], threads: usize) -> (Memory, Time) {
         ns_per_pixel: tenth(ns),
         post_ns_per_pixel: largest.map_or(0.0, |s| tenth(s.post_ns)),
         threads: threads as u32,
+        processor: Some(ProcessorKind::here()),
     };
     (memory, time)
 }
@@ -257,29 +261,30 @@ fn line(points: &[(f64, f64)]) -> (f64, f64) {
 }
 
 /// A row of the table; gives how far the memory is off, percent of all that the process holds.
-fn print(sample: &Sample, memory: &Memory, time: &Time) -> f64 {
+fn print(sample: &Sample, memory: &Memory, time: &Time) -> anyhow::Result<f64> {
     let load = memory.load_mb * MIB as f64;
     let predicted = memory.run_bytes(sample.pixels);
     let off = (predicted as f64 - sample.run_bytes as f64) / (load + sample.run_bytes as f64) * 100.0;
-    println!(
+    say::line(format_args!(
         "{:>8} pixels  {:>4} MB, predicted {:>4} ({off:+.1} % of all)  {:>6.0} ms, predicted {:>6.0}",
         sample.pixels,
         whole_mb(sample.run_bytes),
         whole_mb(predicted),
         sample.run_ms,
         time.run_ms(sample.pixels),
-    );
-    off.abs()
+    ))?;
+    Ok(off.abs())
 }
 
 /// The manifest is replaced as a whole, so that there is never half a manifest.
-fn write(folder: &Path, memory: Memory, time: Time) -> anyhow::Result<()> {
+fn write(folder: &Path, manifest: &Manifest) -> anyhow::Result<()> {
     let path = folder.join(FILE_NAME);
     let name = || path.display().to_string();
     let text = std::fs::read_to_string(&path).with_context(name)?;
-    let text = Manifest::with_constants(&text, &memory, &time).with_context(name)?;
+    let text = manifest.with_constants(&text).with_context(name)?;
     let made = path.with_extension("calibrated");
-    std::fs::write(&made, text).and_then(|()| std::fs::rename(&made, &path)).with_context(name)
+    let written = std::fs::write(&made, text).and_then(|()| std::fs::rename(&made, &path));
+    written.inspect_err(|_| drop(std::fs::remove_file(&made))).with_context(name)
 }
 
 #[cfg(test)]

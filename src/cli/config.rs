@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::say;
 use crate::config::{Config, LogFormat, PREFIX, SETTINGS};
 use crate::units::whole_mb;
 
@@ -15,11 +16,14 @@ pub(crate) fn settings_help() -> String {
 }
 
 /// Prints every setting with the value in force; the token is only said to be set.
-pub fn print(config: &Config) {
+///
+/// # Errors
+/// When standard output takes no line.
+pub fn print(config: &Config) -> anyhow::Result<()> {
     for (setting, value) in SETTINGS.iter().zip(values(config)) {
-        println!("{PREFIX}{:<18} {value}", setting.name);
+        say::line(format_args!("{PREFIX}{:<18} {value}", setting.name))?;
     }
-    println!("memory limit in force: {} MB", whole_mb(config.memory_limit_bytes()));
+    say::line(format_args!("memory limit in force: {} MB", whole_mb(config.memory_limit_bytes())))
 }
 
 /// One value per entry of [`SETTINGS`], in its order.

@@ -116,20 +116,22 @@ impl Photo {
     }
 
     /// What a file of several photos calls it: its path below the folder that holds them all.
-    pub(super) fn name(&self) -> String {
+    ///
+    /// # Errors
+    /// A name that is not UTF-8. What is shown of such names is not enough to tell them apart, or to find the file.
+    pub(super) fn name(&self) -> anyhow::Result<&str> {
         match self {
-            Self::Stdin => "stdin".to_owned(),
-            Self::File { name, .. } => name.display().to_string(),
+            Self::Stdin => Ok("stdin"),
+            Self::File { name, .. } => name.to_str().context("its name is not UTF-8, so no COCO file can hold it"),
         }
     }
 
-    /// At most `most` bytes.
+    /// At most `most` bytes. The fault does not name the photo.
     pub fn read(&self, most: u64) -> anyhow::Result<Blob> {
         match self {
             Self::Stdin => read(std::io::stdin().lock(), most),
             Self::File { path, .. } => File::open(path).map_err(Into::into).and_then(|file| read(file, most)),
         }
-        .with_context(|| self.label())
     }
 
     /// Path of an output: beside the photo, or under `folder`; its name appends to the photo's.
@@ -154,7 +156,7 @@ fn read(from: impl Read, most: u64) -> anyhow::Result<Blob> {
 }
 
 /// The photos that `paths` name: files as they are, folders searched for images, in name order. The same file named
-/// twice is one photo.
+/// twice is one photo, also where one of the paths goes through a link to its folder.
 ///
 /// Below an output folder the one folder or file that is named keeps its structure; of several, each keeps its path
 /// below the folder that holds them all, so that `day1/a.jpg` and `day2/a.jpg` stay two.
@@ -188,7 +190,7 @@ pub fn find(paths: &[PathBuf]) -> anyhow::Result<Found> {
     let mut seen = HashSet::new();
     found.photos.retain(|photo| match photo {
         Photo::Stdin => true,
-        Photo::File { path, .. } => absolute(path).is_ok_and(|whole| seen.insert(whole)),
+        Photo::File { path, .. } => place(path).is_ok_and(|place| seen.insert(place)),
     });
     Ok(found)
 }
@@ -202,7 +204,7 @@ pub fn check_outputs(photos: &[Photo], folder: Option<&Path>, kinds: &[OutputKin
     for photo in photos {
         for kind in kinds {
             let output = photo.output(folder, *kind);
-            if let Some(other) = written.insert(absolute(&output)?, photo) {
+            if let Some(other) = written.insert(place(&output)?, photo) {
                 anyhow::bail!(
                     "{} and {} would both be written to {}; parse them one after the other into folders of their own",
                     other.label(),
@@ -214,7 +216,7 @@ pub fn check_outputs(photos: &[Photo], folder: Option<&Path>, kinds: &[OutputKin
     }
     for photo in photos {
         let Photo::File { path, .. } = photo else { continue };
-        if let Some(other) = written.get(&absolute(path)?) {
+        if let Some(other) = written.get(&place(path)?) {
             anyhow::bail!(
                 "an output of {} would be written over {}; name a folder for outputs with -o",
                 other.label(),
@@ -277,17 +279,31 @@ fn base(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(whole.parent().unwrap_or(&whole).to_path_buf())
 }
 
-/// The path from the root, without `.` and `..`.
+/// The path from the root, without `.` and `..`. Links keep their names, but behind one `..` is the folder that holds
+/// what it leads to, as it is for the system.
 fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
     let whole = std::path::absolute(path).with_context(|| path.display().to_string())?;
     let mut plain = PathBuf::new();
     for component in whole.components() {
         match component {
-            Component::ParentDir => _ = plain.pop(),
+            Component::ParentDir => {
+                if plain.is_symlink() {
+                    plain = plain.canonicalize().unwrap_or(plain);
+                }
+                plain.pop();
+            }
             component => plain.push(component),
         }
     }
     Ok(plain)
+}
+
+/// Where a file lies, the same whatever path leads to it: its folder without links, and its own name, which may be a
+/// link's. A folder that is not there yet stays as it is named.
+fn place(path: &Path) -> anyhow::Result<PathBuf> {
+    let whole = absolute(path)?;
+    let (Some(folder), Some(name)) = (whole.parent(), whole.file_name()) else { return Ok(whole) };
+    Ok(folder.canonicalize().map_or_else(|_| whole.clone(), |folder| folder.join(name)))
 }
 
 /// The folder that holds both.
@@ -316,6 +332,8 @@ fn format_not_served(path: &Path) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -460,6 +478,46 @@ mod tests {
         let (found, names) = masks(folder.path(), &["photos"]);
         assert_eq!((names.len(), found.faults.len()), (3, 1));
         assert!(found.faults[0].contains("broken.jpg: cannot be read"), "{:?}", found.faults);
+    }
+
+    #[test]
+    fn paths_through_links_are_what_the_system_makes_of_them() {
+        let folder = folder(&["a.jpg", "real/a.jpg", "real/in/b.jpg"]);
+        symlink("real/in", folder.path().join("link")).unwrap();
+        for (paths, expected) in [
+            (&["a.jpg", "link/../a.jpg"][..], &["a.jpg", "real/a.jpg"][..]),
+            (&["link/../a.jpg", "real/a.jpg"], &["a.jpg"]),
+            (&["link/b.jpg", "real/in/b.jpg"], &["link/b.jpg"]),
+            (&["link/..", "a.jpg"], &["real/a.jpg", "real/in/b.jpg", "a.jpg"]),
+            (&["link/nothing/../../a.jpg"], &["a.jpg"]),
+        ] {
+            let (found, names) = masks(folder.path(), paths);
+            let expected: Vec<_> = expected.iter().map(|name| format!("out/{name}.mask.png")).collect();
+            assert_eq!(names, expected, "{paths:?}");
+            check_outputs(&found.photos, None, &[OutputKind::Mask]).unwrap();
+        }
+    }
+
+    #[test]
+    fn outputs_that_meet_through_a_link_are_refused() {
+        let folder = folder(&["photos/one/a.jpg", "photos/two/a.jpg", "out/one/b.txt"]);
+        symlink("one", folder.path().join("out/two")).unwrap();
+        let found = masks(folder.path(), &["photos"]).0;
+        let out = folder.path().join("out");
+        let error = check_outputs(&found.photos, Some(&out), &[OutputKind::Mask]).unwrap_err().to_string();
+        assert!(error.contains("would both be written to"), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf_8_is_in_no_list() {
+        let folder = folder(&["a.jpg"]);
+        for name in [&b"\xfe.jpg"[..], b"\xff.jpg"] {
+            std::fs::write(folder.path().join(OsStr::from_bytes(name)), b"x").unwrap();
+        }
+        let found = find(&[folder.path().to_owned()]).unwrap();
+        let names: Vec<_> = found.photos.iter().map(|photo| photo.name().map_err(|error| error.to_string())).collect();
+        let refused = Err("its name is not UTF-8, so no COCO file can hold it".to_owned());
+        assert_eq!(names, [Ok("a.jpg"), refused.clone(), refused]);
     }
 
     /// A folder whose path is longer than the system opens: unreadable for root, too, for whom permissions are none.

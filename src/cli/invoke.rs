@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::value::RawValue;
 
+use super::say;
 use crate::lambda::{self, dispatch};
 use crate::pipeline::{Context, Pipeline};
 
@@ -26,13 +27,13 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, arguments: &Arguments) -> anyho
 /// Dispatches the event in the file and prints the function's answer, one line of JSON.
 ///
 /// # Errors
-/// When the file is not JSON, or the function fails: its error type and message.
+/// When the file is not JSON, or the function fails: its error type and message. When standard output does not take the
+/// answer.
 pub async fn invoke(pipeline: Arc<Pipeline>, event_path: &Path) -> anyhow::Result<()> {
     let name = event_path.display();
     let text = std::fs::read_to_string(event_path).with_context(|| format!("{name}"))?;
     let event: Box<RawValue> = serde_json::from_str(&text).with_context(|| format!("{name} is not JSON"))?;
     let context = Context { request_id: "invoke".to_owned(), deadline: None };
     let answer = dispatch::dispatch(&lambda::app(pipeline), event, context).await?;
-    println!("{answer}");
-    Ok(())
+    say::line(format_args!("{answer}"))
 }

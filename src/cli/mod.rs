@@ -1,5 +1,7 @@
 //! The command line, one file per subcommand.
 
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic on a full disk; `say` does not")]
+
 mod calibrate;
 mod config;
 mod dataset;
@@ -10,6 +12,7 @@ mod optimize;
 mod parse;
 mod plan;
 mod request;
+mod say;
 pub mod serve;
 
 use std::path::PathBuf;
@@ -72,7 +75,7 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("m2fp: {error:#}");
+            say::note(format_args!("m2fp: {error:#}"));
             ExitCode::from(if error.is::<UsageError>() { EXIT_USAGE } else { EXIT_FAILED })
         }
     }
@@ -94,7 +97,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         if let Command::Config = cli.command {
-            config::print(&config);
+            config::print(&config)?;
             return Ok(ExitCode::SUCCESS);
         }
         if let Command::Optimize(arguments) = &cli.command {

@@ -1,11 +1,12 @@
 //! `m2fp optimize`: a model folder's graph as the runtime would make it at every start, made once.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
 
+use super::say;
 use crate::engine::ort;
 use crate::manifest::{FILE_NAME, Manifest};
 
@@ -16,7 +17,6 @@ pub struct Arguments {
     folder: PathBuf,
 }
 
-/// The manifest is removed first and written last, so that a folder with a manifest is always complete.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let folder = &arguments.folder;
     let mut manifest = Manifest::read(folder)?;
@@ -31,14 +31,79 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let file = optimized.inspect_err(|_| drop(std::fs::remove_file(&made)))?;
     let before = manifest.files[0].bytes;
     (manifest.files[0].bytes, manifest.files[0].sha256) = file;
-    let description = folder.join(FILE_NAME);
-    let text = serde_json::to_string_pretty(&manifest)?;
-    let written = || -> std::io::Result<()> {
-        std::fs::remove_file(&description)?;
-        std::fs::rename(&made, &graph)?;
-        std::fs::write(&description, text + "\n")
-    };
-    written().with_context(|| folder.display().to_string())?;
-    println!("{}: {} bytes, {before} before", graph.display(), manifest.files[0].bytes);
+    let text = serde_json::to_string_pretty(&manifest)? + "\n";
+    replace(&made, &graph, &folder.join(FILE_NAME), &text).with_context(|| folder.display().to_string())?;
+    say::line(format_args!("{}: {} bytes, {before} before", graph.display(), manifest.files[0].bytes))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Puts the graph `made` in the place of `graph`, and a manifest with this text in the place of `description`.
+///
+/// Both are whole files beside the old ones before either takes its name, so that a full disk leaves the folder as it
+/// was. A crash between the two names leaves a graph that the manifest does not describe; loading it says so.
+fn replace(made: &Path, graph: &Path, description: &Path, text: &str) -> std::io::Result<()> {
+    let new = description.with_extension("rewritten");
+    let renamed = std::fs::write(&new, text).and_then(|()| std::fs::rename(made, graph));
+    if renamed.is_err() {
+        for left in [made, new.as_path()] {
+            drop(std::fs::remove_file(left));
+        }
+    }
+    // Where this fails, the new manifest stays: it is the one that describes the graph.
+    renamed.and_then(|()| std::fs::rename(&new, description))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A model folder with a new graph beside the old one, and the names of the files in it.
+    fn folder() -> (tempfile::TempDir, [PathBuf; 3]) {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ["model.optimized", "model.onnx", FILE_NAME].map(|name| folder.path().join(name));
+        for (path, text) in files.iter().zip(["new graph", "old graph", "old manifest"]) {
+            std::fs::write(path, text).unwrap();
+        }
+        (folder, files)
+    }
+
+    /// What is in the folder, by name.
+    fn files_in(folder: &Path) -> Vec<(String, String)> {
+        let file = |entry: std::io::Result<std::fs::DirEntry>| {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, std::fs::read_to_string(path).unwrap_or_default())
+        };
+        let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(file).collect();
+        files.sort_unstable();
+        files
+    }
+
+    /// The files of `files_in`, with these texts.
+    fn files(manifest: &str, graph: &str) -> Vec<(String, String)> {
+        vec![(FILE_NAME.to_owned(), manifest.to_owned()), ("model.onnx".to_owned(), graph.to_owned())]
+    }
+
+    #[test]
+    fn graph_and_manifest_are_replaced_and_nothing_is_left() {
+        let (folder, [made, graph, description]) = folder();
+        replace(&made, &graph, &description, "new manifest").unwrap();
+        assert_eq!(files_in(folder.path()), files("new manifest", "new graph"));
+    }
+
+    #[test]
+    fn a_failure_leaves_the_folder_as_it_was() {
+        // The new manifest cannot be written.
+        let (full, [made, graph, description]) = folder();
+        let in_its_place = full.path().join("model.rewritten");
+        std::fs::create_dir(&in_its_place).unwrap();
+        replace(&made, &graph, &description, "new manifest").unwrap_err();
+        std::fs::remove_dir(in_its_place).unwrap();
+        assert_eq!(files_in(full.path()), files("old manifest", "old graph"));
+        // The new graph cannot take its name.
+        let (gone, [made, graph, description]) = folder();
+        std::fs::remove_file(&made).unwrap();
+        replace(&made, &graph, &description, "new manifest").unwrap_err();
+        assert_eq!(files_in(gone.path()), files("old manifest", "old graph"));
+    }
 }

@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::dataset::{self, DatasetFile};
 use super::files::{self, Found, Photo};
 use super::request::{EXIT_FAILED, RequestFlags, UsageError, context};
+use super::say;
 use crate::options::{Options, OutputKind};
 use crate::pipeline::{AT_ONCE, Outcome, Pipeline, Source};
 use crate::render::report::OutputSection;
@@ -28,7 +29,7 @@ pub struct Arguments {
     folder: Option<PathBuf>,
     #[command(flatten)]
     request: RequestFlags,
-    /// Print each report on standard output, one line an image.
+    /// Print each photo's report on standard output, one line with `file` first; for a photo that failed, its `error`.
     #[arg(long)]
     json: bool,
     /// Photos worked on at once, as far as the memory goes: one is decoded or written while the network sees another.
@@ -55,38 +56,43 @@ pub async fn run(pipeline: &Pipeline, arguments: &Arguments) -> anyhow::Result<E
     let mut dataset = dataset(&options, &found, arguments)?;
     let own: Vec<_> = options.outputs.iter().copied().filter(|kind| *kind != OutputKind::Coco).collect();
     files::check_outputs(photos, folder, &own).map_err(|error| usage(&error))?;
-    found.faults.iter().for_each(|fault| eprintln!("{fault}"));
+    found.faults.iter().for_each(|fault| say::note(format_args!("{fault}")));
     let progress = progress_bar(photos.len());
     let parse = |photo| {
         progress.set_message(Photo::label(photo));
+        // Told before the work is done, not after it.
+        let refused = Photo::name(photo).err().filter(|_| options.wants(OutputKind::Coco));
         let parsed = parse_photo(pipeline, photo, &options);
-        async move { (photo, parsed.await) }
+        async move { (photo, if let Some(error) = refused { Err(error) } else { parsed.await }) }
     };
     let mut parsed = pin!(stream::iter(photos).map(parse).buffered(arguments.jobs.get()));
-    let mut failed = 0;
+    let (mut failed, mut is_heard) = (0, true);
     while let Some((photo, outcome)) = parsed.next().await {
         let written = outcome.and_then(|outcome| write(photo, outcome, &options, folder, dataset.as_mut()));
-        match written {
-            Ok(outcome) => progress.suspend(|| say(photo, &outcome, arguments.json))?,
-            Err(error) => {
-                failed += 1;
-                progress.suspend(|| eprintln!("{}: {error:#}", photo.label()));
+        failed += usize::from(written.is_err());
+        progress.suspend(|| {
+            note(photo, &written);
+            // The lines are not all that the photos are parsed for.
+            if is_heard && let Err(error) = print(photo, &written, arguments.json) {
+                is_heard = false;
+                say::note(format_args!("{error:#}; no further line goes there"));
             }
-        }
+        });
         progress.inc(1);
     }
     progress.finish_and_clear();
     if failed > 0 && photos.len() > 1 {
-        eprintln!("{failed} of {} photos failed", photos.len());
+        say::note(format_args!("{failed} of {} photos failed", photos.len()));
     }
     if let Some(passed_over) = found.passed_over() {
-        eprintln!("{passed_over}");
+        say::note(format_args!("{passed_over}"));
     }
     let written = dataset.map(|dataset| dataset.finish(&pipeline.manifest)).transpose()?.flatten();
     if let Some(path) = written.filter(|_| photos.len() > 1) {
-        eprintln!("{}: {} of {} photos", path.display(), photos.len() - failed, photos.len());
+        say::note(format_args!("{}: {} of {} photos", path.display(), photos.len() - failed, photos.len()));
     }
-    Ok(if failed == 0 && found.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+    let is_all_done = failed == 0 && is_heard && found.faults.is_empty();
+    Ok(if is_all_done { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
 /// Why nothing goes to standard output.
@@ -109,13 +115,13 @@ fn dataset(options: &Options, found: &Found, arguments: &Arguments) -> anyhow::R
 async fn to_stdout(pipeline: &Pipeline, photo: &Photo, options: &Options) -> anyhow::Result<ExitCode> {
     let outcome = parse_photo(pipeline, photo, options).await.with_context(|| photo.label())?;
     let mut out = std::io::stdout().lock();
-    if let Some(output) = outcome.outputs.first() {
-        out.write_all(&output.bytes)?;
+    let written = if let Some(output) = outcome.outputs.first() {
+        out.write_all(&output.bytes)
     } else {
-        serde_json::to_writer_pretty(&mut out, &outcome.report)?;
-        writeln!(out)?;
-    }
-    out.flush()?;
+        let report = serde_json::to_writer_pretty(&mut out, &outcome.report).map_err(std::io::Error::from);
+        report.and_then(|()| writeln!(out))
+    };
+    written.and_then(|()| out.flush()).context(say::STDOUT)?;
     warn(photo, &outcome);
     Ok(ExitCode::SUCCESS)
 }
@@ -134,26 +140,25 @@ async fn parse_photo(pipeline: &Pipeline, photo: &Photo, options: &Options) -> a
     attempt.run_admitted(admitted).await.map_err(describe)
 }
 
-/// Writes the outputs where they belong.
+/// Writes the outputs where they belong. The COCO file is the last: it has no photo of which another one failed.
 fn write(
     photo: &Photo,
     mut outcome: Outcome,
     options: &Options,
     folder: Option<&Path>,
-    mut dataset: Option<&mut DatasetFile>,
+    dataset: Option<&mut DatasetFile>,
 ) -> anyhow::Result<Outcome> {
-    for output in &outcome.outputs {
-        match &mut dataset {
-            Some(dataset) if output.kind == OutputKind::Coco => dataset.add(&photo.name(), &output.bytes)?,
-            _ => {
-                write_file(&photo.output(folder, output.kind), &output.bytes)?;
-                let bytes = output.bytes.len() as u64;
-                outcome.report.outputs.push(OutputSection::inline(output.kind, output.content_type, bytes));
-            }
-        }
+    for output in outcome.outputs.iter().filter(|output| output.kind != OutputKind::Coco) {
+        write_file(&photo.output(folder, output.kind), &output.bytes)?;
+        let bytes = output.bytes.len() as u64;
+        outcome.report.outputs.push(OutputSection::inline(output.kind, output.content_type, bytes));
     }
     if options.wants(OutputKind::Json) {
         write_file(&photo.output(folder, OutputKind::Json), &serde_json::to_vec_pretty(&outcome.report)?)?;
+    }
+    let coco = outcome.outputs.iter().find(|output| output.kind == OutputKind::Coco);
+    if let (Some(dataset), Some(coco)) = (dataset, coco) {
+        dataset.add(photo.name()?, &coco.bytes)?;
     }
     Ok(outcome)
 }
@@ -165,30 +170,34 @@ fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     std::fs::write(path, bytes).with_context(|| path.display().to_string())
 }
 
-fn say(photo: &Photo, outcome: &Outcome, json: bool) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
+/// The line on standard output.
+fn print(photo: &Photo, written: &anyhow::Result<Outcome>, json: bool) -> anyhow::Result<()> {
     if json {
-        serde_json::to_writer(&mut out, &outcome.report)?;
-        writeln!(out)?;
-    } else {
-        let report = &outcome.report;
-        let total_ms = report.timings_ms.as_ref().map_or(0.0, |timings| timings.total);
-        writeln!(
-            out,
-            "{}: {} at {}, {} person(s), {total_ms:.0} ms",
-            photo.label(),
-            outcome.plan.photo,
-            outcome.plan.working,
-            report.persons.len()
-        )?;
+        return say::photo(&photo.label(), written.as_ref().map(|outcome| &outcome.report));
     }
-    warn(photo, outcome);
-    Ok(())
+    let Ok(outcome) = written else { return Ok(()) };
+    let report = &outcome.report;
+    let total_ms = report.timings_ms.as_ref().map_or(0.0, |timings| timings.total);
+    say::line(format_args!(
+        "{}: {} at {}, {} person(s), {total_ms:.0} ms",
+        photo.label(),
+        outcome.plan.photo,
+        outcome.plan.working,
+        report.persons.len()
+    ))
+}
+
+/// The lines on standard error.
+fn note(photo: &Photo, written: &anyhow::Result<Outcome>) {
+    match written {
+        Ok(outcome) => warn(photo, outcome),
+        Err(error) => say::note(format_args!("{}: {error:#}", photo.label())),
+    }
 }
 
 fn warn(photo: &Photo, outcome: &Outcome) {
     for warning in &outcome.report.warnings {
-        eprintln!("{}: warning: {warning}", photo.label());
+        say::note(format_args!("{}: warning: {warning}", photo.label()));
     }
 }
 

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::files;
 use super::request::{EXIT_FAILED, RequestFlags, UsageError, context};
+use super::say;
 use crate::options::OutputKind;
 use crate::pipeline::{Pipeline, Source};
 use crate::plan::Decision;
@@ -19,7 +20,7 @@ pub struct Arguments {
     paths: Vec<PathBuf>,
     #[command(flatten)]
     request: RequestFlags,
-    /// Print each plan as JSON, one line an image.
+    /// Print each photo's plan as JSON, one line with `file` first; for a photo that has none, its `error`.
     #[arg(long)]
     json: bool,
 }
@@ -30,7 +31,7 @@ pub async fn run(pipeline: &Pipeline, arguments: &Arguments) -> anyhow::Result<E
         .check(&pipeline.config, &[OutputKind::Mask])
         .map_err(|error| UsageError(error.to_string()))?;
     let found = files::find(&arguments.paths)?;
-    found.faults.iter().for_each(|fault| eprintln!("{fault}"));
+    found.faults.iter().for_each(|fault| say::note(format_args!("{fault}")));
     let mut failed = !found.faults.is_empty();
     for photo in &found.photos {
         let label = photo.label();
@@ -42,34 +43,32 @@ pub async fn run(pipeline: &Pipeline, arguments: &Arguments) -> anyhow::Result<E
             }
             Err(error) => Err(error),
         };
-        match prepared {
-            Ok(prepared) => {
-                failed |= prepared.decision.refusal.is_some();
-                if arguments.json {
-                    println!("{}", serde_json::to_string(&prepared.decision.answer(prepared.header.orientation))?);
-                } else {
-                    print(&label, &prepared.decision);
-                }
-            }
+        match &prepared {
+            Ok(prepared) => failed |= prepared.decision.refusal.is_some(),
             Err(error) => {
                 failed = true;
-                eprintln!("{label}: {error:#}");
+                say::note(format_args!("{label}: {error:#}"));
             }
+        }
+        if arguments.json {
+            let answer = prepared.as_ref().map(|prepared| prepared.decision.answer(prepared.header.orientation));
+            say::photo(&label, answer)?;
+        } else if let Ok(prepared) = &prepared {
+            print(&label, &prepared.decision)?;
         }
     }
     if let Some(passed_over) = found.passed_over() {
-        eprintln!("{passed_over}");
+        say::note(format_args!("{passed_over}"));
     }
     Ok(if failed { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
 }
 
-fn print(label: &str, decision: &Decision) {
+fn print(label: &str, decision: &Decision) -> anyhow::Result<()> {
     let plan = &decision.plan;
     if let Some(refusal) = &decision.refusal {
-        println!("{label}: refused: {refusal}");
-        return;
+        return say::line(format_args!("{label}: refused: {refusal}"));
     }
-    println!(
+    say::line(format_args!(
         "{label}: {} run at {} ({}), about {} of {} MB and {} ms",
         plan.photo,
         plan.working,
@@ -77,8 +76,9 @@ fn print(label: &str, decision: &Decision) {
         whole_mb(plan.predicted_peak_bytes),
         whole_mb(plan.limit_bytes),
         plan.predicted_ms
-    );
+    ))?;
     for warning in &plan.warnings {
-        println!("{label}: warning: {warning}");
+        say::line(format_args!("{label}: warning: {warning}"))?;
     }
+    Ok(())
 }

@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tracing::Instrument;
 
+use super::say;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http::{App, body, headers, problem};
@@ -75,10 +76,10 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, arguments: &Arguments) -> anyho
 /// first photo need not wait for it.
 ///
 /// # Errors
-/// When `address` cannot be bound.
+/// When `address` cannot be bound, or standard output does not take the line that names it.
 pub async fn serve(pipeline: Arc<Pipeline>, address: SocketAddr) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-    println!("m2fp serves http://{}/ (ctrl-c stops it)", listener.local_addr()?);
+    say::line(format_args!("m2fp serves http://{}/ (ctrl-c stops it)", listener.local_addr()?))?;
     tokio::spawn(load(Arc::clone(&pipeline)));
     serve_on(listener, Arc::new(App::local(pipeline)), stop_signal()).await;
     Ok(())

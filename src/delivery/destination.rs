@@ -130,6 +130,11 @@ impl Destination {
         format!("{}{suffix}", self.stem)
     }
 
+    /// Whether an object is where an output may be written.
+    pub(crate) fn holds(&self, object: &ObjectRef) -> bool {
+        self.bucket == object.bucket && Slot::ALL.into_iter().any(|slot| self.slot_key(slot) == object.key)
+    }
+
     /// Where what stands in a slot is read.
     pub(crate) fn at(&self, slot: Slot) -> ObjectRef {
         ObjectRef { bucket: self.bucket.clone(), key: self.slot_key(slot), version_id: None, etag: None }

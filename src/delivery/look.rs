@@ -43,6 +43,11 @@ pub(crate) enum KeyState {
         /// The outputs that a report names, itself among them.
         names: Vec<Slot>,
     },
+    /// Something that this function did not write. It is overwritten where an output is asked for under its key, and
+    /// otherwise left alone.
+    Foreign {
+        etag: Option<String>,
+    },
     /// The store does not say: permission is lacking.
     Hidden,
 }
@@ -52,18 +57,19 @@ impl KeyState {
     pub(crate) fn standing(&self) -> Standing {
         match self {
             Self::Absent => Standing::Nothing,
-            Self::Object { etag: Some(etag), .. } => Standing::ETag(etag.clone()),
-            Self::Object { etag: None, .. } | Self::Hidden => Standing::Whatever,
+            Self::Object { etag: Some(etag), .. } | Self::Foreign { etag: Some(etag) } => Standing::ETag(etag.clone()),
+            Self::Object { etag: None, .. } | Self::Foreign { etag: None } | Self::Hidden => Standing::Whatever,
         }
     }
 
     pub(crate) fn set(&self) -> Option<&str> {
         match self {
             Self::Object { set, .. } => set.as_deref(),
-            Self::Absent | Self::Hidden => None,
+            Self::Absent | Self::Foreign { .. } | Self::Hidden => None,
         }
     }
 
+    /// Whether something stands there that this function wrote.
     pub(crate) const fn is_object(&self) -> bool {
         matches!(self, Self::Object { .. })
     }
@@ -89,13 +95,14 @@ impl DestinationState {
         self.0.get(&slot).unwrap_or(&KeyState::Hidden)
     }
 
-    /// Whether all that stands is one whole set of `work`: its report, the outputs that the report names, nothing else.
+    /// Whether all that stands of this function's is one whole set of `work`: its report, the outputs that the report
+    /// names, nothing else.
     #[must_use]
     pub(crate) fn is_whole(&self, work: &WorkId) -> bool {
         self.is_one_set(&work.stamp(), &work.slots().collect::<Vec<_>>(), Slot::Report)
     }
 
-    /// Whether all that stands is in `slots`, of the work that `stamp` names, and of the set that `record` belongs to.
+    /// Whether all that stands of this function's is in `slots`, of the work that `stamp` names, and of the set that `record` belongs to.
     pub(crate) fn is_one_set(&self, stamp: &str, slots: &[Slot], record: Slot) -> bool {
         let set = self.of(record).set();
         let is_right = |(slot, state): (&Slot, &KeyState)| {
@@ -109,7 +116,7 @@ impl DestinationState {
         let report = self.of(Slot::Report);
         let KeyState::Object { names, .. } = report else { return false };
         let is_wrong = |(slot, state): (&Slot, &KeyState)| match state {
-            KeyState::Absent => names.contains(slot),
+            KeyState::Absent | KeyState::Foreign { .. } => names.contains(slot),
             KeyState::Object { .. } => *slot != Slot::Error && state.set() != report.set(),
             KeyState::Hidden => false,
         };
@@ -197,6 +204,7 @@ pub(crate) async fn look_at(store: &dyn ObjectStore, destination: &Destination, 
         head = store.head(&at).await;
     }
     match head {
+        Ok(meta) if !is_output(&meta) => Ok(KeyState::Foreign { etag: meta.etag }),
         Ok(ObjectMeta { etag, mut metadata, .. }) => {
             let kinds = metadata.remove(KINDS).unwrap_or_default();
             let names = kinds.split(',').filter_map(|kind| Slot::of(kind.parse().ok()?)).collect();

@@ -10,7 +10,7 @@
 //!   what the newer one has written.
 //! - A report of another set is deleted before any of its outputs is overwritten.
 //! - The report is written after everything else: the outputs, and the removal of what was seen and is not the run's
-//!   (other kinds, an earlier error). A run that ends anywhere before has committed nothing, and a retry does it all.
+//!   (other kinds, an earlier error; never what this function did not write). A run that ends anywhere before has committed nothing, and a retry does it all.
 //! - Nobody takes work for done but by looking afterwards: report and outputs of one set and the work's stamp, and
 //!   nothing else ([`Set::is_left`]). Of two overlapping runs the one that finds something else writes again.
 //!
@@ -210,6 +210,11 @@ pub(crate) async fn parse_and_store(
     destination: &Destination,
 ) -> Result<(Outcome, Report)> {
     let store = attempt.pipeline.object_store()?;
+    if let Source::Object(photo) = &source
+        && destination.holds(photo)
+    {
+        return Err(Error::bad_request(format!("an output would take the key of the photo itself, `{}`", photo.key)));
+    }
     let parsed = async {
         let prepared = attempt.prepare(source.clone(), options).await?;
         let work = WorkId::of(&source, &prepared, &attempt.pipeline.manifest);
@@ -293,7 +298,7 @@ impl FencedWriter<'_> {
             }
         }
         let record = &self.set.record;
-        let is_gone = record.slot == Slot::Report && is_withdrawn && *report != KeyState::Hidden;
+        let is_gone = record.slot == Slot::Report && is_withdrawn && report.is_object();
         self.put(record, if is_gone { &KeyState::Absent } else { state.of(record.slot) }).await
     }
 
@@ -321,9 +326,9 @@ impl FencedWriter<'_> {
         Ok(look_at(self.store, self.destination, object.slot).await?.set() == Some(&self.set.name))
     }
 
-    /// Removes what was seen; where the store does not say, tries.
+    /// Removes what was seen if this function wrote it; where the store does not say, tries.
     async fn remove(&self, slot: Slot, before: &KeyState) -> Result<bool> {
-        if *before == KeyState::Absent {
+        if matches!(before, KeyState::Absent | KeyState::Foreign { .. }) {
             return Ok(true);
         }
         self.store.delete(self.destination.bucket(), &self.destination.slot_key(slot), &before.standing()).await

@@ -29,6 +29,11 @@ pub struct Stream {
     pub bytes_per_second: u64,
 }
 
+/// The greatest body, as it is carried, of a request's door that carries less than [`App`] says, and of its answer; a
+/// request's extension.
+#[derive(Debug, Clone, Copy)]
+pub struct MostCarried(pub u64);
+
 impl Stream {
     /// The greatest body that is sent within `left`; `None`: no limit.
     #[must_use]
@@ -74,15 +79,16 @@ impl App {
         Self { pipeline, max_answer_bytes, token, page: Page::new() }
     }
 
-    /// Room for a body within Lambda's JSON, which is a request's as well as an answer's.
-    pub(super) fn encoded_room(&self) -> Room {
-        self.max_answer_bytes.map_or(Room::Any, Room::Encoded)
+    /// Room for a body within the JSON that a request comes in, and its answer goes out in.
+    pub(super) fn encoded_room(&self, request: &Parts) -> Room {
+        let door = request.extensions.get::<MostCarried>().map(|most| most.0);
+        door.into_iter().chain(self.max_answer_bytes).min().map_or(Room::Any, Room::Encoded)
     }
 
     /// Room for the answer to a request, `left` before its deadline.
     pub(super) fn room(&self, request: &Parts, left: Option<Duration>) -> Room {
         let stream = request.extensions.get::<Stream>();
-        stream.map_or_else(|| self.encoded_room(), |stream| Room::Plain(stream.most_within(left)))
+        stream.map_or_else(|| self.encoded_room(request), |stream| Room::Plain(stream.most_within(left)))
     }
 }
 

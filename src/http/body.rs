@@ -13,6 +13,7 @@ use std::io;
 
 use base64::read::DecoderReader;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde::de::{self, IgnoredAny, Visitor};
 
@@ -311,10 +312,16 @@ async fn read_form(
     let limits = text_fields.iter().fold(multer::SizeLimit::new().per_field(config.max_body_bytes), |limit, name| {
         limit.for_field(*name, MAX_TEXT_FIELD_BYTES)
     });
-    // The parser copies what it has not yet passed on: pieces keep that small.
+    // The parser copies what it has not yet passed on, and takes whatever is ready: each piece but the first is ready
+    // only when it asks again.
     let pieces = (0..body.len()).step_by(MEMORY_BYTES);
     let pieces = pieces.map(|start| Ok::<_, Infallible>(body.part(start..body.len().min(start + MEMORY_BYTES))));
-    let stream = futures_util::stream::iter(pieces);
+    let stream = futures_util::stream::iter(pieces).enumerate().then(async |(index, piece)| {
+        if index > 0 {
+            tokio::task::yield_now().await;
+        }
+        piece
+    });
     let mut form = multer::Multipart::with_constraints(stream, boundary, multer::Constraints::new().size_limit(limits));
     let mut image = None;
     let mut fields: Vec<(String, Blob)> = Vec::new();
@@ -596,6 +603,24 @@ mod tests {
         assert!(parse_invocation(read, &config(&[])).is_ok());
         let narrowed = config(&[("M2FP_ALLOWED_BUCKETS", "photos")]);
         assert!(matches!(parse_invocation(read, &narrowed), Err(Error::Forbidden { .. })));
+    }
+
+    /// Of a client's 20 MB no more comes back than one reads.
+    #[test]
+    fn what_is_quoted_of_a_body_is_cut() {
+        let error = json(&format!(r#"{{"{}": 1}}"#, "é".repeat(1 << 20))).unwrap_err().to_string();
+        assert!(error.starts_with("the JSON body does not fit: unknown field `éé") && error.ends_with("é…"), "{error}");
+        assert!((1990..=2003).contains(&error.len()), "{}", error.len());
+    }
+
+    #[test]
+    fn a_long_form_is_read_piece_by_piece() {
+        let config = config(&[]);
+        for length in [MEMORY_BYTES - 300, MEMORY_BYTES, 5 * MEMORY_BYTES + 7] {
+            let photo: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            let body = form(&[("output", b"overlay"), ("image", &photo), ("alpha", b"0.5")]);
+            assert_eq!(bytes_of(read(FORM, &body, &config)), photo, "{length}");
+        }
     }
 
     #[test]

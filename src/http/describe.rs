@@ -83,7 +83,7 @@ struct Limits {
 }
 
 /// The model, its classes and colours, its licence, and the limits in force.
-pub(super) fn info(app: &App, room: Room) -> Result<Response<Bytes>> {
+pub(super) fn info(app: &App, request_room: Room, answer_room: Room) -> Result<Response<Bytes>> {
     let Pipeline { config, manifest, budget, .. } = &*app.pipeline;
     json::response(&Info {
         version: env!("CARGO_PKG_VERSION"),
@@ -108,13 +108,12 @@ pub(super) fn info(app: &App, room: Room) -> Result<Response<Bytes>> {
         image_types: Format::ALL.map(Format::media_type),
         limits: Limits {
             memory_mb: whole_mb(budget.limit_bytes()),
-            max_body_bytes: app
-                .encoded_room()
+            max_body_bytes: request_room
                 .max_image_bytes()
                 .map_or(config.max_body_bytes, |most| most.min(config.max_body_bytes)),
             max_object_bytes: config.max_object_bytes,
             max_source_pixels: config.max_source_pixels,
-            max_answer_bytes: room.max_image_bytes(),
+            max_answer_bytes: answer_room.max_image_bytes(),
         },
         uploads: config
             .upload_bucket

@@ -172,12 +172,12 @@ async fn answer(app: &App, request: Request<Blob>, context: &Context) -> Result<
     match action {
         Action::Page => Ok(app.page.response(&app.pipeline, app.max_answer_bytes.is_some(), &parts.headers).await),
         Action::Health => describe::health(&app.pipeline),
-        Action::Info => describe::info(app, app.room(&parts, None)),
+        Action::Info => describe::info(app, app.encoded_room(&parts), app.room(&parts, None)),
         Action::OpenApi => Ok(describe::open_api()),
         Action::Sample(sample) => Ok(sample.response()),
         Action::Preflight => Ok(preflight(app, route)),
         Action::Parse | Action::Remove => parse(app, action, &parts, body, context).await,
-        Action::Plan => plan(app, &parts, body, context).await,
+        Action::Plan => context.in_time(Box::pin(plan(app, &parts, body, context))).await,
         Action::Upload => {
             let body = encoding::decoded(&parts.headers, body, app.pipeline.config.max_body_bytes)?;
             uploads::sign(&app.pipeline, encoding::without_mark(&body)).await
@@ -206,7 +206,7 @@ struct ParseRequest {
 /// Parses, answers, and only then counts: an answer that could not be stored or sent was not parsed for anybody.
 async fn parse(app: &App, action: Action, parts: &Parts, body: Blob, context: &Context) -> Result<Response<Bytes>> {
     let attempt = app.pipeline.begin(context);
-    let answer = parse_and_answer(app, action, &attempt, parts, body).await;
+    let answer = context.in_time(Box::pin(parse_and_answer(app, action, &attempt, parts, body))).await;
     attempt.count(match &answer {
         Ok(response) if response.status() == StatusCode::NOT_MODIFIED => Ended::Skipped,
         answer => Ended::of(answer),

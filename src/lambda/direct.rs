@@ -22,7 +22,7 @@ use crate::telemetry::emf::Ended;
 /// Those of the request, the pipeline and the store.
 pub async fn handle(pipeline: &Pipeline, event: Box<RawValue>, context: &Context) -> Result<Box<RawValue>> {
     let attempt = pipeline.begin(context);
-    let answer = report(&attempt, event).await.and_then(|report| payload(&report));
+    let answer = context.in_time(Box::pin(report(&attempt, event))).await.and_then(|report| payload(&report));
     attempt.count(Ended::of(&answer));
     answer
 }

@@ -29,10 +29,14 @@ use super::guard::guarded;
 use super::shape::Gateway;
 use super::{lattice, payload};
 use crate::error::{Error, Result};
-use crate::http::app::{App, Stream};
+use crate::http::app::{App, MostCarried, Stream};
 use crate::http::problem;
 use crate::http::routes::{self, BasePath};
 use crate::pipeline::Context;
+
+/// Greatest JSON that an Application Load Balancer takes of a Lambda function, bytes, and greatest body that it hands over
+/// ("Lambda functions as targets", "Limits": 1 MB each).
+const ALB_BYTES: u64 = 1_000_000;
 
 /// What may not stand in a query as it is; `%` may, it is an escape already.
 const QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'\\').add(b'`');
@@ -77,6 +81,9 @@ async fn respond(
         let mut request = request(opened?);
         if let Some(stream) = stream {
             request.extensions_mut().insert(stream);
+        }
+        if gateway == Gateway::Alb {
+            request.extensions_mut().insert(MostCarried(ALB_BYTES - payload::ENVELOPE_BYTES));
         }
         Ok(routes::handle(app, request, context.clone()).await)
     };

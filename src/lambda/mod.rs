@@ -39,13 +39,10 @@ use crate::store::traced;
 /// Kept of Lambda's deadline for encoding and sending the answer.
 const RESERVE: Duration = Duration::from_millis(500);
 
-/// Kept free of Lambda's answer for the status, the headers and the JSON around an HTTP body, bytes.
-const ENVELOPE_BYTES: u64 = 16 * 1024;
-
 /// The pipeline as it is served over HTTP on Lambda: answers that would not fit its payload are stored, or refused.
 #[must_use]
 pub fn app(pipeline: Arc<Pipeline>) -> App {
-    App::new(pipeline, Some(payload::MAX_PAYLOAD_BYTES as u64 - ENVELOPE_BYTES))
+    App::new(pipeline, Some(payload::MAX_PAYLOAD_BYTES as u64 - payload::ENVELOPE_BYTES))
 }
 
 /// Serves invocations until the container is shut down: one after the other, or as many at once as Lambda says that it

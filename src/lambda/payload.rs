@@ -9,6 +9,9 @@ use crate::http::app::Stream;
 /// Greatest answer of a Lambda function, bytes of its JSON (6 MB; the service's own error names this number).
 pub(crate) const MAX_PAYLOAD_BYTES: usize = 6_291_556;
 
+/// Kept free of an answer for the status, the headers and the JSON around an HTTP body, bytes.
+pub(super) const ENVELOPE_BYTES: u64 = 16 * 1024;
+
 /// What Lambda streams ("Lambda response streaming", "Bandwidth limits"): 200 MB at most, the first 6 MB at any speed and
 /// the rest at 2 MB/s.
 pub(super) const STREAM: Stream =

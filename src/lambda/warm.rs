@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use crate::error::Result;
 use crate::pipeline::{Context, Pipeline};
 
-/// Loads the model, where it is not loaded yet.
+/// Loads the model, where it is not loaded yet and a photo would fit beside it.
 ///
 /// # Errors
 /// `Internal` when it cannot be loaded.
 pub async fn handle(pipeline: &Pipeline, context: &Context) -> Result<Value> {
-    pipeline.engine(context).await?;
+    pipeline.preload(context).await?;
     Ok(json!({"warm": true}))
 }

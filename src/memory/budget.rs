@@ -49,7 +49,7 @@ pub struct Reservation {
 impl Reservation {
     /// Gives back all but `bytes`.
     pub(crate) fn shrink_to(&mut self, bytes: u64) {
-        let surplus = self.permit.num_permits().saturating_sub(units(bytes, true));
+        let surplus = self.permit.num_permits().saturating_sub(units(bytes));
         drop(self.permit.split(surplus));
     }
 
@@ -90,8 +90,8 @@ impl Budget {
         let load_peak_bytes = process_bytes + bytes_of_mb(manifest.memory.load_peak_mb);
         let loads = load_peak_bytes <= limit_bytes;
         let total_bytes = if loads { limit_bytes.saturating_sub(used_bytes + MARGIN_BYTES) } else { 0 };
-        let units = Arc::new(Semaphore::new(units(total_bytes, false)));
-        Self { limit_bytes, used_bytes, load_peak_bytes, total_bytes, units }
+        let nothing = Arc::new(Semaphore::new(0));
+        Self { limit_bytes, used_bytes, load_peak_bytes, total_bytes: 0, units: nothing }.with_total(total_bytes)
     }
 
     /// The function's memory limit.
@@ -115,7 +115,7 @@ impl Budget {
     /// The limit that would let a request of `bytes` run.
     #[must_use]
     pub(crate) fn limit_for(&self, bytes: u64) -> u64 {
-        self.load_peak_bytes.max(self.used_bytes + MARGIN_BYTES + bytes)
+        self.load_peak_bytes.max(self.used_bytes + MARGIN_BYTES + bytes.next_multiple_of(UNIT_BYTES))
     }
 
     /// Sets aside what invocations that are served beside each other hold outside their reservations.
@@ -123,8 +123,13 @@ impl Budget {
     pub(crate) fn for_concurrency(self, invocations: u32) -> Self {
         let more = u64::from(invocations.saturating_sub(1)) * INVOCATION_BYTES;
         let total_bytes = self.total_bytes.saturating_sub(more);
-        let units = Arc::new(Semaphore::new(units(total_bytes, false)));
-        Self { used_bytes: self.used_bytes + more, total_bytes, units, ..self }
+        Self { used_bytes: self.used_bytes + more, ..self }.with_total(total_bytes)
+    }
+
+    /// Whole units of `total_bytes`: what a plan may use can be reserved.
+    fn with_total(self, total_bytes: u64) -> Self {
+        let count = total_bytes / UNIT_BYTES;
+        Self { total_bytes: count * UNIT_BYTES, units: Arc::new(Semaphore::new(permits(count))), ..self }
     }
 
     /// Reserves `bytes`, waiting at most `max_wait` for other requests to end.
@@ -133,7 +138,7 @@ impl Budget {
     /// `Busy` when the wait is over. A request larger than the whole budget never gets here, because its plan was
     /// refused.
     pub async fn reserve(&self, bytes: u64, max_wait: Duration) -> Result<Reservation> {
-        let wanted = u32::try_from(units(bytes, true)).unwrap_or(u32::MAX);
+        let wanted = u32::try_from(units(bytes)).unwrap_or(u32::MAX);
         let acquire = Arc::clone(&self.units).acquire_many_owned(wanted);
         match tokio::time::timeout(max_wait, acquire).await {
             Ok(Ok(permit)) => Ok(Reservation { permit }),
@@ -143,9 +148,13 @@ impl Budget {
     }
 }
 
-fn units(bytes: u64, up: bool) -> usize {
-    let units = if up { bytes.div_ceil(UNIT_BYTES) } else { bytes / UNIT_BYTES };
-    usize::try_from(units).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
+/// Units that hold `bytes`.
+fn units(bytes: u64) -> usize {
+    permits(bytes.div_ceil(UNIT_BYTES))
+}
+
+fn permits(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
 }
 
 #[cfg(test)]
@@ -156,21 +165,36 @@ mod tests {
         Manifest::read(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano")).unwrap()
     }
 
+    /// Limits are not always whole units: a cgroup's may be 300 MB of 10^6 bytes.
+    #[tokio::test]
+    async fn all_that_a_plan_may_use_can_be_reserved() {
+        for more in [0, 1, UNIT_BYTES / 2, UNIT_BYTES - 1] {
+            let limit = 512 * MIB + more;
+            for budget in [Budget::new(limit, 0, &manifest()), Budget::new(limit, 0, &manifest()).for_concurrency(2)] {
+                let all = budget.reserve(budget.total_bytes(), Duration::ZERO).await.unwrap();
+                assert!(budget.reserve(1, Duration::ZERO).await.is_err());
+                drop(all);
+                let wanted = budget.limit_for(budget.total_bytes() - 1);
+                assert!(wanted <= limit && limit - wanted < UNIT_BYTES, "{wanted} of {limit}");
+            }
+        }
+    }
+
     #[tokio::test]
     async fn answers_hold_their_share_until_they_are_gone() {
         let budget = Budget::new(512 * MIB, 0, &manifest());
         let free = || budget.units.available_permits();
         let all = free();
         let mut reservation = budget.reserve(100 * MIB, Duration::ZERO).await.unwrap();
-        assert_eq!(free(), all - units(100 * MIB, true));
+        assert_eq!(free(), all - units(100 * MIB));
         reservation.shrink_to(3 * MIB);
-        assert_eq!(free(), all - units(3 * MIB, true));
+        assert_eq!(free(), all - units(3 * MIB));
         let reservation = Arc::new(reservation);
         let (first, second) = (reservation.keep(vec![1; 10]), reservation.keep(vec![2; 20]));
         drop(reservation);
         let part = second.slice(5..6);
         drop((first, second));
-        assert_eq!(free(), all - units(3 * MIB, true));
+        assert_eq!(free(), all - units(3 * MIB));
         drop(part);
         assert_eq!(free(), all);
     }
@@ -181,7 +205,7 @@ mod tests {
         let four = alone.clone().for_concurrency(4);
         assert_eq!(four.total_bytes(), alone.total_bytes() - 3 * INVOCATION_BYTES);
         assert_eq!(four.limit_for(100 * MIB), alone.limit_for(100 * MIB) + 3 * INVOCATION_BYTES);
-        assert_eq!(four.units.available_permits(), units(four.total_bytes(), false));
+        assert_eq!(four.units.available_permits(), units(four.total_bytes()));
         assert_eq!(alone.clone().for_concurrency(1).total_bytes(), alone.total_bytes());
     }
 

@@ -20,6 +20,17 @@ impl Context {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
+    /// Does `work`, or as much of it as is done by the deadline.
+    ///
+    /// # Errors
+    /// `Deadline`, and those of `work`.
+    pub(crate) async fn in_time<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        match self.remaining() {
+            None => work.await,
+            Some(left) => tokio::time::timeout(left, work).await.unwrap_or_else(|_| Err(past_deadline())),
+        }
+    }
+
     /// Ends work whose deadline is over: nobody waits for it any more.
     pub(super) fn on_time(&self) -> Result<()> {
         if self.remaining() == Some(Duration::ZERO) { Err(past_deadline()) } else { Ok(()) }
@@ -40,6 +51,6 @@ impl Context {
     }
 }
 
-pub(super) fn past_deadline() -> Error {
+fn past_deadline() -> Error {
     Error::Deadline { detail: "the work did not end before the deadline".to_owned() }
 }

@@ -77,7 +77,7 @@ impl<'a> Cost<'a> {
     ) -> Self {
         let photo = header.upright();
         let megapixels = header.stored.area() as f64 / 1e6;
-        let post_ms = manifest.time.post_ns_per_pixel * megapixels / processors.used();
+        let post_ms = manifest.time_here().post_ns_per_pixel * megapixels / processors.used();
         let decode_ns = decode::ns_per_pixel(header);
         let encode_ns = ENCODE_NS_PER_PIXEL * collect::encoded_pictures(manifest, options) as f64;
         let outputs = |tiled: bool| OutputBytes {
@@ -158,7 +158,7 @@ impl<'a> Cost<'a> {
 
     /// Time of one run of the network on an input of `pixels` pixels after padding, milliseconds.
     fn inference_ms(&self, pixels: u64) -> f64 {
-        let time = &self.manifest.time;
+        let time = self.manifest.time_here();
         // It is not known whether more processors than the model was measured with would help.
         let measured_cpus = f64::from(time.threads);
         time.run_ms(pixels) * measured_cpus / self.processors.used().min(measured_cpus)
@@ -172,5 +172,5 @@ fn runs(flip: bool) -> f64 {
 
 /// Time that loading the model takes, milliseconds. One thread does it.
 pub(crate) fn load_ms(manifest: &Manifest, processors: Processors) -> u64 {
-    (manifest.time.load_ms / processors.used_by_one()).ceil() as u64
+    (manifest.time_here().load_ms / processors.used_by_one()).ceil() as u64
 }

@@ -484,7 +484,7 @@ mod tests {
         let activations = manifest.memory.run_bytes(384 * 512);
         for plan in [plan, lowered, decide(4096, small, "").plan] {
             assert!(plan.request_bytes >= activations, "{plan:?}");
-            assert!(plan.predicted_ms as f64 >= manifest.time.run_ms(384 * 512), "{plan:?}");
+            assert!(plan.predicted_ms as f64 >= manifest.time_here().run_ms(384 * 512), "{plan:?}");
         }
 
         // With too little memory the photo is refused, since no size is smaller. The memory that the refusal names is

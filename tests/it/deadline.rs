@@ -8,8 +8,13 @@ use m2fp::manifest::Manifest;
 use m2fp::options::Options;
 use m2fp::pipeline::{Context, Outcome, Pipeline, Source};
 
+use serde_json::json;
+
+use crate::support::events;
 use crate::support::fake_engine::GatedEngine;
+use crate::support::faults::{Fault, Faulty, until_crash};
 use crate::support::http as support;
+use crate::support::memory_store::MemoryStore;
 
 fn gated(manifest: &Manifest) -> (Pipeline, mpsc::Sender<()>) {
     let (engine, _, open) = GatedEngine::new(manifest.clone());
@@ -28,6 +33,7 @@ async fn parse(pipeline: &Pipeline, left: Option<Duration>) -> Result<Outcome> {
 async fn a_plan_that_would_not_end_in_time_is_refused() {
     let mut manifest = support::manifest();
     manifest.time.base_ms = 100_000.0;
+    manifest.other_times.clear();
     let (pipeline, open) = gated(&manifest);
     let Err(Error::Deadline { detail }) = parse(&pipeline, Some(Duration::from_secs(50))).await else {
         panic!("it was run")
@@ -55,6 +61,7 @@ async fn a_run_that_passes_its_deadline_is_answered_and_gives_everything_back() 
 async fn a_slow_container_corrects_what_it_promises() {
     let mut manifest = support::manifest();
     manifest.time.base_ms = 20.0;
+    manifest.other_times.clear();
     let (pipeline, open) = gated(&manifest);
     let slow = parse(&pipeline, None);
     let opening = async {
@@ -66,4 +73,43 @@ async fn a_slow_container_corrects_what_it_promises() {
         panic!("it was run")
     };
     assert!(detail.contains("needs about"), "{detail}");
+}
+
+/// At any operation of a request that stores, directly and over HTTP.
+#[tokio::test]
+async fn a_store_that_does_not_answer_ends_a_request_at_its_deadline() {
+    let request = json!({
+        "s3": {"bucket": "photos", "key": "a.jpg"}, "store": {"bucket": "out", "key_prefix": "a"}, "options": {"output": "mask"}
+    });
+    for at_operation in 0.. {
+        let hanging = || {
+            let mut operation = 0;
+            let faulty = Faulty::new(MemoryStore::with("photos", "a.jpg", events::photo()), move |_| {
+                operation += 1;
+                (operation > at_operation).then_some(Fault::Hang)
+            });
+            support::pipeline(&[("ALLOWED_BUCKETS", "photos,out")], Some(Arc::new(faulty)))
+        };
+        let deadline = || Some(Instant::now() + Duration::from_millis(300));
+
+        let pipeline = hanging();
+        let direct = events::invoke_within(&pipeline, &request, deadline());
+        let direct = until_crash(true, direct).await.unwrap();
+
+        let app = m2fp::lambda::app(hanging());
+        let context = Context { deadline: deadline(), ..support::context() };
+        let http = support::request("POST /parse", &[("content-type", "application/json")], request.to_string());
+        let http = until_crash(true, m2fp::http::routes::handle(&app, http, context)).await.unwrap();
+
+        match direct {
+            Ok(_) => {
+                assert!(at_operation >= 6 && http.status() == 200, "{at_operation}: {http:?}");
+                break;
+            }
+            Err(failure) => {
+                assert!(failure.sentence.contains("deadline"), "{at_operation}: {}", failure.sentence);
+                assert_eq!(support::json_of(&http)["code"], "deadline", "{at_operation}");
+            }
+        }
+    }
 }

@@ -43,6 +43,20 @@ async fn load_balancers_are_told_a_status_line() {
     assert_eq!(answer["statusDescription"], "200 OK");
 }
 
+/// A load balancer would answer 502 in the function's place.
+#[tokio::test]
+async fn a_load_balancer_carries_one_megabyte() {
+    let limits = async |name: &str| {
+        let mut event = event(name);
+        (event["httpMethod"], event["path"], event["body"]) = (json!("GET"), json!("/info"), json!(""));
+        let answer = invoke(&without_store(), &event).await.unwrap();
+        let info: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+        ["max_answer_bytes", "max_body_bytes"].map(|limit| info["limits"][limit].as_u64().unwrap())
+    };
+    assert_eq!(limits("alb").await, [(1_000_000 - 16 * 1024) / 4 * 3; 2]);
+    assert_eq!(limits("apigw-rest").await, [(6_291_556 - 16 * 1024) / 4 * 3; 2]);
+}
+
 #[tokio::test]
 async fn the_page_is_text_behind_its_stage() {
     let answer = invoke(&without_store(), &event("apigw-rest-page")).await.unwrap();
@@ -56,7 +70,7 @@ async fn a_form_is_answered_with_its_report_as_text() {
     let answer = invoke(&without_store(), &event("apigw-http-multipart")).await.unwrap();
     assert_eq!(answer["isBase64Encoded"], false);
     let report: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
-    assert_eq!(report["image"]["width"], 256);
+    assert_eq!(report["image"]["width"], 256, "{report}");
     assert_eq!(report["persons"].as_array().unwrap().len(), 2);
 }
 

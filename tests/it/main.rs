@@ -4,6 +4,7 @@ mod support;
 
 mod batches;
 mod clients;
+mod command_line;
 mod deadline;
 mod deliveries;
 mod dispatch_doors;

@@ -77,6 +77,11 @@ fn set(suffixes: &[&str]) -> BTreeSet<String> {
     suffixes.iter().map(|s| (*s).to_owned()).collect()
 }
 
+/// The word by which the function knows what it wrote.
+fn marked() -> BTreeMap<String, String> {
+    BTreeMap::from([("m2fp".to_owned(), "1".to_owned())])
+}
+
 fn bodies(objects: &BTreeMap<String, Kept>) -> BTreeMap<String, Bytes> {
     objects.iter().map(|(name, kept)| (name.clone(), kept.body.clone())).collect()
 }
@@ -214,7 +219,7 @@ async fn requests_and_trips_of_stored_answers_are_counted() {
                 invoke(&pipeline, &storing(first)).await.unwrap();
             }
             if let Some(key) = left {
-                store.add("out", key, Bytes::from_static(b"cut short"));
+                store.change(|objects| objects.put("out", key, Bytes::from_static(b"cut short"), marked()));
             }
             store.add("photos", KEY, photo());
             counted.take();
@@ -229,6 +234,49 @@ async fn requests_and_trips_of_stored_answers_are_counted() {
     }
 }
 
+/// Somebody keeps a cut-out and notes of their own under the names that outputs would have.
+#[tokio::test]
+async fn what_the_function_did_not_write_is_not_deleted() {
+    let (pipeline, store) = pipeline(&STORING);
+    store.add("photos", KEY, photo());
+    let theirs = [".cutout.png", ".error.json"].map(|suffix| format!("masks/{KEY}{suffix}"));
+    for key in &theirs {
+        store.add("out", key, Bytes::from_static(b"made by hand"));
+    }
+    for body in [photo(), other_photo()] {
+        store.add("photos", KEY, body);
+        invoke(&pipeline, &storing(in_s3())).await.unwrap();
+        for key in &theirs {
+            assert_eq!(store.body("out", key), Some(Bytes::from_static(b"made by hand")), "{key}");
+        }
+        assert_eq!(outputs(&store), set(&[".mask.png", ".json", ".cutout.png", ".error.json"]));
+    }
+    let writes = store.written().len();
+    invoke(&pipeline, &storing(in_s3())).await.unwrap();
+    assert_eq!(store.written().len(), writes, "what is done is not done again");
+
+    // A report by hand where one was asked for is overwritten, as a file is.
+    store.add("out", &format!("masks/{KEY}.json"), Bytes::from_static(b"made by hand"));
+    let answer = invoke(&pipeline, &storing(in_s3())).await.unwrap();
+    let report = store.body("out", &format!("masks/{KEY}.json")).unwrap();
+    assert_eq!(answer["outputs"][1]["sha256"], hex(&Sha256::digest(report)));
+}
+
+/// `p/anna.cutout.png` stored at `p/anna`.
+#[tokio::test]
+async fn no_output_takes_the_key_of_the_photo_itself() {
+    let (pipeline, store) = pipeline(&STORING);
+    store.add("photos", "p/anna.cutout.png", photo());
+    let request = json!({
+        "s3": {"bucket": "photos", "key": "p/anna.cutout.png"},
+        "store": {"bucket": "photos", "key_prefix": "p/anna"},
+    });
+    let error = invoke(&pipeline, &request).await.unwrap_err().sentence;
+    assert!(error.contains("the key of the photo itself, `p/anna.cutout.png`"), "{error}");
+    assert_eq!(store.body("photos", "p/anna.cutout.png"), Some(photo()));
+    assert_eq!(store.objects().len(), 1);
+}
+
 /// Another run writes at any moment beside a request that says where its outputs go, or has written before: the request
 /// ends with its own outputs alone, and its answer is of what stands.
 #[tokio::test]
@@ -239,7 +287,7 @@ async fn a_stored_answer_is_of_what_stands() {
             store.add("photos", KEY, photo());
             store.interrupt(at_operation, move |objects| {
                 let theirs = Bytes::from_static(br#"{"outputs": []}"#);
-                objects.put("out", &format!("masks/{KEY}{suffix}"), theirs, BTreeMap::new());
+                objects.put("out", &format!("masks/{KEY}{suffix}"), theirs, marked());
             });
             let answer = invoke(&pipeline, &storing(in_s3())).await.unwrap();
             if at_operation < WRITTEN || store.operations() <= at_operation {
@@ -469,7 +517,7 @@ async fn what_others_write_meanwhile_is_not_left_mixed() {
             let at = store.add("photos", KEY, photo());
             store.interrupt(at_operation, move |objects| {
                 let theirs = Bytes::from_static(br#"{"outputs": []}"#);
-                objects.put("out", &format!("masks/{KEY}{suffix}"), theirs, BTreeMap::new());
+                objects.put("out", &format!("masks/{KEY}{suffix}"), theirs, marked());
             });
             let done = run(&pipeline, &at).await.unwrap();
             if store.operations() <= at_operation {
@@ -572,7 +620,7 @@ async fn a_torn_report_of_a_photo_that_is_gone_is_withdrawn() {
     assert_eq!(outputs(&store), set(&[".mask.png", ".json"]), "whole outputs stay");
     let whole = store.objects();
     store.change(|objects| {
-        objects.put("out", "masks/a/b.jpg.mask.png", Bytes::from_static(b"theirs"), BTreeMap::new());
+        objects.put("out", "masks/a/b.jpg.mask.png", Bytes::from_static(b"theirs"), marked());
     });
     assert_eq!(run(&pipeline, &at).await.unwrap(), Done::Gone);
     assert_eq!(outputs(&store), set(&[".mask.png"]));

@@ -229,4 +229,5 @@ def _options(program: Program) -> list[str]:
 
 def _last_json(text: str) -> dict[str, Any] | None:
     lines = text.strip().splitlines()
-    return json.loads(lines[-1]) if lines else None
+    said = json.loads(lines[-1]) if lines else {"error": "it said nothing"}
+    return None if "error" in said else said

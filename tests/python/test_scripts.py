@@ -244,6 +244,11 @@ def test_costs_follow_memory_and_time() -> None:
     # 10 ms, and 100 ns for each of 704 × 384 pixels, on two threads, three times as slow.
     slow = cost_table.work_of(manifest, 1920, 1080, serial_ms=150, slower=3)
     assert slow == cost_table.Work(pytest.approx(3 * 2 * 0.0370336), 0.15)
+    unmeasured = cost_table.work_of(manifest, 1920, 1080, serial_ms=150)
+    assert unmeasured.inference_core_seconds == pytest.approx(cost_table.WITHOUT_VNNI * 2 * 0.0370336)
+    manifest["other_times"] = [{**time, "base_ms": 50, "processor": "avx2"}]
+    measured = cost_table.work_of(manifest, 1920, 1080, serial_ms=150)
+    assert measured.inference_core_seconds == pytest.approx(2 * 0.0770336)
     line = cost_table.rows(work, "x86_64", least_mb=1000)
     assert "no: the model needs 1000 MB" in line[2]
     # 3 s × 1769 MB × USD 0.0000166667 a GB-second, and the request itself.
