@@ -1,4 +1,4 @@
-"""Command line: `python -m m2fp_train teach|train|garments|evaluate|export|scenes`."""
+"""Command line: `python -m m2fp_train teach|train|blend|garments|evaluate|export|scenes`."""
 
 import argparse
 import os
@@ -68,6 +68,11 @@ def _garments(arguments: argparse.Namespace) -> None:
     checkpoint.network.update(classifier)
     checkpoint.average.update(classifier)
     checkpoint.save(arguments.checkpoint)
+
+
+def _blend(arguments: argparse.Namespace) -> None:
+    checkpoint, start = (Checkpoint.load(path) for path in (arguments.checkpoint, arguments.start))
+    checkpoint.blended(start, arguments.share).save(arguments.out)
 
 
 def _teach(arguments: argparse.Namespace) -> None:
@@ -165,6 +170,17 @@ def _arguments() -> argparse.ArgumentParser:
         help="where the network is",
     )
     train.add_argument("--workers", type=int, default=1, help="processes that make crops")
+
+    blend = commands.add_parser(
+        "blend", help="average the weights of a run with those that it went on from"
+    )
+    blend.set_defaults(run=_blend)
+    blend.add_argument("--checkpoint", type=Path, required=True, help="the run's")
+    blend.add_argument(
+        "--start", type=Path, required=True, help="that of a run of no minutes from the same graph"
+    )
+    blend.add_argument("--share", type=float, required=True, help="of the run's own weights, 0..1")
+    blend.add_argument("--out", type=Path, required=True, help="checkpoint to write")
 
     garments = commands.add_parser(
         "garments",

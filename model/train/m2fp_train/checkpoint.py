@@ -1,7 +1,7 @@
 """Checkpoints: what a training run needs to go on, and the networks of finished ones."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,19 @@ class Checkpoint:
         }
         torch.save(stored, partial)
         partial.replace(path)
+
+    def blended(self, start: "Checkpoint", share: float) -> "Checkpoint":
+        """With averaged weights that are by `share` its own, and else those of `start`, from which
+        its run went on.
+
+        Often better than either: WiSE-FT (Wortsman et al., "Robust fine-tuning of zero-shot
+        models", CVPR 2022).
+        """
+        average = {
+            name: start.average[name].lerp(own, share) if own.is_floating_point() else own
+            for name, own in self.average.items()
+        }
+        return replace(self, average=average)
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":

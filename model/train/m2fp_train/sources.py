@@ -31,19 +31,24 @@ from m2fp_train.partial import (
     allowed_by_garment,
     allowed_by_tags,
 )
-from m2fp_train.scene import Scene
+from m2fp_train.scene import Scene, box_around
 from m2fp_train.taught import Taught
 from m2fp_train.training import Recipe, TrainingScenes
 
-SHARES = {"street": 0.6, "tagged": 0.05, "ordinary": 0.3, "garments": 0.05}
+SHARES = {"street": 0.5, "tagged": 0.05, "ordinary": 0.4, "garments": 0.05}
 """How often a sample starts from a photo of each source."""
 ZOOM = (0.5, 2.5)
 """Least and greatest scale of an ordinary or tagged photo: people close to the camera, who exceed
 the frame, are what parsers of street photos miss."""
 GARMENT_SIDE = (120, 420)
 """Least and greatest long side of a photo of a garment in a sample, in pixels."""
-PASTED = (0.5, 0.25, 0.15, 0.1)
-"""Chance of pasting 0, 1, … people in front of a photo."""
+PASTED = (0.4, 0.3, 0.2, 0.1)
+"""Chance of pasting 0, 1, … people in front of an ordinary photo."""
+ORDINARY_PASTED = 0.6
+"""How often those who are pasted there are people of ordinary photos: copy-paste (Ghiasi et al.,
+CVPR 2021), for there are only 201 of them."""
+SMALLEST_PASTED = 64
+"""Height in pixels of an ordinary person from which on it is pasted."""
 RARE_TAGS = ("skirt", "dress", "scarf", "gloves", "hat", "socks", "stockings")
 RARE_TIMES = 2
 """Photos with a garment that is learned badly come so many times."""
@@ -61,9 +66,11 @@ class Photo:
 
 @dataclass(frozen=True)
 class Sources:
-    """people: street photos with labels, of one person each, that are pasted into the others."""
+    """people: street photos with labels, of one person each, that are pasted into the others.
+    ordinary_people: what is seen of each person of an ordinary photo, for the same."""
 
     people: list[Scene]
+    ordinary_people: list[Scene]
     photos: dict[str, list[Photo]]
 
 
@@ -80,7 +87,7 @@ def read_sources(data: Path, taught: Taught) -> Sources:
             "ordinary": list(pool.map(outlined, ordinary)),
             "garments": list(pool.map(_garment, _garment_paths(data / "garments"))),
         }
-    return Sources(people, photos)
+    return Sources(people, cut_out(photos["ordinary"]), photos)
 
 
 def unlabelled_photos(data: Path) -> dict[str, Path]:
@@ -105,6 +112,18 @@ def outlined(photo: OrdinaryPhoto) -> Photo:
     parts = np.where(numbers > 0, SOMEBODY, BACKGROUND_ID).astype(np.uint8)
     parts[crowd], numbers[crowd] = ANYTHING, IGNORE
     return Photo(Scene(image, parts, numbers), EVERY_PART)
+
+
+def cut_out(photos: Sequence[Photo]) -> list[Scene]:
+    """Of each person of `photos` who is tall enough, a scene of that person alone."""
+    people = []
+    for scene in (photo.scene for photo in photos):
+        for number in np.setdiff1d(np.unique(scene.numbers), (0, IGNORE)):
+            own = scene.numbers == number
+            alone = Scene(scene.image, scene.parts, own.astype(np.uint8)).crop(box_around(own))
+            if alone.height >= SMALLEST_PASTED:
+                people.append(alone)
+    return people
 
 
 def _tagged(folder: Path, taught: Taught):  # noqa: ANN202
@@ -166,7 +185,10 @@ class AllScenes(TrainingScenes):
             photo = Photo(training_scene(rng, self.scenes, shape), EVERY_PART)
         else:
             photos = self.sources.photos[kind]
-            photo = sample(rng, photos[rng.integers(len(photos))], kind, self.scenes, shape)
+            pasted = self.scenes
+            if self.sources.ordinary_people and rng.random() < ORDINARY_PASTED:
+                pasted = self.sources.ordinary_people
+            photo = sample(rng, photos[rng.integers(len(photos))], kind, pasted, shape)
         scene = photo.scene
         targets = BoxTargets.of(rng, scene.numbers)
         arrays = (

@@ -8,7 +8,7 @@ from m2fp_train.multipose_targets import BoxTargets
 from m2fp_train.multipose_training import MultiposeRecipe
 from m2fp_train.ordinary import OrdinaryPhoto
 from m2fp_train.partial import ANYTHING, SOMEBODY
-from m2fp_train.sources import SHARES, AllScenes, outlined, read_sources
+from m2fp_train.sources import SHARES, AllScenes, cut_out, outlined, read_sources
 from m2fp_train.taught import Taught
 from synthetic import write_all_sources
 
@@ -28,6 +28,18 @@ def test_an_outlined_photo_knows_people_and_not_their_parts(ordinary: list[Ordin
     assert (scene.parts[scene.numbers == 1] == SOMEBODY).all()
     assert scene.numbers[135, 100] == IGNORE and scene.parts[135, 100] == ANYTHING
     assert scene.numbers[0, 0] == scene.parts[0, 0] == BACKGROUND_ID
+
+
+def test_people_of_ordinary_photos_are_cut_out_one_by_one(ordinary: list[OrdinaryPhoto]) -> None:
+    photo = outlined(ordinary[0])
+    people = cut_out([photo])
+    tall = [n for n in (1, 2) if np.ptp(np.nonzero(photo.scene.numbers == n)[0]) + 1 >= 64]
+    assert len(people) == len(tall) > 0
+    for person, number in zip(people, tall, strict=True):
+        own = photo.scene.numbers == number
+        assert person.person_box() == (0, 0, person.width, person.height)
+        assert np.count_nonzero(person.numbers == 1) == np.count_nonzero(own)
+        assert (person.parts[person.numbers == 1] == SOMEBODY).all()
 
 
 def test_samples_come_from_every_source(scenes: AllScenes) -> None:
