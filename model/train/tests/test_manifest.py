@@ -44,7 +44,7 @@ def test_packaged_keys(packaged: dict) -> None:
     assert list(packaged) == KEYS
     assert {key: sorted(packaged[key]) for key in ("memory", "time", "accuracy", "provenance")} == {
         "memory": ["base_mb", "bytes_per_pixel", "load_mb", "load_peak_mb"],
-        "time": ["base_ms", "load_ms", "ns_per_pixel", "post_ns_per_pixel", "threads"],
+        "time": ["base_ms", "load_ms", "ns_per_pixel", "post_ns_per_pixel", "processor", "threads"],
         "accuracy": [
             *("false_area", "measured_on", "miou"),
             *("ordinary_ap", "ordinary_ap50", "ordinary_people_iou"),
