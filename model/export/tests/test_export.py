@@ -14,7 +14,7 @@ from m2fp_export import verify as verifying
 from m2fp_export.__main__ import main
 from m2fp_export.configuration import Description
 from m2fp_export.errors import InputError, VerificationError
-from m2fp_export.manifest import About, build, flipping
+from m2fp_export.manifest import About, build, flipping, quantized
 from m2fp_export.model import M2FP
 from m2fp_export.random_checkpoint import random_network, write_folder
 from m2fp_export.variants import LIP, PASCAL_PERSON_PART, VARIANTS, flip_pairs, voc_color
@@ -48,11 +48,19 @@ def test_the_manifest_has_the_keys_that_the_packaged_one_has(model: Path) -> Non
 
     ours = json.loads((model / "model.json").read_text())
     nano = json.loads(NANO.read_text())
-    # Only a measurement gives it.
-    del nano["memory"]["load_peak_mb"]
+    # Only a measurement gives these.
+    del nano["memory"]["load_peak_mb"], nano["time"]["processor"]
     assert list(ours) == list(nano) == KEYS
     for key in set(KEYS) - {"provenance", "accuracy"}:
         assert keys(ours[key]) == keys(nano[key]), key
+
+
+def test_in_8_bits_a_model_has_been_measured_on_no_processor() -> None:
+    nano = json.loads(NANO.read_text())
+    changed = quantized({**nano, "other_times": [nano["time"]]}, [], {"scheme": "static"})
+    assert "other_times" not in changed and "processor" not in changed["time"]
+    assert changed["time"]["threads"] == nano["time"]["threads"]
+    assert "processor" in nano["time"], "the float model's stay"
 
 
 def test_manifest(model: Path) -> None:
