@@ -51,11 +51,14 @@ class Judge:
         self.answers = [self._run(session, photo) for photo in photos]
         self.labels = [self._label(*pair) for pair in zip(self.answers, photos, strict=True)]
 
-    def first(self, count: int) -> "Judge":
-        """The same for the first photos only."""
+    def richest(self, count: int) -> "Judge":
+        """The same for those photos only that show most classes: one of nobody tells nothing."""
+        shown = [len(np.unique(labels)) for labels in self.labels]
+        chosen = sorted(range(len(shown)), key=lambda index: -shown[index])[:count]
         few = copy(self)
-        few.photos, few.answers = self.photos[:count], self.answers[:count]
-        few.labels = self.labels[:count]
+        few.photos = [self.photos[index] for index in chosen]
+        few.answers = [self.answers[index] for index in chosen]
+        few.labels = [self.labels[index] for index in chosen]
         return few
 
     def compare(

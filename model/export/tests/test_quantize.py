@@ -238,6 +238,16 @@ def test_what_stays_float_is_the_most_harmful_that_can_be_afforded() -> None:
     assert [g.name for g in in_float] == ["cheap"]
 
 
+def test_harm_is_judged_on_the_photos_that_show_most() -> None:
+    judge = compare.Judge.__new__(compare.Judge)
+    judge.photos, judge.answers = ["nobody", "three", "two"], [0, 3, 2]
+    judge.labels = [np.zeros(4, np.uint8), np.array([0, 1, 2, 2]), np.array([0, 0, 1, 1])]
+    few = judge.richest(2)
+    assert (few.photos, few.answers) == (["three", "two"], [3, 2])
+    assert [len(np.unique(labels)) for labels in few.labels] == [3, 2]
+    assert len(judge.photos) == 3
+
+
 def test_bytes_of_a_range() -> None:
     for range_ in (Range(-1.0, 3.0), Range(0.5, 2.0), Range(-4.0, -1.0), Range(0.0, 0.0)):
         low, high = min(range_.low, 0.0), max(range_.high, 0.0)
