@@ -102,7 +102,8 @@ impl DestinationState {
         self.is_one_set(&work.stamp(), &work.slots().collect::<Vec<_>>(), Slot::Report)
     }
 
-    /// Whether all that stands of this function's is in `slots`, of the work that `stamp` names, and of the set that `record` belongs to.
+    /// Whether all that stands of this function's is in `slots`, of the work that `stamp` names, and of the set that
+    /// `record` belongs to.
     pub(crate) fn is_one_set(&self, stamp: &str, slots: &[Slot], record: Slot) -> bool {
         let set = self.of(record).set();
         let is_right = |(slot, state): (&Slot, &KeyState)| {

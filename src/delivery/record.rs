@@ -10,7 +10,8 @@
 //!   what the newer one has written.
 //! - A report of another set is deleted before any of its outputs is overwritten.
 //! - The report is written after everything else: the outputs, and the removal of what was seen and is not the run's
-//!   (other kinds, an earlier error; never what this function did not write). A run that ends anywhere before has committed nothing, and a retry does it all.
+//!   (other kinds, an earlier error; never what this function did not write). A run that ends anywhere before has
+//!   committed nothing, and a retry does it all.
 //! - Nobody takes work for done but by looking afterwards: report and outputs of one set and the work's stamp, and
 //!   nothing else ([`Set::is_left`]). Of two overlapping runs the one that finds something else writes again.
 //!
