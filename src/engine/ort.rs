@@ -87,6 +87,10 @@ impl OrtEngine {
     }
 }
 
+/// A rewriting that the runtime must not do. Convolutions that an 8-bit graph leaves in floats, for what 8 bits would do
+/// to them, are put into 8 bits by it, and with one scale for all channels.
+const REQUANTIZE: &str = "WeightBiasQuantization";
+
 /// Writes to `out` what the runtime makes of the graph of `folder` before it fits it to one kind of processor. In this
 /// graph, constants are folded and operators are fused. Weights stay in the file where they are.
 ///
@@ -256,12 +260,14 @@ fn session_builder(
         .with_operators(operators(runtime.heap)?)?
         .with_execution_providers([ort::ep::CPU::default().with_arena_allocator(false).build()])?;
     if weights == Weights::Inside {
-        return Ok(builder);
+        return Ok(builder.with_disabled_optimizers(REQUANTIZE)?);
     }
     // The blocked convolution layout is a tenth faster, but it copies the weights, so it is off for those in a file of
     // their own. Mapped weights are not packed either: they cost nothing to load, and can be dropped and read again
     // when memory is short.
-    Ok(builder.with_disabled_optimizers("NchwcTransformer")?.with_prepacking(weights == Weights::Packed)?)
+    Ok(builder
+        .with_disabled_optimizers(format!("{REQUANTIZE};NchwcTransformer"))?
+        .with_prepacking(weights == Weights::Packed)?)
 }
 
 /// The operators that M2FP's graphs use besides the standard ones. Other graphs do not use them.

@@ -51,10 +51,18 @@ class Judge:
         self.answers = [self._run(session, photo) for photo in photos]
         self.labels = [self._label(*pair) for pair in zip(self.answers, photos, strict=True)]
 
-    def richest(self, count: int) -> "Judge":
-        """The same for those photos only that show most classes: one of nobody tells nothing."""
-        shown = [len(np.unique(labels)) for labels in self.labels]
-        chosen = sorted(range(len(shown)), key=lambda index: -shown[index])[:count]
+    def most_telling(self, count: int) -> "Judge":
+        """The same for `count` of the photos, that together show as many classes as often as can be:
+        harm to a class is seen only where it is shown. A photo is worth more for what those chosen
+        before it show less."""
+        classes = [np.unique(labels) for labels in self.labels]
+        shown = np.zeros(256)
+        chosen: list[int] = []
+        while len(chosen) < min(count, len(classes)):
+            left = [index for index in range(len(classes)) if index not in chosen]
+            best = max(left, key=lambda index: float((2.0 ** -shown[classes[index]]).sum()))
+            shown[classes[best]] += 1
+            chosen.append(best)
         few = copy(self)
         few.photos = [self.photos[index] for index in chosen]
         few.answers = [self.answers[index] for index in chosen]

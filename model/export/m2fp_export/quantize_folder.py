@@ -27,10 +27,10 @@ from m2fp_export.verify import is_fused, open_session
 logger = logging.getLogger("m2fp_export")
 
 CALIBRATED = 32
-COMPARED = 8
-JUDGED = 2
+COMPARED = 16
+JUDGED = 4
 """Photos at most: for ranges and the report, evenly spaced by name; for each group's harm, those of
-the report that show most classes."""
+the report that show most classes together."""
 REPORT_NAME = "quantization.json"
 SCHEME = "static; activations uint8 per tensor, weights int8 of 7 bits per channel"
 MADE_FOR = "x86-64 with VNNI or with AVX2 alone: two products fit 16 bits, nothing saturates"
@@ -156,7 +156,7 @@ def _groups(model: onnx.ModelProto, calibration: Calibration, judge: Judge) -> l
         members.setdefault(_place(node), []).append(node)
     products = shares({n.name: _products(n, topology, calibration) for n in topology.candidates()})
     weights = shares({n.name: _size(n, topology) for n in topology.candidates()})
-    few = judge.richest(JUDGED)
+    few = judge.most_telling(JUDGED)
     groups = []
     logger.info("judging %d groups of operators on %d photos each", len(members), len(few.photos))
     with TemporaryDirectory() as folder:

@@ -193,6 +193,10 @@ def open_session(
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # It would put into 8 bits, with one scale for all channels, what an 8-bit graph leaves float.
+    options.add_session_config_entry(
+        "optimization.disable_specified_optimizers", "WeightBiasQuantization"
+    )
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

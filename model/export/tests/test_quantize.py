@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from PIL import Image
 
+import function
 from m2fp_export import compare, photos, quantize_folder
 from m2fp_export import export as exporting
 from m2fp_export.__main__ import main
@@ -174,6 +175,56 @@ def test_onnx_runtime_computes_in_integers(made: Path, tmp_path: Path) -> None:
     assert kinds.count("Conv") + kinds.count("FusedConv") <= 5
 
 
+def test_what_stays_float_between_bytes_is_computed_in_floats(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime would give all weights of the layer one scale, and 100 x - 99.6 x were 0."""
+    eye = np.eye(3, dtype=np.float32)
+    layers = {"first": [eye, eye], "middle": [100 * eye, -99.6 * eye], "last": [2.5 * eye]}
+    weights = {
+        "first": np.concatenate(layers["first"]),
+        "middle": np.concatenate(layers["middle"], axis=1),
+        "last": layers["last"][0],
+    }
+    tensors = ["input", "first.out", "middle.out", "logits"]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", [given, f"{name}.weight"], [made], name=name)
+            for name, given, made in zip(weights, tensors, tensors[1:], strict=False)
+        ],
+        "three layers",
+        [helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, [1, 3, "h", "w"])],
+        [helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [1, 3, None, None])],
+        [
+            numpy_helper.from_array(weight[..., None, None], f"{name}.weight")
+            for name, weight in weights.items()
+        ],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(
+        helper.make_model(graph, opset_imports=opsets, ir_version=8), str(tmp_path / "net.onnx")
+    )
+    (tmp_path / "classes.txt").write_text("Red\nGreen\nBlue\n")
+    given = ["--source", str(tmp_path / "net.onnx"), "--classes", str(tmp_path / "classes.txt")]
+    given += ["--size", "64", "--licence", "MIT", "--out", str(tmp_path / "float")]
+    assert main(["wrap", *given]) == 0
+
+    def split(groups: list[compare.Group]) -> tuple[list[compare.Group], list[compare.Group]]:
+        kept = [group for group in groups if group.name == "network.middle"]
+        return [group for group in groups if group not in kept], kept
+
+    monkeypatch.setattr(quantize_folder, "split", split)
+    report = quantize_folder.quantize_folder(tmp_path / "float", pictures, tmp_path / "bytes")
+    assert [group["operators"] for group in report["float"]] == ["network.middle"]
+    assert report["against_float"]["logit_error"][1] < 0.05
+    photo = photos.find(pictures)[0]
+    theirs, ours = (
+        function.answer(tmp_path / name, photo, tmp_path / f"{name}.out").mask_logits
+        for name in ("float", "bytes")
+    )
+    assert np.linalg.norm(ours - theirs) < 0.05 * np.linalg.norm(theirs)
+
+
 def test_the_small_network_answers_nearly_the_same(made: Path, pictures: Path) -> None:
     rule = json.loads((made / "float/model.json").read_text())["input"]["size"]
     sessions = [open_session(made / name / "model.onnx") for name in ("float", "portable")]
@@ -238,14 +289,15 @@ def test_what_stays_float_is_the_most_harmful_that_can_be_afforded() -> None:
     assert [g.name for g in in_float] == ["cheap"]
 
 
-def test_harm_is_judged_on_the_photos_that_show_most() -> None:
+def test_harm_is_judged_on_photos_that_show_most_classes_together() -> None:
+    shown = {"nobody": [0], "three": [0, 1, 2], "the same": [0, 2, 1], "other": [0, 3, 4]}
     judge = compare.Judge.__new__(compare.Judge)
-    judge.photos, judge.answers = ["nobody", "three", "two"], [0, 3, 2]
-    judge.labels = [np.zeros(4, np.uint8), np.array([0, 1, 2, 2]), np.array([0, 0, 1, 1])]
-    few = judge.richest(2)
-    assert (few.photos, few.answers) == (["three", "two"], [3, 2])
-    assert [len(np.unique(labels)) for labels in few.labels] == [3, 2]
-    assert len(judge.photos) == 3
+    judge.photos, judge.answers = list(shown), list(range(4))
+    judge.labels = [np.array([*labels, 0], np.uint8) for labels in shown.values()]
+    few = judge.most_telling(3)
+    assert few.photos == ["three", "other", "the same"] and few.answers == [1, 3, 2]
+    assert [len(np.unique(labels)) for labels in few.labels] == [3, 3, 3]
+    assert len(judge.photos) == 4 and len(judge.most_telling(9).photos) == 4
 
 
 def test_bytes_of_a_range() -> None:
