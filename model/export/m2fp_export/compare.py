@@ -52,9 +52,11 @@ class Judge:
         self.labels = [self._label(*pair) for pair in zip(self.answers, photos, strict=True)]
 
     def most_telling(self, count: int) -> "Judge":
-        """The same for `count` of the photos, that together show as many classes as often as can be:
-        harm to a class is seen only where it is shown. A photo is worth more for what those chosen
-        before it show less."""
+        """The same for `count` of the photos, which together show as many classes as can be.
+
+        Harm to a class is seen only where it is shown. A photo counts for more by classes that
+        those chosen before it show less.
+        """
         classes = [np.unique(labels) for labels in self.labels]
         shown = np.zeros(256)
         chosen: list[int] = []
@@ -153,13 +155,18 @@ FLOAT_WEIGHTS = 0.05
 """Shares of all that may stay float: more would cost the time and memory that 8 bits are for."""
 
 
+def affordable(products: float, weights: float) -> bool:
+    """Whether operators of these shares could stay float if no others did."""
+    return products <= FLOAT_PRODUCTS and weights <= FLOAT_WEIGHTS
+
+
 def split(groups: Iterable[Group]) -> tuple[list[Group], list[Group]]:
     """Those in 8 bits and those that stay float: the most harmful that can be afforded."""
     in_bytes, in_float = [], []
     products, weights = FLOAT_PRODUCTS, FLOAT_WEIGHTS
     for group in sorted(groups, key=lambda group: -group.harm):
-        affordable = group.products <= products and group.weights <= weights
-        if group.harm > HARMFUL and (affordable or group.harm >= RUINOUS):
+        is_affordable = group.products <= products and group.weights <= weights
+        if group.harm > HARMFUL and (is_affordable or group.harm >= RUINOUS):
             in_float.append(group)
             products -= group.products
             weights -= group.weights

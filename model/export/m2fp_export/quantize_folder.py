@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from m2fp_export import manifest as manifests
 from m2fp_export import onnx_builder, photos
 from m2fp_export.calibrate import Calibration, calibrate
-from m2fp_export.compare import RUINOUS, Group, Judge, one_grey_level, shares, split
+from m2fp_export.compare import RUINOUS, Group, Judge, affordable, one_grey_level, shares, split
 from m2fp_export.errors import InputError
 from m2fp_export.onnx_graph import GRAPH_NAME
 from m2fp_export.quantize import Topology, quantize, widen_weights
@@ -30,7 +30,7 @@ CALIBRATED = 32
 COMPARED = 16
 JUDGED = 4
 """Photos at most: for ranges and the report, evenly spaced by name; for each group's harm, those of
-the report that show most classes together."""
+the report that show most classes together, or the first of them where harm decides nothing."""
 REPORT_NAME = "quantization.json"
 SCHEME = "static; activations uint8 per tensor, weights int8 of 7 bits per channel"
 MADE_FOR = "x86-64 with VNNI or with AVX2 alone: two products fit 16 bits, nothing saturates"
@@ -156,24 +156,19 @@ def _groups(model: onnx.ModelProto, calibration: Calibration, judge: Judge) -> l
         members.setdefault(_place(node), []).append(node)
     products = shares({n.name: _products(n, topology, calibration) for n in topology.candidates()})
     weights = shares({n.name: _size(n, topology) for n in topology.candidates()})
-    few = judge.most_telling(JUDGED)
+    one, few = judge.most_telling(1), judge.most_telling(JUDGED)
     groups = []
-    logger.info("judging %d groups of operators on %d photos each", len(members), len(few.photos))
+    logger.info("judging %d groups of operators", len(members))
     with TemporaryDirectory() as folder:
         for place, nodes in members.items():
             names = tuple(node.name for node in nodes)
             path, _ = _write(model, calibration, names, Path(folder) / GRAPH_NAME)
-            harm = few.compare(open_session(path, prepack=True)).harm
+            cost = [sum(share[name] for name in names) for share in (products, weights)]
+            # What cannot stay float anyhow is only asked for answers that are numbers.
+            judging = few if affordable(*cost) else one
+            harm = judging.compare(open_session(path, prepack=True)).harm
             logger.info("%s alone in 8 bits changes %.2f%% of labels", place, 100 * harm)
-            groups.append(
-                Group(
-                    place,
-                    names,
-                    sum(products[name] for name in names),
-                    sum(weights[name] for name in names),
-                    harm,
-                )
-            )
+            groups.append(Group(place, names, *cost, harm))
     return groups
 
 
