@@ -155,9 +155,13 @@ FLOAT_WEIGHTS = 0.05
 """Shares of all that may stay float: more would cost the time and memory that 8 bits are for."""
 
 
-def affordable(products: float, weights: float) -> bool:
-    """Whether operators of these shares could stay float if no others did."""
-    return products <= FLOAT_PRODUCTS and weights <= FLOAT_WEIGHTS
+def affordable(
+    products: float,
+    weights: float,
+    left: tuple[float, float] = (FLOAT_PRODUCTS, FLOAT_WEIGHTS),
+) -> bool:
+    """Whether operators of these shares can stay float; left: what those before them leave."""
+    return products <= left[0] and weights <= left[1]
 
 
 def split(groups: Iterable[Group]) -> tuple[list[Group], list[Group]]:
@@ -165,8 +169,8 @@ def split(groups: Iterable[Group]) -> tuple[list[Group], list[Group]]:
     in_bytes, in_float = [], []
     products, weights = FLOAT_PRODUCTS, FLOAT_WEIGHTS
     for group in sorted(groups, key=lambda group: -group.harm):
-        is_affordable = group.products <= products and group.weights <= weights
-        if group.harm > HARMFUL and (is_affordable or group.harm >= RUINOUS):
+        fits = affordable(group.products, group.weights, (products, weights))
+        if group.harm > HARMFUL and (fits or group.harm >= RUINOUS):
             in_float.append(group)
             products -= group.products
             weights -= group.weights

@@ -156,7 +156,8 @@ def _groups(model: onnx.ModelProto, calibration: Calibration, judge: Judge) -> l
         members.setdefault(_place(node), []).append(node)
     products = shares({n.name: _products(n, topology, calibration) for n in topology.candidates()})
     weights = shares({n.name: _size(n, topology) for n in topology.candidates()})
-    one, few = judge.most_telling(1), judge.most_telling(JUDGED)
+    few = judge.most_telling(JUDGED)
+    one = few.most_telling(1)
     groups = []
     logger.info("judging %d groups of operators", len(members))
     with TemporaryDirectory() as folder:

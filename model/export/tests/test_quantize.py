@@ -180,17 +180,16 @@ def test_what_stays_float_between_bytes_is_computed_in_floats(
 ) -> None:
     """ONNX Runtime would give all weights of the layer one scale, and 100 x - 99.6 x were 0."""
     eye = np.eye(3, dtype=np.float32)
-    layers = {"first": [eye, eye], "middle": [100 * eye, -99.6 * eye], "last": [2.5 * eye]}
     weights = {
-        "first": np.concatenate(layers["first"]),
-        "middle": np.concatenate(layers["middle"], axis=1),
-        "last": layers["last"][0],
+        "first": np.concatenate([eye, eye]),
+        "middle": np.concatenate([100 * eye, -99.6 * eye], axis=1),
+        "last": 2.5 * eye,
     }
     tensors = ["input", "first.out", "middle.out", "logits"]
     graph = helper.make_graph(
         [
             helper.make_node("Conv", [given, f"{name}.weight"], [made], name=name)
-            for name, given, made in zip(weights, tensors, tensors[1:], strict=False)
+            for name, given, made in zip(weights, tensors[:-1], tensors[1:], strict=True)
         ],
         "three layers",
         [helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, [1, 3, "h", "w"])],
