@@ -182,7 +182,13 @@ def relative_error(ours: NDArray[np.floating], theirs: NDArray[np.floating]) -> 
 def open_session(
     path: Path, threads: int = 2, prepack: bool = False
 ) -> onnxruntime.InferenceSession:
-    """A session that holds little memory: weights mapped, no arena, no patterns.
+    """A session that holds little memory, by `session_options`."""
+    options = session_options(threads, prepack)
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def session_options(threads: int = 2, prepack: bool = False) -> onnxruntime.SessionOptions:
+    """Weights mapped, no arena, no patterns.
 
     prepack: copy weights into the layout of the kernels, which 8 bits need to be fast.
     """
@@ -197,7 +203,7 @@ def open_session(
     options.add_session_config_entry(
         "optimization.disable_specified_optimizers", "WeightBiasQuantization"
     )
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return options
 
 
 def is_fused(graph: Path) -> bool:

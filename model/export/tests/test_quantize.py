@@ -21,7 +21,7 @@ from m2fp_export.graph_parts import EPSILON, GROUP_NORM
 from m2fp_export.graph_pixel_decoder import STRIPES
 from m2fp_export.label_map import label_map
 from m2fp_export.quantize import Range, Topology, quantize, quantized_weight, widen_weights
-from m2fp_export.verify import is_fused, open_session
+from m2fp_export.verify import is_fused, open_session, session_options
 
 NANO = Path(__file__).parents[2] / "nano"
 INT16 = 32767
@@ -164,7 +164,7 @@ def test_the_pyramid_is_cut_and_joined_as_bytes(made: Path) -> None:
 def test_onnx_runtime_computes_in_integers(made: Path, tmp_path: Path) -> None:
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
+    options = session_options()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     options.log_severity_level = 3
     onnxruntime.InferenceSession(str(made / "portable/model.onnx"), options)
@@ -214,6 +214,7 @@ def test_what_stays_float_between_bytes_is_computed_in_floats(
 
     monkeypatch.setattr(quantize_folder, "split", split)
     report = quantize_folder.quantize_folder(tmp_path / "float", pictures, tmp_path / "bytes")
+    assert report == json.loads((tmp_path / "bytes/quantization.json").read_text())
     assert [group["operators"] for group in report["float"]] == ["network.middle"]
     assert report["against_float"]["logit_error"][1] < 0.05
     photo = photos.find(pictures)[0]
@@ -392,18 +393,17 @@ def test_all_weights_of_the_packaged_model_are_seen() -> None:
     assert sum(node.op_type == "Conv" for node in seen) == sums
 
 
-def test_the_packaged_model(pictures: Path, tmp_path: Path) -> None:
-    out = tmp_path / "nano8"
-    report = quantize_folder.quantize_folder(NANO, pictures, out)
-    assert report == json.loads((out / "quantization.json").read_text())
+def test_the_packaged_model(quantized: Path, pictures: Path, tmp_path: Path) -> None:
+    report = json.loads((quantized / "quantization.json").read_text())
     assert report["eight_bits"] and report["against_float"]["label_agreement"] > 0.9
     assert all(np.isfinite(report["against_float"]["logit_error"]))
     # It is stored small already: some of it as bytes, the rest as halves.
-    graphs = [folder / "model.onnx" for folder in (out, NANO)]
+    graphs = [folder / "model.onnx" for folder in (quantized, NANO)]
     assert graphs[0].stat().st_size < graphs[1].stat().st_size
-    assert list(tmp_path.iterdir()) == [out]
+    # Nothing that was needed on the way is left beside it.
+    assert sorted(path.name for path in quantized.parent.iterdir()) == ["model", "photos"]
     with pytest.raises(quantize_folder.InputError, match="in 8 bits already"):
-        quantize_folder.quantize_folder(out, pictures, tmp_path / "again")
+        quantize_folder.quantize_folder(quantized, pictures, tmp_path / "again")
 
 
 def _refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
