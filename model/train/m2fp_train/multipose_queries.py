@@ -7,7 +7,7 @@ from torch import Tensor
 
 from m2fp_train.classes import BACKGROUND_ID, NUM_PARTS, PERSON_ID
 from m2fp_train.garments import settled_garments
-from m2fp_train.multipose_parser import MultiposeAnswer
+from m2fp_train.multipose_parser import MultiposeAnswer, MultiposeParser
 from m2fp_train.network import double
 from m2fp_train.outlines import OUTLINE_STRIDE, outlined_people
 from m2fp_train.persons import agreed_masks, both_heard, somebody_logit
@@ -24,10 +24,15 @@ class MultiposeQueryParser(QueryParser):
     Whether somebody is at a pixel, where nano is not sure of it, the learned network and BodyPix
     say: each sees people that the other misses. Which garment it is, nano says, helped by what the
     same person wears there and elsewhere, and by what all of that person looks like. People's masks
-    agree with the learned parts; where people end, both follow the image, at stride 2.
+    agree with the learned parts; where people end, both follow the image, at stride 2. What
+    `logit_adjustment` adds, `adjustment`, changes parts alone, and no person.
     """
 
     stride = OUTLINE_STRIDE
+
+    def __init__(self, network: MultiposeParser, divisor: int) -> None:
+        super().__init__(network, divisor)
+        self.register_buffer("adjustment", torch.zeros(NUM_PARTS))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         shown = pad_to(normalise(image), self.divisor)
@@ -38,6 +43,7 @@ class MultiposeQueryParser(QueryParser):
         parts = settled_garments(self._part_logits(answer), masks, scores, classify)
         anybody = somebody_logit(parts)[:, None]
         of_masks, of_anybody = outlined_people(shown, masks, scores, anybody)
+        parts = parts + self.adjustment[:, None, None]
         parts, masks = likelier_somebody(double(parts), of_anybody), double(masks) + of_masks
         return self._queries(self._softmax_logits(parts), person_classes, masks)
 
