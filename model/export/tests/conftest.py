@@ -3,6 +3,8 @@
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,8 @@ from m2fp_export import quantize_folder
 from m2fp_export.architecture import Architecture
 from m2fp_export.export import export
 from m2fp_export.model import M2FP
-from m2fp_export.random_checkpoint import random_network, write_folder
-from m2fp_export.variants import CIHP, PASCAL_PERSON_PART
+from m2fp_export.random_checkpoint import random_network, read_photos, write_folder
+from m2fp_export.variants import CIHP, PASCAL_PERSON_PART, Variant
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,6 +49,22 @@ def full_folder(full_network: M2FP, tmp_path_factory: pytest.TempPathFactory) ->
     path = tmp_path_factory.mktemp("resnet101")
     write_folder(full_network, path, CIHP)
     return path
+
+
+@pytest.fixture(scope="session")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Variant], Path]:
+    """Folders of true size whose weights are spread on photos; not to be changed."""
+
+    @cache
+    def make(variant: Variant) -> Path:
+        seen = read_photos(photos.FOLDER)[:3] if photos.FOLDER.is_dir() else None
+        sizes = Architecture(classes=len(variant.classes))
+        has_human = variant.person_id is not None
+        path = tmp_path_factory.mktemp("seeded")
+        write_folder(random_network(sizes, 0, seen, has_human=has_human), path, variant)
+        return path
+
+    return make
 
 
 @pytest.fixture(scope="module", params=["fused", "portable"])

@@ -4,6 +4,7 @@ Everything of both runs: reading, resizing, network, post-processing. Weights ar
 that parts and persons pass the thresholds (`random_checkpoint`).
 """
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -15,9 +16,7 @@ import judge
 import lean_reference
 import photos
 from answers import Answer, Tolerance, assert_same
-from m2fp_export.architecture import Architecture
-from m2fp_export.random_checkpoint import random_network, read_photos, write_folder
-from m2fp_export.variants import CIHP
+from m2fp_export.variants import CIHP, Variant
 
 pytestmark = pytest.mark.full
 
@@ -82,11 +81,8 @@ class Theirs:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    seen = read_photos(photos.FOLDER)[:3] if photos.FOLDER.is_dir() else None
-    folder = tmp_path_factory.mktemp("checkpoint")
-    write_folder(random_network(Architecture(), 0, seen), folder, CIHP)
-    return folder
+def checkpoint(seeded: Callable[[Variant], Path]) -> Path:
+    return seeded(CIHP)
 
 
 @pytest.fixture(scope="module")

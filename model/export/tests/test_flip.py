@@ -7,6 +7,7 @@ second class maps are mirrored back, left and right exchanged, and the mean of b
 
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,7 @@ import function
 import judge
 import photos
 from answers import LABELS_AGREEING
-from m2fp_export.architecture import Architecture
 from m2fp_export.export import export
-from m2fp_export.random_checkpoint import random_network, read_photos, write_folder
 from m2fp_export.variants import CIHP, LIP, Variant
 
 pytestmark = pytest.mark.full
@@ -69,13 +68,8 @@ def ours(model: Path, photo: Path, out: Path) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("variant", CASES, ids=lambda variant: variant.name)
-def test_a_photo(variant: Variant, tmp_path: Path) -> None:
-    seen = read_photos(photos.FOLDER)[:3] if photos.FOLDER.is_dir() else None
-    sizes = Architecture(classes=len(variant.classes))
-    has_human = variant.person_id is not None
-    checkpoint, model = tmp_path / "checkpoint", tmp_path / "model"
-    checkpoint.mkdir()
-    write_folder(random_network(sizes, 0, seen, has_human=has_human), checkpoint, variant)
+def test_a_photo(variant: Variant, seeded: Callable[[Variant], Path], tmp_path: Path) -> None:
+    checkpoint, model = seeded(variant), tmp_path / "model"
     export(checkpoint, model, sizes=())
     photo = photos.write(tmp_path / "photo.png", CASES[variant], 0)
 

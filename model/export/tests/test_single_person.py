@@ -4,6 +4,7 @@ Random weights of true size, PNG photos: both sides see the same pixels. ModelSc
 label map and nothing else.
 """
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -16,9 +17,7 @@ import function
 import judge
 import photos
 from answers import LABELS_AGREEING, LOGITS_TOLERANCE, assert_same_logits
-from m2fp_export.architecture import Architecture
-from m2fp_export.random_checkpoint import random_network, read_photos, write_folder
-from m2fp_export.variants import LIP
+from m2fp_export.variants import LIP, Variant
 
 pytestmark = pytest.mark.full
 
@@ -59,12 +58,8 @@ class Theirs:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    seen = read_photos(photos.FOLDER)[:3] if photos.FOLDER.is_dir() else None
-    folder = tmp_path_factory.mktemp("checkpoint")
-    sizes = Architecture(classes=len(LIP.classes))
-    write_folder(random_network(sizes, 0, seen, has_human=False), folder, LIP)
-    return folder
+def checkpoint(seeded: Callable[[Variant], Path]) -> Path:
+    return seeded(LIP)
 
 
 @pytest.fixture(scope="module")
