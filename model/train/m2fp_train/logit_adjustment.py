@@ -22,8 +22,8 @@ PIXELS = 12_000
 """Labelled pixels that are drawn from each photo."""
 STEPS = (0.5, 0.25, 0.125)
 COST = 0.002
-"""What the mIoU must gain for each square of what is added: of 0.001, 0.002, 0.004 and 0.008 what was
-best on the validation photos, by 0.001 at most."""
+"""What the mIoU must gain for each square of what is added: of 0.001, 0.002, 0.004 and 0.008 what
+was best on the validation photos, by 0.001 at most."""
 LEAST_SHARE = 5e-4
 """Of the pixels, from which on a part is adjusted: of rarer ones too little is known."""
 LEAST_GAIN = 1e-5
