@@ -27,7 +27,9 @@ was best on the validation photos, by 0.001 at most."""
 LEAST_SHARE = 5e-4
 """Of the pixels, from which on a part is adjusted: of rarer ones too little is known."""
 LEAST_GAIN = 1e-5
+"""Of the mIoU, for which a step is taken."""
 LEAST_CHANCE = 1e-9
+"""Of a part, so that its log is finite."""
 
 
 def fit_adjustment(parser: QueryParser, photos: Iterable[Scene], size: SizeRule) -> Tensor:
@@ -42,10 +44,9 @@ def best_adjustment(log_chances: Tensor, labels: Tensor) -> Tensor:
     """What to add [20] to log chances [K, 20] of K pixels, so that the likeliest are most like
     `labels`, int64 [K], by the mIoU. Left and right are added the same."""
     shares = torch.bincount(labels, minlength=NUM_PARTS) / len(labels)
-    pairs = dict(MIRRORED_PAIRS)
-    alone = set(range(NUM_PARTS)) - {part for pair in MIRRORED_PAIRS for part in pair}
-    groups = [[part] for part in sorted(alone)] + [[left, pairs[left]] for left in pairs]
-    groups = [group for group in groups if (shares[group] >= LEAST_SHARE).all()]
+    pairs = [list(pair) for pair in MIRRORED_PAIRS]
+    alone = [[part] for part in range(NUM_PARTS) if part not in np.ravel(pairs)]
+    groups = [group for group in alone + pairs if (shares[group] >= LEAST_SHARE).all()]
 
     best = torch.zeros(NUM_PARTS)
     most = _mean_iou(log_chances, labels)
@@ -55,10 +56,11 @@ def best_adjustment(log_chances: Tensor, labels: Tensor) -> Tensor:
                 while True:
                     changed = best.clone()
                     changed[group] += way
-                    gain = _mean_iou(log_chances + changed, labels) - COST * changed.square().sum()
-                    if gain < most + LEAST_GAIN:
+                    worth = _mean_iou(log_chances + changed, labels)
+                    worth -= COST * float(changed.square().sum())
+                    if worth < most + LEAST_GAIN:
                         break
-                    best, most = changed, gain
+                    best, most = changed, worth
     return best
 
 
