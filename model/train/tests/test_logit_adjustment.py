@@ -10,9 +10,8 @@ from m2fp_train.multipose_queries import MultiposeQueryParser
 from m2fp_train.queries import QueryParser
 from m2fp_train.scene import Scene
 
-BACKGROUND, HAT, GLOVES, PANTS, LEFT_ARM, RIGHT_ARM = (
-    CLASS_NAMES.index(name)
-    for name in ("Background", "Hat", "Gloves", "Pants", "Left-arm", "Right-arm")
+BACKGROUND, HAT, GLOVES, LEFT_ARM, RIGHT_ARM = (
+    CLASS_NAMES.index(name) for name in ("Background", "Hat", "Gloves", "Left-arm", "Right-arm")
 )
 
 
