@@ -30,6 +30,10 @@ const LIBRARY: &str = "libonnxruntime.so";
 /// Domain of the project's own operators.
 const OPERATORS: &str = "m2fp";
 
+/// Microseconds that a thread waits awake for the next operator: to wake it takes as long as a small operator does. Then
+/// it sleeps, for the processor belongs to the rest of the request, too.
+const SPIN_US: &str = "500";
+
 /// The variable that names another library than the one beside the executable.
 const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
 
@@ -248,9 +252,8 @@ fn session_builder(
 ) -> ort::Result<SessionBuilder> {
     let builder = Session::builder(&runtime.environment)?
         .with_intra_threads(threads)?
-        // Workers that sleep leave the processor to the rest of the request. Workers that spin would use up the share
-        // that Lambda bills.
-        .with_intra_op_spinning(false)?
+        .with_intra_op_spinning(true)?
+        .with_config_entry("session.intra_op.spin_duration_us", SPIN_US)?
         // Sizes vary from photo to photo, so a remembered pattern would only hold memory.
         .with_memory_pattern(false)?
         // A graph that computes in floats may have its weights in bytes, so that it is small. Floats are made of them at

@@ -249,6 +249,11 @@ def test_costs_follow_memory_and_time() -> None:
     manifest["other_times"] = [{**time, "base_ms": 50, "processor": "avx2"}]
     measured = cost_table.work_of(manifest, 1920, 1080, serial_ms=150)
     assert measured.inference_core_seconds == pytest.approx(2 * 0.0770336)
+    on_arm64 = cost_table.work_of(manifest, 1920, 1080, serial_ms=150, arch="arm64")
+    assert on_arm64 == measured, "taken to be as fast until it was measured"
+    manifest["other_times"].append({**time, "base_ms": 20, "processor": "neon"})
+    on_arm64 = cost_table.work_of(manifest, 1920, 1080, serial_ms=150, arch="arm64")
+    assert on_arm64.inference_core_seconds == pytest.approx(2 * 0.0470336)
     line = cost_table.rows(work, "x86_64", least_mb=1000)
     assert "no: the model needs 1000 MB" in line[2]
     # 3 s × 1769 MB × USD 0.0000166667 a GB-second, and the request itself.
