@@ -84,8 +84,8 @@ def models() -> list[Model]:
     manifest = json.loads((ROOT / "model/nano/model.json").read_text())
     return [
         Model("nano", cost_table.work_of(manifest, 1920, 1080, cost_table.SERIAL_MS), 256),
-        Model("M2FP, 8 bits", Work(inference_core_seconds=2 * 3.15, serial_seconds=0.28), 512),
-        Model("M2FP, float32", Work(inference_core_seconds=2 * 4.39, serial_seconds=0.28), 512),
+        Model("M2FP, 8 bits", Work(inference_core_seconds=2 * 2.36, serial_seconds=0.28), 512),
+        Model("M2FP, float32", Work(inference_core_seconds=2 * 3.23, serial_seconds=0.28), 512),
     ]
 
 
