@@ -6,7 +6,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-ORT_VERSION := 1.31.0
+ORT_VERSION := 1.32.0
 PYTHON ?= python3
 CARGO ?= cargo
 VENV := .venv

@@ -20,11 +20,11 @@ ARCHES = {"x86_64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 
 # The wheels that are fetched, by their names, and their sha256: PyPI never changes a file, and this is how one knows.
 SHA256 = {
-    "onnxruntime-1.31.0-cp312-cp312-manylinux_2_28_x86_64.whl": (
-        "5e129d6c56abd53e659cb70f00a108d6824086470ff99c2e47a82e5786563db3"
+    "onnxruntime-1.32.0-cp312-cp312-manylinux_2_28_x86_64.whl": (
+        "99e1074c4b2197accd5073052a465361be17b89c093b8ffb6e6bd8f986c52df8"
     ),
-    "onnxruntime-1.31.0-cp312-cp312-manylinux_2_28_aarch64.whl": (
-        "35758d7606d578ec5b9d65f6e8a1f488013194c3f6097038a3223cb26d35ef9a"
+    "onnxruntime-1.32.0-cp312-cp312-manylinux_2_28_aarch64.whl": (
+        "e36c187006e7a7c8b8d6d57f1a209dd63f52430dca6c282b177718ad6b841054"
     ),
     "scikit_image-0.26.0-cp312-cp312-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl": (
         "7df650e79031634ac90b11e64a9eedaf5a5e06fcd09bcd03a34be01745744466"
@@ -69,7 +69,7 @@ def extract(archive: zipfile.ZipFile, pattern: str, destination: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("requirement", help="for example onnxruntime==1.31.0")
+    parser.add_argument("requirement", help="for example onnxruntime==1.32.0")
     parser.add_argument("files", nargs="+", metavar="PATTERN=DESTINATION", help="glob of one member, where it goes")
     parser.add_argument("--arch", default=os.uname().machine, choices=[*ARCHES])
     arguments = parser.parse_args()

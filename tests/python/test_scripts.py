@@ -303,7 +303,7 @@ def test_plans_follow_time_and_prices() -> None:
 
 
 def test_a_wheel_that_is_not_known_byte_for_byte_is_refused(tmp_path: Path) -> None:
-    for name in ("onnxruntime-1.31.0-cp312-cp312-manylinux_2_28_x86_64.whl", "stranger-1.0-py3-none-any.whl"):
+    for name in ("onnxruntime-1.32.0-cp312-cp312-manylinux_2_28_x86_64.whl", "stranger-1.0-py3-none-any.whl"):
         wheel = tmp_path / name
         wheel.write_bytes(b"not what PyPI has")
         with pytest.raises(ValueError, match="not the one that is known"):
