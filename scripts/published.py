@@ -60,12 +60,12 @@ def package_mb(binary: Path, model: Path) -> tuple[float, float]:
 
 
 def kind() -> str:
-    """The instructions that decide how fast it computes: `VNNI`, `AVX-512` without it, `AVX2` alone, or `NEON`."""
+    """The instructions that decide how fast it computes: `VNNI`, `AVX-512` or `AVX-VNNI` alone, `AVX2`, or `NEON`."""
     if platform.machine() in ("aarch64", "arm64"):
         return "NEON"
     flags = set((re.search(r"flags\s*: (.*)", _cpuinfo()) or ["", ""])[1].split())
-    kinds = {"VNNI": {"avx512_vnni", "avx_vnni"}, "AVX-512": {"avx512f"}, "AVX2": {"avx2"}}
-    return next((kind for kind, any_of in kinds.items() if flags & any_of), platform.machine())
+    kinds = {"VNNI": "avx512_vnni", "AVX-512": "avx512f", "AVX-VNNI": "avx_vnni", "AVX2": "avx2"}
+    return next((kind for kind, flag in kinds.items() if flag in flags), platform.machine())
 
 
 def machine() -> str:

@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProcessorKind {
-    /// x86 with products of bytes (VNNI), in vectors of 512 or 256 bits.
+    /// x86 with products of bytes (VNNI) in vectors of 512 bits.
     Vnni,
     /// x86 with vectors of 512 bits and no VNNI.
     Avx512,
+    /// x86 with products of bytes in vectors of 256 bits, the longest it has.
+    AvxVnni,
     /// x86 with vectors of 256 bits, which is what AWS Lambda's show to a function.
     Avx2,
     /// 64-bit Arm.
@@ -25,11 +27,14 @@ impl ProcessorKind {
     pub fn here() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            if std::is_x86_feature_detected!("avx512vnni") || std::is_x86_feature_detected!("avxvnni") {
+            if std::is_x86_feature_detected!("avx512vnni") {
                 return Self::Vnni;
             }
             if std::is_x86_feature_detected!("avx512f") {
                 return Self::Avx512;
+            }
+            if std::is_x86_feature_detected!("avxvnni") {
+                return Self::AvxVnni;
             }
             if std::is_x86_feature_detected!("avx2") {
                 return Self::Avx2;
@@ -44,6 +49,7 @@ impl fmt::Display for ProcessorKind {
         f.write_str(match self {
             Self::Vnni => "VNNI",
             Self::Avx512 => "AVX-512",
+            Self::AvxVnni => "AVX-VNNI",
             Self::Avx2 => "AVX2",
             Self::Neon => "NEON",
             Self::Other => "of another kind",

@@ -269,7 +269,7 @@ def test_the_page_has_the_tables_of_the_script() -> None:
     ("machine", "flags", "kind"),
     [
         ("x86_64", "fma avx2 avx512f avx512_vnni", "VNNI"),
-        ("x86_64", "fma avx2 avx_vnni", "VNNI"),
+        ("x86_64", "fma avx2 avx_vnni", "AVX-VNNI"),
         ("x86_64", "fma avx2 avx512f", "AVX-512"),
         ("x86_64", "fma avx2", "AVX2"),
         ("x86_64", "sse4_2", "x86_64"),
