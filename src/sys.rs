@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -136,8 +137,36 @@ pub fn release_memory() {
     }
 }
 
-/// Maps a file for reading. It must only be called for the program's own files that nobody changes any more, and that
-/// have no name by which another process could change them.
+/// Lets go of the resident pages of all code, of this program and of its libraries. What runs again is read again from
+/// the files.
+pub(crate) fn release_code() {
+    #[cfg(target_os = "linux")]
+    for code in code(&std::fs::read_to_string("/proc/self/maps").unwrap_or_default()) {
+        // SAFETY: these pages are of files, and none was written to since it was mapped: they are executable and not
+        // writable, and code that does not depend on its place is not changed by the loader. So what is read again is
+        // what was there.
+        #[allow(unsafe_code)]
+        let done = unsafe { libc::madvise(code.start as *mut libc::c_void, code.len(), libc::MADV_DONTNEED) };
+        if done != 0 {
+            tracing::debug!(error = %io::Error::last_os_error(), "pages of code stay");
+        }
+    }
+}
+
+/// The ranges of addresses of `maps` (proc(5), "/proc/pid/maps") that hold the code of files.
+fn code(maps: &str) -> Vec<Range<usize>> {
+    let range = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let (start, end) = fields.next()?.split_once('-')?;
+        let is_code = fields.next()? == "r-xp" && fields.nth(3)?.starts_with('/');
+        let address = |text| usize::from_str_radix(text, 16).ok();
+        is_code.then_some(address(start)?..address(end)?)
+    };
+    maps.lines().filter_map(range).collect()
+}
+
+/// Maps a file for reading. It must only be called for files that nobody writes to any more: the program's own without a
+/// name, by which another process could change them, and those of a model, of which only the names change hands.
 ///
 /// # Errors
 /// The system's error.
@@ -265,6 +294,22 @@ mod tests {
         assert_eq!(kib_line(text, "VmHWM:"), Some(2 << 20));
         assert_eq!(kib_line(text, "Threads:"), None);
         assert_eq!(kib_line(text, "RssAnon:"), None);
+    }
+
+    #[test]
+    fn code_is_what_is_executable_and_of_a_file() {
+        let maps = "\
+            55d09000-55d0a000 r-xp 00000000 08:01 41 /lib/ld.so\n\
+            55d0a000-55d0b000 r--p 00000000 08:01 42 /usr/bin/m2fp\n\
+            55d0b000-55d0f000 r-xp 00001000 08:01 42 /usr/bin/m2fp with a space\n\
+            55d0f000-55d10000 rw-p 00005000 08:01 42 /usr/bin/m2fp\n\
+            7f1000-7f2000 r-xp 00000000 00:00 0\n\
+            7ffe000-7fff000 r-xp 00000000 00:00 0 [vdso]\n";
+        assert_eq!(code(maps), [0x55d0_9000..0x55d0_a000, 0x55d0_b000..0x55d0_f000]);
+        // Whatever of this test's code is let go of, it goes on.
+        release_code();
+        let own = std::fs::read_to_string("/proc/self/maps").unwrap();
+        assert!(code(&own).iter().any(|range| range.contains(&(code as fn(&str) -> _ as usize))));
     }
 
     #[test]

@@ -240,8 +240,9 @@ impl TensorHeap {
     }
 
     /// Starts a run for which `planned` bytes are set aside. From now on, pages are kept up to the most that this run
-    /// needs at once, and in a small run up to a share of these bytes.
-    pub(crate) fn start_run(&self, planned: u64) {
+    /// needs at once, and in a small run up to a share of these bytes. Returns the bytes that live already: weights are
+    /// tensors, too.
+    pub(crate) fn start_run(&self, planned: u64) -> usize {
         let mut blocks = self.blocks();
         blocks.peak = blocks.live;
         let small = planned <= SMALL_RUN;
@@ -252,6 +253,7 @@ impl TensorHeap {
             // A kernel without huge pages refuses either.
             blocks.huge = huge.filter(|_| self.range.advise(advice).is_ok());
         }
+        blocks.live
     }
 
     /// Ends a run and gives back the pages of holes. Returns the most bytes that lived at once during the run.
