@@ -139,15 +139,17 @@ lambda-zip:
 	@chmod +x $(PACKAGE)/bootstrap $(PACKAGE)/libonnxruntime.so
 	@$(PYTHON) scripts/al2023.py --arch $(ARCH) $(PACKAGE)/bootstrap
 
-# $(1): the bootstrap to package.
+# Where they are for this machine, the command line is built, too: it makes the model's graph ready for Lambda.
+PACKAGED_BINS := --bin bootstrap $(if $(filter $(HOST_ARCH),$(ARCH)),--bin m2fp)
+# $(1): the bootstrap to package. $(2): the command line, if it is built.
 package = $(PYTHON) scripts/package.py --bootstrap $(1) --runtime $(RUNTIME_LIBRARY) --model $(MODEL) \
-	--licences $(LICENCES) --arch $(ARCH) --out $(PACKAGE) $(PACKAGE_FLAGS)
+	--licences $(LICENCES) --arch $(ARCH) --out $(PACKAGE) $(if $(filter $(HOST_ARCH),$(ARCH)),--m2fp $(2)) $(PACKAGE_FLAGS)
 
 lambda-cargo: runtime $(LICENCES)/crates.txt
 	$(say) "building the Lambda package for $(ARCH) with $(MODEL) (release; about five minutes the first time)"
-	@$(CARGO) build --release --locked --bin bootstrap $(FEATURE_FLAGS)
+	@$(CARGO) build --release --locked $(PACKAGED_BINS) $(FEATURE_FLAGS)
 	@if $(PYTHON) scripts/al2023.py $(TARGET_DIR)/release/bootstrap; then \
-		$(call package,$(TARGET_DIR)/release/bootstrap); \
+		$(call package,$(TARGET_DIR)/release/bootstrap,$(M2FP)); \
 	else \
 		echo 'This machine is newer than Lambda: building again with zig, for an older glibc.'; \
 		$(MAKE) lambda-zig; \
@@ -157,9 +159,9 @@ lambda-zig: runtime $(RUNTIME_LIBRARY) $(LICENCES)/crates.txt $(VENV)/cross
 	$(say) "building the Lambda package for $(ARCH) with $(MODEL) and zig (release; about five minutes the first time)"
 	@[ -d "$$(rustc --print target-libdir --target $(RUST_TARGET))" ] || rustup target add $(RUST_TARGET) || { \
 		echo "Rust's standard library for $(RUST_TARGET) is missing and rustup cannot fetch it." >&2; exit 1; }
-	@PATH="$(abspath $(VENV)/bin):$$PATH" $(CARGO) lambda build --release --locked --bin bootstrap --target $(RUST_TARGET) \
+	@PATH="$(abspath $(VENV)/bin):$$PATH" $(CARGO) lambda build --release --locked $(PACKAGED_BINS) --target $(RUST_TARGET) \
 		$(FEATURE_FLAGS)
-	@$(call package,$(TARGET_DIR)/lambda/bootstrap/bootstrap)
+	@$(call package,$(TARGET_DIR)/lambda/bootstrap/bootstrap,$(TARGET_DIR)/lambda/m2fp/bootstrap)
 
 .runtime/%/libonnxruntime.so: .runtime/onnxruntime-$(ORT_VERSION)
 	$(say) "fetching ONNX Runtime $(ORT_VERSION) for $*"
@@ -438,7 +440,7 @@ COLD_MODELS = $(or $(MODELS),model/nano $(wildcard model/m2fp-r101-int8))
 bench-cold: build tools ## from the process's start to its first answer under the Lambda emulator (ARGS='--write docs/measured/cold-start.md')
 	$(say) "measuring cold starts (a minute; let nothing else run)"
 	@$(PYTHON) scripts/bench_cold.py $(COLD_MODELS) --bootstrap $(abspath $(TARGET_DIR))/release/bootstrap \
-		--emulator $(firstword $(wildcard $(abspath $(VENV))/lib/*/site-packages/samcli/local/rapid/aws-lambda-rie-$(HOST_ARCH))) $(ARGS)
+		--m2fp $(M2FP) --emulator $(firstword $(wildcard $(abspath $(VENV))/lib/*/site-packages/samcli/local/rapid/aws-lambda-rie-$(HOST_ARCH))) $(ARGS)
 
 BENCH_VENV := .venv-bench
 

@@ -4,13 +4,20 @@
 """
 
 import argparse
+import filecmp
 import json
+import os
 import shutil
+import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import al2023
+import hide_avx512
+import published
 
 # Lambda's limit on a zip package with its layers, unzipped: 250 MB of 2^20 bytes.
 UNZIPPED_LIMIT = 250 * 2**20
@@ -33,7 +40,9 @@ def model_files(folder: Path) -> list[Path]:
     manifest = folder / "model.json"
     if not manifest.is_file():
         raise SystemExit(f"{folder} is not a model folder: it has no model.json")
-    named = [folder / file["path"] for file in json.loads(manifest.read_text())["files"]]
+    described = json.loads(manifest.read_text())
+    files = described["files"] + ([described["optimized"]["file"]] if "optimized" in described else [])
+    named = [folder / file["path"] for file in files]
     missing = [str(file) for file in named if not file.is_file()]
     if missing:
         raise SystemExit(f"{manifest} names files that are not there: {', '.join(missing)}")
@@ -58,6 +67,63 @@ def fill(arguments: argparse.Namespace) -> None:
         shutil.copy(text, out / "licences" / text)
 
 
+def graph_before(arguments: argparse.Namespace) -> tuple[dict[str, Any], bytes] | None:
+    """The optimized graph of the package that is there, if it is of the same program, runtime and model, and what the
+    manifest says of it.
+
+    The runtime writes no graph twice in the same order, and a package of the same content should have the same bytes.
+    """
+    out: Path = arguments.out
+    there = out / "model/model.json"
+    described = json.loads(there.read_text()) if there.is_file() else {}
+    now = json.loads(model_files(arguments.model)[0].read_text())
+    pairs = [(arguments.bootstrap, out / "bootstrap"), (arguments.runtime, out / "libonnxruntime.so")]
+    if (
+        "optimized" not in described
+        or described["files"] != now["files"]
+        or not all(before.is_file() and filecmp.cmp(new, before, shallow=False) for new, before in pairs)
+    ):
+        return None
+    graph = out / "model" / described["optimized"]["file"]["path"]
+    return (described["optimized"], graph.read_bytes()) if graph.is_file() else None
+
+
+def optimize(model: Path, m2fp: Path, runtime: Path) -> dict[str, Any]:
+    """Has the graph made ready for the processors of Lambda's that are of this machine's architecture. Returns what the
+    manifest then says of it.
+
+    Lambda's x86_64 processors show AVX2 and no more to functions. Without objdump, there is no telling a program so.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        program = m2fp
+        if published.kind() not in ("AVX2", "NEON"):
+            (program,) = hide_avx512.hide([m2fp.absolute()], Path(folder), runtime)
+        environment = {**os.environ, "ORT_DYLIB_PATH": str(runtime.absolute())}
+        subprocess.run([program, "optimize", model], check=True, stdout=sys.stderr, env=environment)
+    return json.loads((model / "model.json").read_text())["optimized"]
+
+
+def make_ready(arguments: argparse.Namespace, before: tuple[dict[str, Any], bytes] | None) -> None:
+    """Puts an optimized graph into the folder, that of before or a new one, and into its manifest."""
+    model = arguments.out / "model"
+    manifest = json.loads((model / "model.json").read_text())
+    if before:
+        manifest["optimized"], graph = before
+        (model / manifest["optimized"]["file"]["path"]).write_bytes(graph)
+    elif arguments.m2fp and len(manifest["files"]) == 1:
+        try:
+            manifest["optimized"] = optimize(model, arguments.m2fp, arguments.runtime)
+        except FileNotFoundError as absent:
+            print(
+                f"{absent.filename} is missing: the model is not made ready for Lambda, and loads slowly.",
+                file=sys.stderr,
+            )
+            return
+    else:
+        return
+    (model / "model.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
 def write_zip(folder: Path, target: Path) -> None:
     """Zips `folder`; the same content gives the same bytes, so that an unchanged package is not deployed again."""
     partial = target.with_suffix(".part")
@@ -79,11 +145,14 @@ def main() -> int:
     parser.add_argument("--licences", type=Path, required=True, help="folder of third parties' licence texts")
     parser.add_argument("--arch", choices=["x86_64", "arm64"], required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--m2fp", type=Path, help="command line that runs here and makes the graph ready for Lambda's")
     parser.add_argument("--folder-only", action="store_true", help="no zip, and no limit of size: for an image")
     arguments = parser.parse_args()
 
     check_binaries(arguments.arch, arguments.bootstrap, arguments.runtime)
+    before = graph_before(arguments)
     fill(arguments)
+    make_ready(arguments, before)
     out: Path = arguments.out
     archive = out.with_name(out.name + ".zip")
     if arguments.folder_only:

@@ -31,6 +31,10 @@ pub struct Manifest {
     /// SPDX expression of the weights' licence.
     pub licence: String,
     pub files: Vec<ModelFile>,
+    /// The graph as the runtime makes it for one kind of processor, if it was made before. It is loaded there in the
+    /// place of `files`, which any processor can load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimized: Option<Optimized>,
     pub input: Input,
     pub outputs: Outputs,
     /// The classes, whose ids are 0, 1, 2, … in order.
@@ -69,6 +73,16 @@ pub struct Quantization {
     pub made_for: String,
     /// From how many photos the ranges of activations come.
     pub calibration_photos: u32,
+}
+
+/// A graph as one runtime makes it for one kind of processor, with its weights.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Optimized {
+    pub file: ModelFile,
+    pub processor: ProcessorKind,
+    /// The build of the runtime, in its own words. No other build may load the file.
+    pub runtime: String,
 }
 
 /// A file of the model folder. The first that is listed is the graph.
@@ -247,6 +261,12 @@ impl Manifest {
         if faults.is_empty() { Ok(manifest) } else { Err(error(faults.join("; "))) }
     }
 
+    /// The graph that was made for this kind of processor, if there is one.
+    #[must_use]
+    pub(crate) fn optimized_here(&self) -> Option<&Optimized> {
+        self.optimized.as_ref().filter(|made| made.processor == ProcessorKind::here())
+    }
+
     /// The times measured on this kind of processor, and [`Self::time`] where it was not measured.
     #[must_use]
     pub fn time_here(&self) -> &Time {
@@ -321,8 +341,15 @@ impl Manifest {
         require(self.schema == SCHEMA, "`schema` is not 1");
         require(!self.files.is_empty(), "`files` is empty");
         require(
-            self.files.iter().all(|f| PathBuf::from(&f.path).file_name().is_some_and(|n| n == f.path.as_str())),
-            "`files` may only name files of the folder itself",
+            self.files
+                .iter()
+                .chain(self.optimized.iter().map(|made| &made.file))
+                .all(|f| PathBuf::from(&f.path).file_name().is_some_and(|n| n == f.path.as_str())),
+            "`files` and `optimized` may only name files of the folder itself",
+        );
+        require(
+            self.optimized.is_none() || self.files.len() == 1,
+            "only a graph that holds its weights can be `optimized` for one kind of processor",
         );
         let count = self.classes.len();
         require((2..=255).contains(&count), "`classes` must be 2 to 255");

@@ -8,11 +8,12 @@ use clap::Args;
 
 use super::say;
 use crate::engine::ort;
-use crate::manifest::{FILE_NAME, Manifest};
+use crate::manifest::{FILE_NAME, Manifest, ModelFile, Optimized, ProcessorKind};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Model folder; its graph and manifest are replaced.
+    /// Model folder. A graph with weights in a file of their own is replaced; beside one that holds its weights, a second
+    /// is put for processors of this machine's kind. The manifest says so.
     #[arg(value_name = "MODEL_DIR")]
     folder: PathBuf,
 }
@@ -20,20 +21,29 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let folder = &arguments.folder;
     let mut manifest = Manifest::read(folder)?;
+    let before = manifest.files[0].clone();
+    let graph = folder.join(&before.path);
+    let (here, holds_weights) = (ProcessorKind::here(), manifest.files.len() == 1);
     ensure!(
-        manifest.files.len() > 1,
-        "{}: its weights lie in the graph's file; only a graph with weights in a file of their own is rewritten",
+        !(holds_weights && here == ProcessorKind::Other),
+        "{}: its graph is not made ready for processors of a kind that is not known here",
         folder.display()
     );
-    let graph = folder.join(&manifest.files[0].path);
     let made = graph.with_extension("optimized");
-    let optimized = ort::optimize(folder, &manifest, &made).and_then(|()| ort::describe_file(&made));
-    let file = optimized.inspect_err(|_| drop(std::fs::remove_file(&made)))?;
-    let before = manifest.files[0].bytes;
-    (manifest.files[0].bytes, manifest.files[0].sha256) = file;
+    let optimized =
+        ort::optimize(folder, &manifest, &made).and_then(|runtime| Ok((runtime, ort::describe_file(&made)?)));
+    let (runtime, (bytes, sha256)) = optimized.inspect_err(|_| drop(std::fs::remove_file(&made)))?;
+    let path = if holds_weights { format!("{}.ort", before.path) } else { before.path };
+    let place = folder.join(&path);
+    let file = ModelFile { path, sha256, bytes };
+    if holds_weights {
+        manifest.optimized = Some(Optimized { file, processor: here, runtime: runtime.to_owned() });
+    } else {
+        manifest.files[0] = file;
+    }
     let text = serde_json::to_string_pretty(&manifest)? + "\n";
-    replace(&made, &graph, &folder.join(FILE_NAME), &text).with_context(|| folder.display().to_string())?;
-    say::line(format_args!("{}: {} bytes, {before} before", graph.display(), manifest.files[0].bytes))?;
+    replace(&made, &place, &folder.join(FILE_NAME), &text).with_context(|| folder.display().to_string())?;
+    say::line(format_args!("{}: {bytes} bytes, {} before", place.display(), before.bytes))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,7 +4,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use memmap2::Mmap;
 use ort::environment::Environment;
+use ort::logging::LogLevel;
 use ort::operator::OperatorDomain;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
@@ -73,12 +75,24 @@ impl OrtEngine {
     /// # Errors
     /// [`LoadError`], in one sentence.
     pub fn load(folder: &Path, manifest: &Manifest, threads: usize) -> Result<Self, LoadError> {
-        let runtime = runtime()?;
-        let session = with_checked_graph(folder, manifest, |graph| {
+        // The graph's file is checked while the runtime's library is loaded, which takes about as long.
+        let made = manifest.optimized_here();
+        let expected = made.map_or(&manifest.files[0], |made| &made.file);
+        let (runtime, checked) = both(runtime, || check_file(folder, expected));
+        let runtime = runtime?;
+        let optimized = made.filter(|made| made.runtime == ort::info());
+        let graph = optimized.map_or(&manifest.files[0], |made| &made.file);
+        let checked = if graph.path == expected.path { checked } else { check_file(folder, graph) };
+        checked?;
+        let session = while_weights_are_checked(folder, manifest, || {
+            let graph = &folder.join(&graph.path);
             let path = graph.display().to_string();
             let loading = loading();
             let session = session_builder(runtime, threads, manifest, Weights::of(manifest))
-                .and_then(|mut builder| builder.commit_from_file(graph))
+                .and_then(|mut builder| match optimized {
+                    Some(_) => commit_mapped(builder, graph),
+                    None => builder.commit_from_file(graph),
+                })
                 .map_err(|error| LoadError::File { path: path.clone(), fault: error.to_string() })?;
             drop(loading);
             check_graph(&session, manifest).map_err(|fault| LoadError::Graph { path, fault })?;
@@ -86,6 +100,8 @@ impl OrtEngine {
         })?;
         runtime.heap.end_run();
         crate::sys::release_memory();
+        // Most of what made the session does not run again.
+        crate::sys::release_code();
         tracing::debug!(anonymous_mb = crate::sys::anonymous_bytes() / MIB, "the model is loaded");
         Ok(Self { session: Mutex::new(session), heap: runtime.heap, manifest: manifest.clone() })
     }
@@ -95,21 +111,33 @@ impl OrtEngine {
 /// to them, are put into 8 bits by it, and with one scale for all channels.
 const REQUANTIZE: &str = "WeightBiasQuantization";
 
-/// Writes to `out` what the runtime makes of the graph of `folder` before it fits it to one kind of processor. In this
-/// graph, constants are folded and operators are fused. Weights stay in the file where they are.
+/// Writes to `out` what the runtime makes of the graph of `folder`, and says for which build of the runtime that is.
+///
+/// A graph with weights in a file of their own stays an ONNX graph for any processor, in which constants are folded and
+/// operators are fused; weights stay in the file where they are. A graph that holds its weights is made ready for
+/// processors of this kind, in the runtime's own format, with its weights laid out as they are used, so that they are
+/// mapped: it is loaded in less than half of the time.
 ///
 /// # Errors
 /// [`LoadError`], in one sentence.
-pub(crate) fn optimize(folder: &Path, manifest: &Manifest, out: &Path) -> Result<(), LoadError> {
+pub(crate) fn optimize(folder: &Path, manifest: &Manifest, out: &Path) -> Result<&'static str, LoadError> {
     let runtime = runtime()?;
-    with_checked_graph(folder, manifest, |graph| {
+    check_file(folder, &manifest.files[0])?;
+    while_weights_are_checked(folder, manifest, || {
+        let graph = folder.join(&manifest.files[0].path);
         let _loading = loading();
-        session_builder(runtime, 1, manifest, Weights::Mapped)
-            .and_then(|builder| {
-                Ok(builder.with_optimization_level(GraphOptimizationLevel::Level2)?.with_optimized_model_path(out)?)
-            })
-            .and_then(|mut builder| builder.commit_from_file(graph))
-            .map(drop)
+        let builder = match manifest.files.len() {
+            1 => session_builder(runtime, 1, manifest, Weights::Inside).and_then(|builder| {
+                // It warns that the graph is for one kind of processor, which the manifest says.
+                Ok(builder.with_config_entry("session.save_model_format", "ORT")?.with_log_level(LogLevel::Error)?)
+            }),
+            _ => session_builder(runtime, 1, manifest, Weights::Mapped)
+                .and_then(|builder| Ok(builder.with_optimization_level(GraphOptimizationLevel::Level2)?)),
+        };
+        builder
+            .and_then(|builder| Ok(builder.with_optimized_model_path(out)?))
+            .and_then(|mut builder| builder.commit_from_file(&graph))
+            .map(|_| ort::info())
             .map_err(|error| LoadError::File { path: graph.display().to_string(), fault: error.to_string() })
     })
 }
@@ -143,9 +171,9 @@ impl OrtEngine {
     fn run(&self, image: &Planar8) -> ort::Result<(Tensor<f32>, Tensor<f32>)> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let padded = image.size.padded_to(self.manifest.input.size.divisor());
-        self.heap.start_run(self.manifest.memory.run_bytes(padded.area()));
+        let weights = self.heap.start_run(self.manifest.memory.run_bytes(padded.area()));
         let outputs = self.run_session(&mut session, image);
-        let peak = self.heap.end_run();
+        let peak = self.heap.end_run() - weights;
         tracing::debug!(peak_mb = peak / MIB as usize, size = %image.size, "the network ran");
         outputs
     }
@@ -273,6 +301,17 @@ fn session_builder(
         .with_prepacking(weights == Weights::Packed)?)
 }
 
+/// Makes a session of a graph in the runtime's own format, and uses its weights where they lie in the file. The file
+/// stays mapped as long as the process lives: a process loads one model, and its pages can be dropped and read again.
+fn commit_mapped(builder: SessionBuilder, graph: &Path) -> ort::Result<Session> {
+    let map = std::fs::File::open(graph).and_then(|file| crate::sys::map(&file));
+    let map: &'static Mmap = Box::leak(Box::new(map.map_err(|error| ort::Error::new(error.to_string()))?));
+    builder
+        .with_config_entry("session.use_ort_model_bytes_directly", "1")?
+        .with_config_entry("session.use_ort_model_bytes_for_initializers", "1")?
+        .commit_from_memory(map)
+}
+
 /// The operators that M2FP's graphs use besides the standard ones. Other graphs do not use them.
 fn operators(heap: &'static TensorHeap) -> ort::Result<OperatorDomain> {
     OperatorDomain::new(OPERATORS)?
@@ -285,23 +324,23 @@ fn operators(heap: &'static TensorHeap) -> ort::Result<OperatorDomain> {
         .add(GroupNorm(TensorElementType::Uint8))
 }
 
-/// Checks the graph's file and does `work` with it. The weights' files are checked meanwhile, because that takes as long
-/// as making a session, which only maps or copies them. A fault of theirs comes before one of `work`, which may follow
-/// from it.
-fn with_checked_graph<T>(
+/// Does `work` while the weights' files are checked, because that takes as long as making a session, which only maps or
+/// copies them. A fault of theirs comes before one of `work`, which may follow from it.
+fn while_weights_are_checked<T>(
     folder: &Path,
     manifest: &Manifest,
-    work: impl FnOnce(&Path) -> Result<T, LoadError>,
+    work: impl FnOnce() -> Result<T, LoadError>,
 ) -> Result<T, LoadError> {
-    let (graph, weights) = (&manifest.files[0], &manifest.files[1..]);
-    check_file(folder, graph)?;
+    let (done, checked) = both(work, || manifest.files[1..].iter().try_for_each(|file| check_file(folder, file)));
+    checked.and(done)
+}
+
+/// Does both at once.
+fn both<A, B: Send>(here: impl FnOnce() -> A, beside: impl FnOnce() -> B + Send) -> (A, B) {
     std::thread::scope(|scope| {
-        let checked = scope.spawn(|| weights.iter().try_for_each(|file| check_file(folder, file)));
-        let done = work(&folder.join(&graph.path));
-        match checked.join() {
-            Ok(checked) => checked.and(done),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
+        let beside = scope.spawn(beside);
+        let here = here();
+        (here, beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 
@@ -376,10 +415,23 @@ fn check_outlet<const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::{Optimized, ProcessorKind};
 
     fn nano() -> (PathBuf, Manifest) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano");
         let manifest = Manifest::read(&folder).unwrap();
+        (folder, manifest)
+    }
+
+    /// A folder with nothing but the packaged model's graph as it is made for this machine, and the manifest.
+    fn optimized_nano() -> (tempfile::TempDir, Manifest) {
+        let (nano, mut manifest) = nano();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("made.ort");
+        let runtime = optimize(&nano, &manifest, &path).unwrap().to_owned();
+        let (bytes, sha256) = describe_file(&path).unwrap();
+        let file = ModelFile { path: "made.ort".to_owned(), sha256, bytes };
+        manifest.optimized = Some(Optimized { file, processor: ProcessorKind::here(), runtime });
         (folder, manifest)
     }
 
@@ -521,6 +573,34 @@ mod tests {
                 scope.spawn(|| OrtEngine::load(&folder, &manifest, 1).unwrap());
             }
         });
+    }
+
+    #[test]
+    fn a_graph_made_for_this_machine_answers_like_the_one_for_all() {
+        let (whole, optimized) = (nano(), optimized_nano());
+        let engines = [(whole.0.as_path(), &whole.1), (optimized.0.path(), &optimized.1)]
+            .map(|(folder, manifest)| OrtEngine::load(folder, manifest, 2).unwrap());
+        for size in [Size::new(33, 47), Size::new(320, 200)] {
+            let data = (0..size.area() as usize * 3).map(|index| (index * 7 % 251) as u8).collect();
+            let image = Planar8 { size, data };
+            let [whole, optimized] = engines.each_ref().map(|engine| engine.infer(&image).unwrap());
+            assert_eq!(whole.class_logits, optimized.class_logits);
+            assert!((0..whole.count).all(|query| whole.mask(query) == optimized.mask(query)), "{size}");
+        }
+    }
+
+    #[test]
+    fn a_graph_made_for_other_machines_is_left_alone() {
+        let (folder, manifest) = optimized_nano();
+        let wants = |change: fn(&mut Optimized)| {
+            let mut manifest = manifest.clone();
+            manifest.optimized.as_mut().map(change).unwrap();
+            load_fault(folder.path(), &manifest)
+        };
+        assert!(wants(|made| made.processor = ProcessorKind::Other).contains("model.onnx: No such file"));
+        assert!(wants(|made| made.runtime.push('1')).contains("model.onnx: No such file"));
+        assert!(wants(|made| made.file.bytes += 1).contains("made.ort: it has"));
+        assert!(wants(|made| made.file.sha256 = "0".repeat(64)).contains("made.ort: its sha256"));
     }
 
     #[test]

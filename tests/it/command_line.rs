@@ -95,6 +95,47 @@ fn a_full_standard_output_is_told_in_a_sentence() {
 }
 
 #[test]
+fn a_model_made_ready_for_this_machine_gives_the_same_files() {
+    let folder = folder(&["a.png"]);
+    let model = folder.path().join("model");
+    std::fs::create_dir(&model).unwrap();
+    for name in ["model.json", "model.onnx"] {
+        std::fs::copy(root("model/nano").join(name), model.join(name)).unwrap();
+    }
+    let given = read_json(&model.join("model.json"));
+    let of_model = |arguments: &[&OsStr]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_m2fp"));
+        run(command.arg("--model").arg(&model).args(arguments).stdin(Stdio::null()))
+    };
+    let answer = || {
+        let photo = folder.path().join("photos/a.png");
+        let done =
+            of_model(&["parse".as_ref(), "--output=index".as_ref(), "-o".as_ref(), "-".as_ref(), photo.as_ref()]);
+        assert!(done.status.success(), "{}", stderr(&done));
+        done.stdout
+    };
+    let before = answer();
+    // The second time there is a graph to replace.
+    for _ in 0..2 {
+        let done = of_model(&["optimize".as_ref(), model.as_ref()]);
+        assert!(done.status.success() && done.stderr.is_empty(), "{}", stderr(&done));
+        let mut manifest = read_json(&model.join("model.json"));
+        let made = manifest.as_object_mut().unwrap().remove("optimized").unwrap();
+        assert_eq!(manifest, given);
+        let graph = std::fs::read(model.join("model.onnx.ort")).unwrap();
+        let described = json!({"path": "model.onnx.ort", "sha256": hex(&Sha256::digest(&graph)), "bytes": graph.len()});
+        assert_eq!(made["file"], described);
+        assert_eq!(answer(), before);
+    }
+    let left: BTreeSet<_> = std::fs::read_dir(&model).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["model.json", "model.onnx", "model.onnx.ort"].map(OsString::from).into());
+    std::fs::write(model.join("model.onnx.ort"), b"damaged").unwrap();
+    let refused = of_model(&["parse".as_ref(), folder.path().join("photos").as_ref()]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("model.onnx.ort: it has 7 bytes"), "{}", stderr(&refused));
+}
+
+#[test]
 fn photos_are_parsed_though_their_lines_go_nowhere() {
     let folder = folder(&["a.png", "b.png", "c.png"]);
     let out = folder.path().join("out");
@@ -200,7 +241,7 @@ fn an_optimised_model_folder_is_whole_whatever_is_told_of_it() {
     let model = folder.path().join("model");
     std::fs::create_dir(&model).unwrap();
     for name in ["model.json", "model.onnx"] {
-        std::fs::copy(root("model/pico").join(name), model.join(name)).unwrap();
+        std::fs::copy(root("model/nano").join(name), model.join(name)).unwrap();
     }
     let sha256 = |bytes: &[u8]| hex(&Sha256::digest(bytes));
     std::fs::write(model.join("weights.bin"), "none").unwrap();

@@ -1,5 +1,6 @@
 """The scripts that package, demonstrate and calculate."""
 
+import argparse
 import json
 import platform
 import re
@@ -20,6 +21,7 @@ import fetch_wheel_file
 import hide_avx512
 import image_template
 import instances_template
+import package as make_package
 import published
 import scale
 
@@ -66,6 +68,52 @@ def test_package_is_complete_and_reproducible(tmp_path: Path) -> None:
         "model/model.json": 0o644,
         "model/model.onnx": 0o644,
     }
+
+
+def test_a_graph_that_is_ready_is_kept_while_nothing_else_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Plays `m2fp optimize`, which writes no graph twice in the same order.
+    program = tmp_path / "m2fp"
+    program.write_text(f"""#!{sys.executable}
+import json, pathlib, sys, uuid
+model = pathlib.Path(sys.argv[2])
+(model / "model.onnx.ort").write_text(str(uuid.uuid4()))
+text = json.loads((model / "model.json").read_text()) | {{"optimized": {{"file": {{"path": "model.onnx.ort"}}}}}}
+(model / "model.json").write_text(json.dumps(text))
+""")
+    program.chmod(0o755)
+    monkeypatch.setattr(published, "kind", lambda: "AVX2")
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "licences").mkdir()
+    bootstrap, runtime = tmp_path / "bootstrap", tmp_path / "runtime.so"
+    for file in (bootstrap, runtime):
+        file.write_text("a program")
+    model = model_folder(tmp_path / "model", 1000)
+    out = tmp_path / "fn"
+    paths = {"bootstrap": bootstrap, "runtime": runtime, "model": model, "licences": tmp_path / "licences", "out": out}
+
+    def packaged(m2fp: Path | None = program) -> dict[str, bytes]:
+        arguments = argparse.Namespace(**paths, m2fp=m2fp)
+        before = make_package.graph_before(arguments)
+        make_package.fill(arguments)
+        make_package.make_ready(arguments, before)
+        return {file.name: file.read_bytes() for file in (out / "model").iterdir()}
+
+    first = packaged()
+    assert set(first) == {"model.json", "model.onnx", "model.onnx.ort"}
+    assert json.loads(first["model.json"])["optimized"] == {"file": {"path": "model.onnx.ort"}}
+    assert packaged() == first
+    for changed in (bootstrap, runtime):
+        changed.write_text("another program")
+        assert packaged()["model.onnx.ort"] != first["model.onnx.ort"]
+    (model / "model.json").write_text(json.dumps({"files": [{"path": "model.onnx", "bytes": 1000}]}))
+    assert packaged()["model.onnx.ort"] != first["model.onnx.ort"]
+    (model / "model.json").write_text(json.dumps({"files": [{"path": "model.onnx"}, {"path": "notes.txt"}]}))
+    assert set(packaged()) == {"model.json", "model.onnx", "notes.txt"}, "weights in a file of their own are mapped"
+    (model / "model.json").write_text(json.dumps({"files": [{"path": "model.onnx"}]}))
+    assert set(packaged(m2fp=None)) == {"model.json", "model.onnx"}
+    assert set(packaged(m2fp=tmp_path / "absent")) == {"model.json", "model.onnx"}
 
 
 def test_a_model_too_large_for_a_zip_is_pointed_to_the_image(tmp_path: Path) -> None:

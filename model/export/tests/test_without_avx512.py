@@ -1,5 +1,10 @@
 """The same answers on a processor with AVX2 alone: other kernels, other operators of ours."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +35,30 @@ def assert_same_answers(model: Path, without_avx512: Path, tmp_path: Path) -> No
 
 def test_the_packaged_model(without_avx512: Path, tmp_path: Path) -> None:
     assert_same_answers(function.NANO, without_avx512, tmp_path)
+
+
+def test_the_packaged_model_made_ready_for_lambda(without_avx512: Path, tmp_path: Path) -> None:
+    """As `make lambda` packages it, whatever processor this machine has."""
+    ready = shutil.copytree(function.NANO, tmp_path / "ready")
+    m2fp = Path(os.environ.get("M2FP", function.built().with_name("m2fp")))
+    runtime = function.ROOT / ".runtime/libonnxruntime.so"
+    make_ready = f"package.optimize(*map(pathlib.Path, {[str(ready), str(m2fp), str(runtime)]}))"
+    environment = {**os.environ, "PYTHONPATH": str(function.ROOT / "scripts")}
+    subprocess.run(
+        [sys.executable, "-c", f"import package, pathlib; {make_ready}"],
+        check=True,
+        env=environment,
+        cwd=function.ROOT,
+    )
+    made = json.loads((ready / "model.json").read_text())["optimized"]
+    assert made["processor"] == "avx2"
+    # Nothing else is there to be loaded.
+    (ready / "model.onnx").unlink()
+    photo = photos.write(tmp_path / "photo.png", (500, 333), 1)
+    for_all = function.answer(function.NANO, photo, tmp_path / "for-all", without_avx512)
+    for_lambda = function.answer(ready, photo, tmp_path / "for-lambda", without_avx512)
+    assert np.array_equal(for_lambda.mask_logits, for_all.mask_logits)
+    assert np.array_equal(for_lambda.class_logits, for_all.class_logits)
 
 
 def test_the_packaged_model_in_8_bits(
