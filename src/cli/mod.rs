@@ -59,7 +59,7 @@ enum Command {
     Invoke(invoke::Arguments),
     /// Show the model, its classes and the limits in force.
     Info(info::Arguments),
-    /// Optimise a model folder's graph once, for any processor, instead of at every start.
+    /// Make a model folder's graph ready once, instead of at every start.
     Optimize(optimize::Arguments),
     /// Measure what a model takes in memory and time, and write it into its manifest.
     Calibrate(calibrate::Arguments),

@@ -12,8 +12,8 @@ use crate::manifest::{FILE_NAME, Manifest, ModelFile, Optimized, ProcessorKind};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Model folder. A graph with weights in a file of their own is replaced; beside one that holds its weights, a second
-    /// is put for processors of this machine's kind. The manifest says so.
+    /// Model folder. A graph with weights in a file of their own is replaced by one for any processor. Beside one that
+    /// holds its weights, a second is put, for processors of this machine's kind.
     #[arg(value_name = "MODEL_DIR")]
     folder: PathBuf,
 }
