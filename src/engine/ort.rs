@@ -173,7 +173,7 @@ impl OrtEngine {
         let padded = image.size.padded_to(self.manifest.input.size.divisor());
         let weights = self.heap.start_run(self.manifest.memory.run_bytes(padded.area()));
         let outputs = self.run_session(&mut session, image);
-        let peak = self.heap.end_run() - weights;
+        let peak = self.heap.end_run().saturating_sub(weights);
         tracing::debug!(peak_mb = peak / MIB as usize, size = %image.size, "the network ran");
         outputs
     }

@@ -134,7 +134,8 @@ def quantized(
 ) -> dict[str, Any]:
     """The manifest of the same model in 8 bits, with these files, measured on no processor yet."""
     changed = {**manifest, "files": [file_entry(path) for path in files]}
-    changed.pop("other_times", None)
+    for of_the_other in ("other_times", "optimized"):
+        changed.pop(of_the_other, None)
     changed["time"] = {key: of for key, of in manifest["time"].items() if key != "processor"}
     changed["quantization"] = quantization
     graph = manifest["provenance"].get("graph")
