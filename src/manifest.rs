@@ -75,7 +75,7 @@ pub struct Quantization {
     pub calibration_photos: u32,
 }
 
-/// A graph as one runtime makes it for one kind of processor, with its weights.
+/// A graph as one runtime makes it for one kind of processor and those with vectors as long, with its weights.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Optimized {
@@ -261,10 +261,10 @@ impl Manifest {
         if faults.is_empty() { Ok(manifest) } else { Err(error(faults.join("; "))) }
     }
 
-    /// The graph that was made for this kind of processor, if there is one.
+    /// The graph that was made for processors like this one, if there is one.
     #[must_use]
     pub(crate) fn optimized_here(&self) -> Option<&Optimized> {
-        self.optimized.as_ref().filter(|made| made.processor == ProcessorKind::here())
+        self.optimized.as_ref().filter(|made| ProcessorKind::here().lays_weights_out_like(made.processor))
     }
 
     /// The times measured on this kind of processor, and [`Self::time`] where it was not measured.

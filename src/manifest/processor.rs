@@ -42,6 +42,19 @@ impl ProcessorKind {
         }
         if cfg!(target_arch = "aarch64") { Self::Neon } else { Self::Other }
     }
+
+    /// Whether a graph that was made ready for the other kind is ready for this one, too: the runtime lays weights out
+    /// by the length of vectors.
+    #[must_use]
+    pub(crate) fn lays_weights_out_like(self, other: Self) -> bool {
+        let vector_bits = |kind| match kind {
+            Self::Vnni | Self::Avx512 => 512,
+            Self::AvxVnni | Self::Avx2 => 256,
+            Self::Neon => 128,
+            Self::Other => 0,
+        };
+        vector_bits(self) == vector_bits(other)
+    }
 }
 
 impl fmt::Display for ProcessorKind {
@@ -54,5 +67,23 @@ impl fmt::Display for ProcessorKind {
             Self::Neon => "NEON",
             Self::Other => "of another kind",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ProcessorKind::{Avx2, Avx512, AvxVnni, Neon, Other, Vnni};
+
+    #[test]
+    fn weights_lie_alike_where_vectors_are_as_long() {
+        let alike = [&[Vnni, Avx512][..], &[AvxVnni, Avx2], &[Neon], &[Other]];
+        for (index, group) in alike.iter().enumerate() {
+            for kind in *group {
+                for (other_index, others) in alike.iter().enumerate() {
+                    let same = others.iter().all(|other| kind.lays_weights_out_like(*other));
+                    assert_eq!(same, index == other_index, "{kind:?} and {others:?}");
+                }
+            }
+        }
     }
 }
