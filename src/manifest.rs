@@ -261,6 +261,12 @@ impl Manifest {
         if faults.is_empty() { Ok(manifest) } else { Err(error(faults.join("; "))) }
     }
 
+    /// Whether the graph's file holds the weights. Else they are in files of their own.
+    #[must_use]
+    pub(crate) fn graph_holds_weights(&self) -> bool {
+        self.files.len() == 1
+    }
+
     /// The graph that was made for processors like this one, if there is one.
     #[must_use]
     pub(crate) fn optimized_here(&self) -> Option<&Optimized> {
@@ -348,7 +354,7 @@ impl Manifest {
             "`files` and `optimized` may only name files of the folder itself",
         );
         require(
-            self.optimized.is_none() || self.files.len() == 1,
+            self.optimized.is_none() || self.graph_holds_weights(),
             "only a graph that holds its weights can be `optimized` for one kind of processor",
         );
         let count = self.classes.len();

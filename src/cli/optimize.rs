@@ -23,7 +23,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut manifest = Manifest::read(folder)?;
     let before = manifest.files[0].clone();
     let graph = folder.join(&before.path);
-    let (here, holds_weights) = (ProcessorKind::here(), manifest.files.len() == 1);
+    let (here, holds_weights) = (ProcessorKind::here(), manifest.graph_holds_weights());
     ensure!(
         !(holds_weights && here == ProcessorKind::Other),
         "{}: its graph is not made ready for processors of a kind that is not known here",

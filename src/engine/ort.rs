@@ -126,13 +126,14 @@ pub(crate) fn optimize(folder: &Path, manifest: &Manifest, out: &Path) -> Result
     while_weights_are_checked(folder, manifest, || {
         let graph = folder.join(&manifest.files[0].path);
         let _loading = loading();
-        let builder = match manifest.files.len() {
-            1 => session_builder(runtime, 1, manifest, Weights::Inside).and_then(|builder| {
+        let builder = if manifest.graph_holds_weights() {
+            session_builder(runtime, 1, manifest, Weights::Inside).and_then(|builder| {
                 // It warns that the graph is for one kind of processor, which the manifest says.
                 Ok(builder.with_config_entry("session.save_model_format", "ORT")?.with_log_level(LogLevel::Error)?)
-            }),
-            _ => session_builder(runtime, 1, manifest, Weights::Mapped)
-                .and_then(|builder| Ok(builder.with_optimization_level(GraphOptimizationLevel::Level2)?)),
+            })
+        } else {
+            session_builder(runtime, 1, manifest, Weights::Mapped)
+                .and_then(|builder| Ok(builder.with_optimization_level(GraphOptimizationLevel::Level2)?))
         };
         builder
             .and_then(|builder| Ok(builder.with_optimized_model_path(out)?))
@@ -264,10 +265,10 @@ enum Weights {
 
 impl Weights {
     fn of(manifest: &Manifest) -> Self {
-        match (manifest.files.len(), &manifest.quantization) {
-            (0 | 1, _) => Self::Inside,
-            (_, None) => Self::Mapped,
-            (_, Some(_)) => Self::Packed,
+        match (manifest.graph_holds_weights(), &manifest.quantization) {
+            (true, _) => Self::Inside,
+            (false, None) => Self::Mapped,
+            (false, Some(_)) => Self::Packed,
         }
     }
 }
