@@ -1,5 +1,7 @@
 //! `input.size`: the rule for the size at which the network sees a photo.
 
+use std::cmp::Reverse;
+
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -14,7 +16,8 @@ pub enum SizeRule {
     Letterbox(Letterbox),
 }
 
-/// detectron2's `ResizeShortestEdge`, followed by zero padding on the right and below to a multiple of `divisor`.
+/// detectron2's `ResizeShortestEdge`, or a little smaller, followed by zero padding on the right and below to a multiple
+/// of `divisor`.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShortestEdge {
@@ -26,6 +29,36 @@ pub struct ShortestEdge {
     /// The smallest short side that is still useful. The plan refuses a smaller one, but photos whose aspect makes
     /// their native short side smaller are run at their native size.
     pub smallest_side: u32,
+    /// The greatest share by which a photo becomes smaller still, so that a row or a column of `divisor` pixels of
+    /// padding is saved. By default none, as in detectron2.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub max_shrink: f64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_zero(share: &f64) -> bool {
+    *share == 0.0
+}
+
+impl ShortestEdge {
+    fn at_most(&self, photo: Size, max_side: u32) -> Size {
+        let max_side = max_side.min(self.max_side);
+        let min_side = self.min_side.min(max_side);
+        let size = photo.shortest_edge(min_side, max_side);
+        let multiple = |side: u32| {
+            let whole = side / self.divisor * self.divisor;
+            let saves = whole > 0 && whole < side;
+            (saves && f64::from(side - whole) <= self.max_shrink * f64::from(side)).then_some(whole)
+        };
+        let by_short = multiple(size.short_side()).map(|short| photo.shortest_edge(short, max_side));
+        let by_long = multiple(size.long_side()).map(|long| photo.shortest_edge(min_side.min(long), long));
+        // Of those that need the fewest pixels, the largest; the first of equals is the size itself.
+        [Some(size), by_short, by_long]
+            .into_iter()
+            .flatten()
+            .min_by_key(|size| (size.padded_to(self.divisor).area(), Reverse(size.area())))
+            .unwrap_or(size)
+    }
 }
 
 /// ModelScope's `center_to_target_size_test`: a photo larger than the canvas is shrunk into it, and every photo is then
@@ -79,10 +112,7 @@ impl SizeRule {
     #[must_use]
     pub(crate) fn at_most(&self, photo: Size, max_side: u32) -> Size {
         match self {
-            Self::ShortestEdge(rule) => {
-                let max_side = max_side.min(rule.max_side);
-                photo.shortest_edge(rule.min_side.min(max_side), max_side)
-            }
+            Self::ShortestEdge(rule) => rule.at_most(photo, max_side),
             Self::Letterbox(rule) => {
                 let canvas = rule.letterbox;
                 photo.shrunk_into(Size::new(canvas.width.min(max_side), canvas.height.min(max_side)))
@@ -125,24 +155,31 @@ impl SizeRule {
     /// Every fault of the rule, in one sentence each.
     pub(super) fn faults(&self) -> Vec<&'static str> {
         const MOST: u32 = 8192;
-        let (sound, bounded) = match self {
-            Self::ShortestEdge(size) => (
+        let has_divisor = self.divisor() >= 1;
+        let rules = match self {
+            Self::ShortestEdge(size) => vec![
                 (
-                    size.smallest_side >= 1 && size.smallest_side <= size.min_side && size.min_side <= size.max_side,
+                    has_divisor
+                        && size.smallest_side >= 1
+                        && size.smallest_side <= size.min_side
+                        && size.min_side <= size.max_side,
                     "`input.size` needs 1 ≤ smallest_side ≤ min_side ≤ max_side and divisor ≥ 1",
                 ),
                 (size.max_side <= MOST, "`input.size.max_side` is above 8192"),
-            ),
+                ((0.0..0.5).contains(&size.max_shrink), "`input.size.max_shrink` is not from 0 up to 0.5"),
+            ],
             Self::Letterbox(size) => {
                 let canvas = size.letterbox.size();
-                (
-                    (canvas.short_side() >= 1, "`input.size` needs a letterbox of at least 1×1 and divisor ≥ 1"),
+                vec![
+                    (
+                        has_divisor && canvas.short_side() >= 1,
+                        "`input.size` needs a letterbox of at least 1×1 and divisor ≥ 1",
+                    ),
                     (canvas.long_side() <= MOST, "`input.size.letterbox` is above 8192 pixels a side"),
-                )
+                ]
             }
         };
-        let sound = (sound.0 && self.divisor() >= 1, sound.1);
-        [sound, bounded].into_iter().filter(|(holds, _)| !holds).map(|(_, fault)| fault).collect()
+        rules.into_iter().filter(|(holds, _)| !holds).map(|(_, fault)| fault).collect()
     }
 }
 
@@ -209,8 +246,51 @@ mod tests {
             (letterbox(384, 6), "`input.size.divisor` is not a multiple of `outputs.stride`"),
             (shortest(65, 128), "`input.size` needs 1 ≤ smallest_side ≤ min_side ≤ max_side and divisor ≥ 1"),
             (shortest(32, 8193), "`input.size.max_side` is above 8192"),
+            (shrinking(-0.1), "`input.size.max_shrink` is not from 0 up to 0.5"),
+            (shrinking(0.5), "`input.size.max_shrink` is not from 0 up to 0.5"),
         ] {
             assert_eq!(with_size(size).unwrap().faults(), [fault]);
+        }
+    }
+
+    /// nano's sides, with another greatest share.
+    fn shrinking(max_shrink: f64) -> Value {
+        json!({"min_side": 384, "max_side": 576, "divisor": 32, "smallest_side": 128, "max_shrink": max_shrink})
+    }
+
+    #[test]
+    fn a_photo_is_shrunk_a_little_where_that_saves_padding() {
+        let exact = with_size(shrinking(0.0)).unwrap().input.size;
+        let shrinks = with_size(shrinking(0.025)).unwrap().input.size;
+        for (photo, reference, working) in [
+            ((1920, 1080), (576, 324), (569, 320)),
+            ((1080, 1920), (324, 576), (320, 569)),
+            // 360 rows are 8 above a multiple of 32.
+            ((1280, 800), (576, 360), (563, 352)),
+            // The long side of a photo of three to four and a bit is 2 above one.
+            ((1025, 768), (513, 384), (512, 384)),
+            ((1030, 768), (515, 384), (512, 382)),
+            // 266 rows are 10 above one, too many; and nothing is padded here.
+            ((2340, 1080), (576, 266), (576, 266)),
+            ((1500, 1000), (576, 384), (576, 384)),
+            ((4000, 40), (576, 6), (576, 6)),
+        ] {
+            let photo = Size::new(photo.0, photo.1);
+            assert_eq!(exact.native(photo), Size::new(reference.0, reference.1), "{photo}");
+            assert_eq!(shrinks.native(photo), Size::new(working.0, working.1), "{photo}");
+        }
+        assert_eq!(shrinks.at_most(Size::new(1920, 1080), 515), Size::new(512, 288));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn more_is_never_seen_smaller(width in 1u32..5000, height in 1u32..5000, side in 1u32..600) {
+            let rule = with_size(shrinking(0.025)).unwrap().input.size;
+            let (photo, exact) = (Size::new(width, height), with_size(shrinking(0.0)).unwrap().input.size);
+            let [less, more] = [side, side + 1].map(|side| rule.at_most(photo, side));
+            proptest::prop_assert!(less.width <= more.width && less.height <= more.height, "{less} {more}");
+            let most = exact.at_most(photo, side);
+            proptest::prop_assert!(less.width <= most.width && less.height <= most.height, "{less} {most}");
         }
     }
 
