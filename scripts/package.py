@@ -110,7 +110,7 @@ def make_ready(arguments: argparse.Namespace, before: tuple[dict[str, Any], byte
     if before:
         manifest["optimized"], graph = before
         (model / manifest["optimized"]["file"]["path"]).write_bytes(graph)
-    elif arguments.m2fp and len(manifest["files"]) == 1:
+    elif arguments.m2fp and (len(manifest["files"]) == 1 or "quantization" in manifest):
         try:
             manifest["optimized"] = optimize(model, arguments.m2fp, arguments.runtime)
         except FileNotFoundError as absent:

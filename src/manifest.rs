@@ -267,6 +267,13 @@ impl Manifest {
         self.files.len() == 1
     }
 
+    /// Whether a second graph can be made for one kind of processor. Float weights in a file of their own are used as
+    /// they lie there, on every kind; a second graph would hold all of them again.
+    #[must_use]
+    pub(crate) fn is_made_for_processors(&self) -> bool {
+        self.graph_holds_weights() || self.quantization.is_some()
+    }
+
     /// The graph that was made for processors like this one, if there is one.
     #[must_use]
     pub(crate) fn optimized_here(&self) -> Option<&Optimized> {
@@ -354,8 +361,8 @@ impl Manifest {
             "`files` and `optimized` may only name files of the folder itself",
         );
         require(
-            self.optimized.is_none() || self.graph_holds_weights(),
-            "only a graph that holds its weights can be `optimized` for one kind of processor",
+            self.optimized.is_none() || self.is_made_for_processors(),
+            "a graph with float weights in a file of their own cannot be `optimized` for one kind of processor",
         );
         let count = self.classes.len();
         require((2..=255).contains(&count), "`classes` must be 2 to 255");

@@ -137,6 +137,7 @@ impl Pipeline {
                 (self.config.model_dir.clone(), self.manifest.clone(), self.config.threads);
             let start = Instant::now();
             let engine = blocking(move || Ok(OrtEngine::load(&folder, &manifest, threads)?)).await?;
+            let engine = engine.with_spare(self.budget.clone());
             tracing::info!(
                 request_id = context.request_id,
                 load_ms = start.elapsed().as_millis() as u64,

@@ -12,8 +12,8 @@ use crate::manifest::{FILE_NAME, Manifest, ModelFile, Optimized, ProcessorKind};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Model folder. A graph with weights in a file of their own is replaced by one for any processor. Beside one that
-    /// holds its weights, a second is put, for processors of this machine's kind.
+    /// Model folder. A graph with float weights in a file of their own is replaced by one for any processor. Beside any
+    /// other, a second is put, for processors of this machine's kind.
     #[arg(value_name = "MODEL_DIR")]
     folder: PathBuf,
 }
@@ -23,9 +23,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut manifest = Manifest::read(folder)?;
     let before = manifest.files[0].clone();
     let graph = folder.join(&before.path);
-    let (here, holds_weights) = (ProcessorKind::here(), manifest.graph_holds_weights());
+    let (here, second) = (ProcessorKind::here(), manifest.is_made_for_processors());
     ensure!(
-        !(holds_weights && here == ProcessorKind::Other),
+        !(second && here == ProcessorKind::Other),
         "{}: its graph is not made ready for processors of a kind that is not known here",
         folder.display()
     );
@@ -33,10 +33,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let optimized =
         ort::optimize(folder, &manifest, &made).and_then(|runtime| Ok((runtime, ort::describe_file(&made)?)));
     let (runtime, (bytes, sha256)) = optimized.inspect_err(|_| drop(std::fs::remove_file(&made)))?;
-    let path = if holds_weights { format!("{}.ort", before.path) } else { before.path };
+    let path = if second { format!("{}.ort", before.path) } else { before.path };
     let place = folder.join(&path);
     let file = ModelFile { path, sha256, bytes };
-    if holds_weights {
+    if second {
         manifest.optimized = Some(Optimized { file, processor: here, runtime: runtime.to_owned() });
     } else {
         manifest.files[0] = file;

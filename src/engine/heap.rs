@@ -9,8 +9,9 @@
 //! back to the system, the one with the most pages first. After the run, holes keep no pages.
 //!
 //! A third of a small network's time would be page faults. So in runs up to [`SMALL_RUN`] holes keep pages up to
-//! [`KEPT_OF_PLAN`] of what was planned, too, and the system is asked for huge pages. The first touch of a stretch of
-//! [`HUGE`] bytes then brings pages to all of it, blocks and holes alike, and they are counted so.
+//! [`KEPT_OF_PLAN`] of what was planned, too, or more where there is memory to spare, and the system is asked for huge
+//! pages. The first touch of a stretch of [`HUGE`] bytes then brings pages to all of it, blocks and holes alike, and
+//! they are counted so.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{Deref, DerefMut, Range};
@@ -35,7 +36,7 @@ const KEPT_OF_PEAK: f64 = 0.98;
 
 /// The most bytes that a run may be planned with to get huge pages. Larger networks compute more for each page: M2FP at
 /// 1138×640 would take 2 % less time, and 13 MB more for parts of blocks that are never written.
-const SMALL_RUN: u64 = 64 << 20;
+pub(crate) const SMALL_RUN: u64 = 64 << 20;
 
 /// The share of what was planned for a small run that is held from its start, whatever has lived by then. It is no more
 /// than the run comes to anyway, plans being predictions.
@@ -239,14 +240,15 @@ impl TensorHeap {
         }
     }
 
-    /// Starts a run for which `planned` bytes are set aside. From now on, pages are kept up to the most that this run
-    /// needs at once, and in a small run up to a share of these bytes. Returns the bytes that live already: weights are
-    /// tensors, too.
-    pub(crate) fn start_run(&self, planned: u64) -> usize {
+    /// Starts a run for which `planned` bytes are set aside, and which may hold `spare` bytes more. From now on, pages
+    /// are kept up to the most that this run needs at once, and in a small run up to a share of the planned bytes, or
+    /// to all of them and the spare ones. Returns the bytes that live already: weights are tensors, too.
+    pub(crate) fn start_run(&self, planned: u64, spare: u64) -> usize {
         let mut blocks = self.blocks();
         blocks.peak = blocks.live;
         let small = planned <= SMALL_RUN;
-        blocks.kept = if small { blocks.live + (planned as f64 * KEPT_OF_PLAN) as usize } else { 0 };
+        let kept = if spare > 0 { planned + spare } else { (planned as f64 * KEPT_OF_PLAN) as u64 };
+        blocks.kept = if small { blocks.live + kept as usize } else { 0 };
         let huge = self.huge.filter(|_| small);
         if huge != blocks.huge {
             let advice = if huge.is_some() { Advice::HugePage } else { Advice::NoHugePage };

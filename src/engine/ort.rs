@@ -17,13 +17,14 @@ use super::add_resized::AddResized;
 use super::conv3x3::Conv3x3;
 use super::deform_attn::DeformAttn;
 use super::group_norm::GroupNorm;
-use super::heap::TensorHeap;
+use super::heap::{SMALL_RUN, TensorHeap};
 use super::product::{Conv1x1, Linear};
 use super::{Engine, Queries};
 use crate::error::{Error, Result};
 use crate::geometry::Size;
 use crate::image::Planar8;
 use crate::manifest::{Dtype, Manifest, ModelFile};
+use crate::memory::budget::{Budget, Reservation};
 use crate::units::MIB;
 
 /// File name of ONNX Runtime's library beside the executable and in the system.
@@ -67,7 +68,13 @@ pub struct OrtEngine {
     session: Mutex<Session>,
     heap: &'static TensorHeap,
     manifest: Manifest,
+    /// The account of which runs take what nobody needs meanwhile.
+    spare: Option<Budget>,
 }
+
+/// The part of its planned bytes that a run takes besides, where nobody needs them. `nano` never gives a page back
+/// during a run with a fifth, and takes 0.85 of the time.
+const SPARE_OF_PLAN: u64 = 4;
 
 impl OrtEngine {
     /// Loads the model of `folder` and checks its checksums, names, types and shapes against `manifest`.
@@ -84,13 +91,16 @@ impl OrtEngine {
         let graph = optimized.map_or(&manifest.files[0], |made| &made.file);
         let checked = if graph.path == expected.path { checked } else { check_file(folder, graph) };
         checked?;
-        let session = while_weights_are_checked(folder, manifest, || {
+        // A graph that was made ready holds its weights.
+        let weights = if optimized.is_some() { &[] } else { &manifest.files[1..] };
+        let session = while_weights_are_checked(folder, weights, || {
             let graph = &folder.join(&graph.path);
             let path = graph.display().to_string();
             let loading = loading();
-            let session = session_builder(runtime, threads, manifest, Weights::of(manifest))
+            let kept = Weights::of(manifest);
+            let session = session_builder(runtime, threads, manifest, kept)
                 .and_then(|mut builder| match optimized {
-                    Some(_) => commit_mapped(builder, graph),
+                    Some(_) => commit_mapped(builder, graph, kept),
                     None => builder.commit_from_file(graph),
                 })
                 .map_err(|error| LoadError::File { path: path.clone(), fault: error.to_string() })?;
@@ -103,7 +113,13 @@ impl OrtEngine {
         // Most of what made the session does not run again.
         crate::sys::release_code();
         tracing::debug!(anonymous_mb = crate::sys::anonymous_bytes() / MIB, "the model is loaded");
-        Ok(Self { session: Mutex::new(session), heap: runtime.heap, manifest: manifest.clone() })
+        Ok(Self { session: Mutex::new(session), heap: runtime.heap, manifest: manifest.clone(), spare: None })
+    }
+
+    /// Lets runs hold more than was planned for them while that memory is in nobody's reservation.
+    #[must_use]
+    pub fn with_spare(self, budget: Budget) -> Self {
+        Self { spare: Some(budget), ..self }
     }
 }
 
@@ -113,9 +129,9 @@ const REQUANTIZE: &str = "WeightBiasQuantization";
 
 /// Writes to `out` what the runtime makes of the graph of `folder`, and says for which build of the runtime that is.
 ///
-/// A graph with weights in a file of their own stays an ONNX graph for any processor, in which constants are folded and
-/// operators are fused; weights stay in the file where they are. A graph that holds its weights is made ready for
-/// processors of this kind, in the runtime's own format, with its weights laid out as they are used, so that they are
+/// A graph with float weights in a file of their own stays an ONNX graph for any processor, in which constants are
+/// folded and operators are fused; weights stay in the file where they are. Any other graph is made ready for processors
+/// of this kind, in the runtime's own format, with its weights in it and laid out as they are used, so that they are
 /// mapped: it is loaded in less than half of the time.
 ///
 /// # Errors
@@ -123,19 +139,17 @@ const REQUANTIZE: &str = "WeightBiasQuantization";
 pub(crate) fn optimize(folder: &Path, manifest: &Manifest, out: &Path) -> Result<&'static str, LoadError> {
     let runtime = runtime()?;
     check_file(folder, &manifest.files[0])?;
-    while_weights_are_checked(folder, manifest, || {
+    while_weights_are_checked(folder, &manifest.files[1..], || {
         let graph = folder.join(&manifest.files[0].path);
         let _loading = loading();
-        let builder = if manifest.graph_holds_weights() {
-            session_builder(runtime, 1, manifest, Weights::Inside).and_then(|builder| {
+        session_builder(runtime, 1, manifest, Weights::of(manifest))
+            .and_then(|builder| {
+                if !manifest.is_made_for_processors() {
+                    return Ok(builder.with_optimization_level(GraphOptimizationLevel::Level2)?);
+                }
                 // It warns that the graph is for one kind of processor, which the manifest says.
                 Ok(builder.with_config_entry("session.save_model_format", "ORT")?.with_log_level(LogLevel::Error)?)
             })
-        } else {
-            session_builder(runtime, 1, manifest, Weights::Mapped)
-                .and_then(|builder| Ok(builder.with_optimization_level(GraphOptimizationLevel::Level2)?))
-        };
-        builder
             .and_then(|builder| Ok(builder.with_optimized_model_path(out)?))
             .and_then(|mut builder| builder.commit_from_file(&graph))
             .map(|_| ort::info())
@@ -172,7 +186,10 @@ impl OrtEngine {
     fn run(&self, image: &Planar8) -> ort::Result<(Tensor<f32>, Tensor<f32>)> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let padded = image.size.padded_to(self.manifest.input.size.divisor());
-        let weights = self.heap.start_run(self.manifest.memory.run_bytes(padded.area()));
+        let planned = self.manifest.memory.run_bytes(padded.area());
+        let asks = self.spare.as_ref().filter(|_| planned <= SMALL_RUN);
+        let spare = asks.and_then(|budget| budget.spare(planned / SPARE_OF_PLAN));
+        let weights = self.heap.start_run(planned, spare.as_ref().map_or(0, Reservation::bytes));
         let outputs = self.run_session(&mut session, image);
         let peak = self.heap.end_run().saturating_sub(weights);
         tracing::debug!(peak_mb = peak / MIB as usize, size = %image.size, "the network ran");
@@ -302,15 +319,19 @@ fn session_builder(
         .with_prepacking(weights == Weights::Packed)?)
 }
 
-/// Makes a session of a graph in the runtime's own format, and uses its weights where they lie in the file. The file
-/// stays mapped as long as the process lives: a process loads one model, and its pages can be dropped and read again.
-fn commit_mapped(builder: SessionBuilder, graph: &Path) -> ort::Result<Session> {
+/// Makes a session of a graph in the runtime's own format, and uses its weights where they lie in the file, unless they
+/// are packed: then few of them are left, and would keep their neighbours' pages. The file stays mapped as long as the
+/// process lives: a process loads one model, and its pages can be dropped and read again.
+fn commit_mapped(builder: SessionBuilder, graph: &Path, weights: Weights) -> ort::Result<Session> {
     let map = std::fs::File::open(graph).and_then(|file| crate::sys::map(&file));
     let map: &'static Mmap = Box::leak(Box::new(map.map_err(|error| ort::Error::new(error.to_string()))?));
+    let in_place = if weights == Weights::Packed { "0" } else { "1" };
     builder
         .with_config_entry("session.use_ort_model_bytes_directly", "1")?
-        .with_config_entry("session.use_ort_model_bytes_for_initializers", "1")?
+        .with_config_entry("session.use_ort_model_bytes_for_initializers", in_place)?
         .commit_from_memory(map)
+        // What was read to make the session is hardly read again.
+        .inspect(|_| crate::sys::release_mapping(map))
 }
 
 /// The operators that M2FP's graphs use besides the standard ones. Other graphs do not use them.
@@ -329,10 +350,10 @@ fn operators(heap: &'static TensorHeap) -> ort::Result<OperatorDomain> {
 /// copies them. A fault of theirs comes before one of `work`, which may follow from it.
 fn while_weights_are_checked<T>(
     folder: &Path,
-    manifest: &Manifest,
+    weights: &[ModelFile],
     work: impl FnOnce() -> Result<T, LoadError>,
 ) -> Result<T, LoadError> {
-    let (done, checked) = both(work, || manifest.files[1..].iter().try_for_each(|file| check_file(folder, file)));
+    let (done, checked) = both(work, || weights.iter().try_for_each(|file| check_file(folder, file)));
     checked.and(done)
 }
 

@@ -146,6 +146,14 @@ impl Budget {
             Err(_) => Err(Error::Busy { retry_after: max_wait.max(Duration::from_secs(1)) }),
         }
     }
+
+    /// Reserves `bytes` that no request needs now, or nothing.
+    #[must_use]
+    pub fn spare(&self, bytes: u64) -> Option<Reservation> {
+        let wanted = u32::try_from(units(bytes)).ok()?;
+        let permit = Arc::clone(&self.units).try_acquire_many_owned(wanted).ok()?;
+        Some(Reservation { permit })
+    }
 }
 
 /// Units that hold `bytes`.
@@ -163,6 +171,20 @@ mod tests {
 
     fn manifest() -> Manifest {
         Manifest::read(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_nobody_needs_can_be_spared_for_a_while() {
+        let budget = Budget::new(256 * MIB, 0, &manifest());
+        let total = budget.total_bytes();
+        let request = budget.reserve(total - 8 * MIB, Duration::ZERO).await.unwrap();
+        let spare = budget.spare(8 * MIB).unwrap();
+        assert_eq!(spare.bytes(), 8 * MIB);
+        assert!(budget.spare(1).is_none());
+        drop(spare);
+        assert!(budget.spare(8 * MIB + 1).is_none());
+        drop(request);
+        assert!(budget.reserve(total, Duration::ZERO).await.is_ok());
     }
 
     /// Limits are not always whole units: a cgroup's may be 300 MB of 10^6 bytes.

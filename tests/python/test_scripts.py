@@ -110,7 +110,10 @@ text = json.loads((model / "model.json").read_text()) | {{"optimized": {{"file":
     (model / "model.json").write_text(json.dumps({"files": [{"path": "model.onnx", "bytes": 1000}]}))
     assert packaged()["model.onnx.ort"] != first["model.onnx.ort"]
     (model / "model.json").write_text(json.dumps({"files": [{"path": "model.onnx"}, {"path": "notes.txt"}]}))
-    assert set(packaged()) == {"model.json", "model.onnx", "notes.txt"}, "weights in a file of their own are mapped"
+    assert set(packaged()) == {"model.json", "model.onnx", "notes.txt"}, "float weights of their own file are mapped"
+    in_bytes = {"files": [{"path": "model.onnx"}, {"path": "notes.txt"}], "quantization": {}}
+    (model / "model.json").write_text(json.dumps(in_bytes))
+    assert set(packaged()) == {"model.json", "model.onnx", "model.onnx.ort", "notes.txt"}
     (model / "model.json").write_text(json.dumps({"files": [{"path": "model.onnx"}]}))
     assert set(packaged(m2fp=None)) == {"model.json", "model.onnx"}
     assert set(packaged(m2fp=tmp_path / "absent")) == {"model.json", "model.onnx"}
@@ -284,6 +287,8 @@ def test_the_table_of_parts_starts_with_the_largest() -> None:
 def test_costs_follow_memory_and_time() -> None:
     size = {"min_side": 384, "max_side": 800, "divisor": 32}
     assert cost_table.working_pixels(1920, 1080, size) == 704 * 384
+    assert cost_table.working_pixels(1920, 1080, {**size, "max_side": 576, "max_shrink": 0.025}) == 576 * 320
+    assert cost_table.working_pixels(1500, 1000, {**size, "max_side": 576, "max_shrink": 0.025}) == 576 * 384
     work = cost_table.Work(inference_core_seconds=2, serial_seconds=1)
     assert cost_table.seconds(work, 0.5) == pytest.approx(6)
     assert cost_table.seconds(work, 2) == pytest.approx(2)

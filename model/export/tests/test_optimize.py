@@ -1,12 +1,14 @@
-"""`m2fp optimize` on a folder in 8 bits: the same answers, whole or untouched."""
+"""`m2fp optimize` on folders with weights in files of their own: the same answers, or untouched."""
 
 import hashlib
 import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 import function
 import photos
@@ -21,22 +23,58 @@ def optimize(model: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_an_optimised_model_answers_as_before(quantized: Path, tmp_path: Path) -> None:
-    model = shutil.copytree(quantized, tmp_path / "model")
-    done = optimize(model)
+@pytest.fixture(scope="module")
+def checkpoint(folder: Path) -> Path:
+    return folder
+
+
+def test_a_float_model_answers_as_before(model: Path, tmp_path: Path) -> None:
+    optimised = shutil.copytree(model, tmp_path / "model")
+    done = optimize(optimised)
     assert done.returncode == 0, done.stderr
-    entry = json.loads((model / "model.json").read_text())["files"][0]
-    graph = (model / "model.onnx").read_bytes()
-    assert entry == {
-        "path": "model.onnx",
-        "sha256": hashlib.sha256(graph).hexdigest(),
-        "bytes": len(graph),
-    }
-    assert graph != (quantized / "model.onnx").read_bytes()
-    assert {p.name for p in model.iterdir()} == {p.name for p in quantized.iterdir()}
-    photo = photos.write(tmp_path / "photo.png", (333, 250), 1)
-    before = function.answer(quantized, photo, tmp_path / "before")
-    after = function.answer(model, photo, tmp_path / "after")
+    graph = described(optimised)["files"][0]
+    assert graph == entry(optimised / "model.onnx")
+    assert (optimised / "model.onnx").read_bytes() != (model / "model.onnx").read_bytes()
+    assert names(optimised) == names(model)
+    assert_answers_alike(model, optimised, tmp_path)
+
+
+def test_a_model_in_8_bits_is_made_ready_and_answers_as_before(
+    quantized: Path, tmp_path: Path
+) -> None:
+    ready = shutil.copytree(quantized, tmp_path / "model")
+    done = optimize(ready)
+    assert done.returncode == 0, done.stderr
+    manifest = described(ready)
+    made = manifest.pop("optimized")
+    assert made["file"] == entry(ready / "model.onnx.ort")
+    assert manifest == described(quantized)
+    assert names(ready) == names(quantized) | {"model.onnx.ort"}
+    # What it was made of is not read any more.
+    for file in manifest["files"]:
+        (ready / file["path"]).unlink()
+    assert_answers_alike(quantized, ready, tmp_path)
+
+
+def described(model: Path) -> dict[str, Any]:
+    return json.loads((model / "model.json").read_text())
+
+
+def entry(file: Path) -> dict[str, Any]:
+    """What a manifest says of a file."""
+    content = file.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    return {"path": file.name, "sha256": sha256, "bytes": len(content)}
+
+
+def names(model: Path) -> set[str]:
+    return {file.name for file in model.iterdir()}
+
+
+def assert_answers_alike(model: Path, optimised: Path, folder: Path) -> None:
+    photo = photos.write(folder / "photo.png", (333, 250), 1)
+    before = function.answer(model, photo, folder / "before")
+    after = function.answer(optimised, photo, folder / "after")
     assert relative_error(after.mask_logits, before.mask_logits) < 1e-4
     assert np.mean(after.labels == before.labels) > 0.999
 
