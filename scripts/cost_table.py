@@ -8,6 +8,7 @@ that has its core alone. `m2fp info --timing` measures a machine of yours.
 
 import argparse
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,12 +46,18 @@ class Work:
     serial_seconds: float  # decoding, post-processing and encoding
 
 
-def working_pixels(width: int, height: int, size: dict[str, int]) -> int:
+def working_pixels(width: int, height: int, size: dict[str, float]) -> int:
     """Pixels that the network sees of a photo: the size rule, padded to the divisor."""
     scale = min(size["min_side"] / min(width, height), size["max_side"] / max(width, height))
     divisor = size["divisor"]
-    sides = (-(-int(side * scale + 0.5) // divisor) * divisor for side in (width, height))
-    return next(sides) * next(sides)
+    padded = []
+    for side in (width, height):
+        side = int(side * scale + 0.5)
+        above = side % divisor
+        # The other side becomes less, too, but of a table's photos no multiple of the divisor.
+        shrunk = above < side and above <= size.get("max_shrink", 0) * side
+        padded.append(side - above if shrunk else -(-side // divisor) * divisor)
+    return math.prod(padded)
 
 
 def work_of(

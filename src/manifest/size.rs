@@ -1,7 +1,5 @@
 //! `input.size`: the rule for the size at which the network sees a photo.
 
-use std::cmp::Reverse;
-
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -45,19 +43,16 @@ impl ShortestEdge {
         let max_side = max_side.min(self.max_side);
         let min_side = self.min_side.min(max_side);
         let size = photo.shortest_edge(min_side, max_side);
-        let multiple = |side: u32| {
-            let whole = side / self.divisor * self.divisor;
-            let saves = whole > 0 && whole < side;
-            (saves && f64::from(side - whole) <= self.max_shrink * f64::from(side)).then_some(whole)
-        };
-        let by_short = multiple(size.short_side()).map(|short| photo.shortest_edge(short, max_side));
-        let by_long = multiple(size.long_side()).map(|long| photo.shortest_edge(min_side.min(long), long));
-        // Of those that need the fewest pixels, the largest; the first of equals is the size itself.
-        [Some(size), by_short, by_long]
-            .into_iter()
-            .flatten()
-            .min_by_key(|size| (size.padded_to(self.divisor).area(), Reverse(size.area())))
-            .unwrap_or(size)
+        let padded = |size: Size| size.padded_to(self.divisor).area();
+        let with_long_side = |long: u32| photo.shortest_edge(min_side.min(long), long);
+        let long = size.long_side();
+        let least = (f64::from(long) * (1.0 - self.max_shrink)).ceil() as u32;
+        let fewest = padded(with_long_side(least));
+        if fewest >= padded(size) {
+            return size;
+        }
+        // The largest that needs no more pixels than the smallest.
+        (least..long).rev().map(with_long_side).find(|&size| padded(size) == fewest).unwrap_or(size)
     }
 }
 

@@ -17,7 +17,7 @@ M2FP = Path(os.environ.get("M2FP", ROOT / "target" / "release" / "m2fp"))
 NANO = ROOT / "model" / "nano"
 PHOTO = ROOT / "src" / "http" / "page" / "sample.jpg"
 SIZE = (1280, 720)
-"""Width and height; at its native size the packaged model sees 576×324 of them."""
+"""Width and height; at its native size the packaged model sees 569×320 of them."""
 ROWS = ["native size", "half the size", "tiles", "flip", "JPEG of quality 50"]
 MARGIN_MB = 16
 """What every plan leaves free for what no constant predicts (`MARGIN_BYTES`), such as pages of the

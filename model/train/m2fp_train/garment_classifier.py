@@ -67,12 +67,12 @@ def description(looks: Tensor, worn: Tensor, owners: Tensor) -> Tensor:
     looks: [N, LOOKS, h, w]. worn: [N, garments, h, w], each garment's share of a cell. owners:
     [N, M, h w], by what share a cell is whose.
     """
-    looks = looks.flatten(2).transpose(1, 2)
+    looks = looks.flatten(2)
     worn = worn.flatten(2)
     amounts = owners @ worn.transpose(1, 2)
     weights = owners * worn.sum(1, keepdim=True)
     all_worn = amounts.sum(2, keepdim=True).clamp(min=LEAST_WORN)
-    mean = weights @ looks / all_worn
-    variance = weights @ looks**2 / all_worn - mean**2
+    mean = weights @ looks.transpose(1, 2) / all_worn
+    variance = weights @ (looks * looks).transpose(1, 2) / all_worn - mean * mean
     shares = (amounts / all_worn + LEAST_SHARE).log()
     return torch.cat([mean, variance.clamp(min=LEAST_VARIANCE).sqrt(), shares], 2)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from m2fp_train.classes import GARMENTS
 from m2fp_train.network import double
+from m2fp_train.persons import log_sum_exp
 
 CELL = 4
 """Pixels of the parts, each way, that are counted together."""
@@ -43,10 +44,8 @@ def settled_garments(
     How likely a pixel is any garment does not change, nor what is no garment.
     """
     garments = parts[:, list(GARMENTS)]
-    any_garment = garments.logsumexp(1, keepdim=True)
-    worn = (any_garment - parts.logsumexp(1, keepdim=True)).exp()
-    seen = F.avg_pool2d((garments - any_garment).exp() * worn, CELL)
-    worn = F.avg_pool2d(worn, CELL).clamp(min=LEAST_WORN)
+    seen = F.avg_pool2d((garments - log_sum_exp(parts)).exp(), CELL)
+    worn = seen.sum(1, keepdim=True).clamp(min=LEAST_WORN)
     owners = _owners(masks, scores)
     said = torch.zeros_like(seen)
     if classify is not None:
@@ -64,7 +63,7 @@ def settled_garments(
         chance = (seen.log() + change).softmax(1)
 
     changed = garments + double(double(change))
-    changed = changed + any_garment - changed.logsumexp(1, keepdim=True)
+    changed = changed + (log_sum_exp(garments) - log_sum_exp(changed))
     planes = list(parts.unbind(1))
     for garment, plane in zip(GARMENTS, changed.unbind(1), strict=True):
         planes[garment] = plane

@@ -1,5 +1,6 @@
 """Writes the query parser as ONNX and proves that ONNX Runtime computes the same."""
 
+import heapq
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, MutableSequence, Sequence
@@ -123,11 +124,17 @@ def simplify(path: Path) -> None:
     Constants are folded, and what is computed twice is computed once. Sizes that depend on height
     and width get a name each, the same for the same size. Without names a session takes no two
     of them to be the same: it searches for long, and no tensor takes another's room in memory.
+    With them, sides that never differ are known, and what is computed of these is a constant.
     Weights stay as `store_small` stores them. Raises AssertionError where anything else is
     computed.
     """
     before = onnx.load(str(path))
     model = _named_sizes(_folded(before))
+    order = [name for node in model.graph.node for name in node.output]
+    while _write_known_sizes(model):
+        model = _named_sizes(_folded(model))
+    # Folding once more put nodes in another order, in which more tensors live at once.
+    _put_in_order(model.graph, order)
     onnx.checker.check_model(model, full_check=True)
     # Sizes that cannot be told apart are taken for the same; where they were not, a session fails.
     _compare(*(_computed_by(graph.SerializeToString()) for graph in (before, model)))
@@ -182,6 +189,8 @@ def _named_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
 
     The names of sizes are short, because they are compared.
     """
+    # What is known of shapes already is not computed anew.
+    del model.graph.value_info[:]
     named = SymbolicShapeInference.infer_shapes(model, auto_merge=True)
     names: dict[str, str] = {}
     for value in named.graph.value_info:
@@ -190,6 +199,81 @@ def _named_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
                 size.dim_param = names.setdefault(size.dim_param, f"s{len(names)}")
     _replace(named.graph.output, model.graph.output)
     return named
+
+
+def _put_in_order(graph: onnx.GraphProto, order: list[str]) -> None:
+    """Put nodes in the order of their outputs, as far as each comes after what it needs. One whose
+    output is not in it comes right after that."""
+    places = {name: float(place) for place, name in enumerate(order)}
+    makers = {name: index for index, node in enumerate(graph.node) for name in node.output}
+    needed = [{makers[name] for name in node.input if name in makers} for node in graph.node]
+    users: list[list[int]] = [[] for _ in graph.node]
+    for index, makers_of in enumerate(needed):
+        place = max((places[graph.node[maker].output[0]] for maker in makers_of), default=-1.0)
+        for name in graph.node[index].output:
+            places.setdefault(name, place + 0.5)
+        for maker in makers_of:
+            users[maker].append(index)
+    missing = [len(makers_of) for makers_of in needed]
+    ready = [(places[node.output[0]], i) for i, node in enumerate(graph.node) if not missing[i]]
+    heapq.heapify(ready)
+    nodes = []
+    while ready:
+        _, index = heapq.heappop(ready)
+        nodes.append(graph.node[index])
+        for user in users[index]:
+            missing[user] -= 1
+            if not missing[user]:
+                heapq.heappush(ready, (places[graph.node[user].output[0]], user))
+    _replace(graph.node, nodes)
+
+
+def _write_known_sizes(model: onnx.ModelProto) -> int:
+    """Make constants of sides that are read off a shape and are always the same, and of new shapes
+    of which one side at most is free. Returns how many.
+    """
+    graph = model.graph
+    shapes = {value.name: _sides(value) for value in (*graph.input, *graph.value_info)}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    read_off = {node.output[0]: node.input[0] for node in graph.node if _reads_shape(node)}
+    known = []
+    for node in graph.node:
+        of = read_off.get(node.input[0]) if node.op_type == "Gather" else None
+        if of in shapes and node.input[1] in constants:
+            places = onnx.numpy_helper.to_array(constants[node.input[1]])
+            sides = [shapes[of][place] for place in places.ravel()]
+            if all(isinstance(side, int) for side in sides):
+                sides = np.array(sides, np.int64).reshape(places.shape)
+                known.append(onnx.numpy_helper.from_array(sides, node.output[0]))
+        elif node.op_type == "Reshape" and node.input[1] not in constants:
+            sides = [side if isinstance(side, int) else -1 for side in shapes[node.output[0]]]
+            if sides.count(-1) <= 1:
+                name = f"{node.output[0]}.shape"
+                known.append(onnx.numpy_helper.from_array(np.array(sides, np.int64), name))
+                node.input[1] = name
+    graph.initializer.extend(known)
+    made = {tensor.name for tensor in known}
+    used = {output.name for output in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if made.isdisjoint(node.output) and not used.isdisjoint(node.output):
+            used.update(node.input)
+            kept.append(node)
+    _replace(graph.node, kept[::-1])
+    _replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in used])
+    return len(known)
+
+
+def _sides(value: onnx.ValueInfoProto) -> list[int | str]:
+    """The sides of a tensor; by name, where they are free."""
+    return [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim]
+
+
+def _reads_shape(node: onnx.NodeProto) -> bool:
+    """Whether it gives the whole shape of its input."""
+    return node.op_type == "Shape" and all(
+        attribute.name == "start" and attribute.i == 0 for attribute in node.attribute
+    )
 
 
 def _replace(field: MutableSequence[Message], messages: Iterable[Message]) -> None:

@@ -47,10 +47,10 @@ def outlined_people(
 
 def guided(image: Tensor, maps: Tensor) -> Tensor:
     """Maps [N, K, H/2, W/2] that follow the edges of an image [N, 3, H, W], of such at stride 4."""
-    ways, offset = _coefficients(F.avg_pool2d(image, STRIDE), maps)
-    colours = F.avg_pool2d(image, OUTLINE_STRIDE).split(1, 1)
+    fine = F.avg_pool2d(image, OUTLINE_STRIDE)
+    ways, offset = _coefficients(F.avg_pool2d(fine, STRIDE // OUTLINE_STRIDE), maps)
     return double(offset) + sum(
-        double(way) * colour for way, colour in zip(ways, colours, strict=True)
+        double(way) * colour for way, colour in zip(ways, fine.split(1, 1), strict=True)
     )
 
 

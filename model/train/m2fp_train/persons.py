@@ -46,10 +46,12 @@ def person_masks(
         look, go = weights.split((FEATURES, 2), 3)
         weights = torch.cat([look, go * (COORDINATE_UNIT / units)[:, :, None]], 3)
     # A pixel's coordinates less the place's: what the place takes off is the same at every pixel.
+    # So is the bias, which a channel of ones brings into the product.
     way = (weights[..., FEATURES:] * (places / COORDINATE_UNIT)[:, :, None]).sum(3)
-    seen = torch.cat([features, pixel_positions(features, stride) / COORDINATE_UNIT], 1)
-    hidden = weights.reshape(batch, people * HIDDEN, FEATURES + 2) @ seen.flatten(2)
-    hidden = F.relu(hidden + (biases - way).reshape(batch, people * HIDDEN, 1))
+    weights = torch.cat([weights, (biases - way)[..., None]], 3)
+    positions = pixel_positions(features, stride) / COORDINATE_UNIT
+    seen = torch.cat([features, positions, torch.ones_like(positions[:, :1])], 1)
+    hidden = F.relu(weights.reshape(batch, people * HIDDEN, FEATURES + 3) @ seen.flatten(2))
     hidden = hidden.reshape(batch, people, HIDDEN, -1)
     logits = last_weights.reshape(batch, people, 1, HIDDEN) @ hidden
     logits = logits.reshape(batch, people, -1) + last_bias
@@ -68,7 +70,14 @@ def agreed_masks(masks: Tensor, somebody: Tensor, most: float = MOST_AGREEMENT) 
 def somebody_logit(parts: Tensor) -> Tensor:
     """Logit [N, h, w] that a pixel is no background, from the parts' logits [N, 20, h, w]."""
     somebody = parts.narrow(1, BACKGROUND_ID + 1, parts.shape[1] - 1)
-    return somebody.logsumexp(1) - parts[:, BACKGROUND_ID]
+    return (log_sum_exp(somebody) - parts[:, BACKGROUND_ID, None])[:, 0]
+
+
+def log_sum_exp(logits: Tensor) -> Tensor:
+    """[N, 1, h, w] of [N, C, h, w], in steps that ONNX Runtime computes with vectors. Its
+    `ReduceLogSumExp` takes three times as long."""
+    greatest = logits.amax(1, keepdim=True)
+    return (logits - greatest).exp().sum(1, keepdim=True).log() + greatest
 
 
 def both_heard(first: Tensor, second: Tensor) -> Tensor:

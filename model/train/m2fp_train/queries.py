@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from m2fp_train.classes import BACKGROUND_ID, NUM_CLASSES, NUM_PARTS
+from m2fp_train.classes import NUM_CLASSES, NUM_PARTS
 from m2fp_train.geometry import STRIDE
 from m2fp_train.network import Answer, NanoParser
 from m2fp_train.persons import (
@@ -14,6 +14,7 @@ from m2fp_train.persons import (
     log_odds,
     person_masks,
     pixel_positions,
+    somebody_logit,
 )
 
 PERSON_QUERIES = 24
@@ -33,8 +34,9 @@ SURE = (1e-8, 1 - 1e-6)
 """Least and greatest probability of a person, so that its logit is finite."""
 OWN_CLASS_LOGIT = 8.0
 """Logit of a part query's own class; every other class, and "no object", has its negative."""
-SMALLEST_ODDS_AGAINST = 1e-12
-"""Floor of the odds against a part, relative to the likeliest one: a mask logit is at most 27.6."""
+SMALLEST_ODDS_AGAINST = 1e-3
+"""Floor of the odds against a part, relative to the likeliest one: a mask logit is at most 6.9.
+Less than this would be the rounding of a difference."""
 
 
 def normalise(image: Tensor) -> Tensor:
@@ -63,14 +65,12 @@ class QueryParser(nn.Module):
         self.register_buffer("no_part", torch.full((1, PERSON_QUERIES, NUM_PARTS), -NEVER))
         self.register_buffer("no_object", torch.zeros(1, PERSON_QUERIES, 1))
         self.register_buffer("confidence", torch.tensor([1.0, 0.0]))
-        others = 1 - torch.eye(NUM_PARTS)
-        self.register_buffer("sum_of_others", others[:, :, None, None])
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         answer = self.network(pad_to(normalise(image), self.divisor))
-        parts = self._softmax_logits(self._part_logits(answer))
-        person_classes, masks = self._persons(answer, -parts[:, BACKGROUND_ID])
-        return self._queries(parts, person_classes, masks)
+        parts = self._part_logits(answer)
+        person_classes, masks = self._persons(answer, somebody_logit(parts))
+        return self._queries(self._softmax_logits(parts), person_classes, masks)
 
     def _queries(
         self, parts: Tensor, person_classes: Tensor, masks: Tensor
@@ -103,10 +103,11 @@ class QueryParser(nn.Module):
         return torch.cat([self.no_part, human[..., None], self.no_object], 2)
 
     def _softmax_logits(self, parts: Tensor) -> Tensor:
-        """log(p / (1 - p)) of p = softmax(parts); 1 - p is a sum, for a difference would cancel."""
+        """log(p / (1 - p)) of p = softmax(parts)."""
         parts = parts - parts.amax(1, keepdim=True)
-        others = F.conv2d(parts.exp(), self.sum_of_others)
-        return parts - others.clamp(min=SMALLEST_ODDS_AGAINST).log()
+        odds = parts.exp()
+        against = odds.sum(1, keepdim=True) - odds
+        return parts - against.clamp(min=SMALLEST_ODDS_AGAINST).log()
 
 
 def pad_to(image: Tensor, divisor: int) -> Tensor:
@@ -115,7 +116,10 @@ def pad_to(image: Tensor, divisor: int) -> Tensor:
     last = divisor - 1
     below = last - (image.shape[2] + last) % divisor
     right = last - (image.shape[3] + last) % divisor
-    return F.pad(image, (0, right, 0, below))
+    padded = F.pad(image, (0, right, 0, below))
+    # So that a graph can know which sides stay as they are: what is computed of them is constant.
+    height, width = image.shape[2] + below, image.shape[3] + right
+    return padded.reshape(*image.shape[:2], height, width)
 
 
 def peaks(centres: Tensor, window: int, faintest: float, count: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,13 @@ from m2fp_train.geometry import MULTIPOSE_SIZE, NANO_SIZE, SizeRule
         (NANO_SIZE, (1000, 400), (800, 320)),
         (NANO_SIZE, (4000, 1), (800, 1)),
         (MULTIPOSE_SIZE, (640, 480), (512, 384)),
-        (MULTIPOSE_SIZE, (1920, 1080), (576, 324)),
+        (MULTIPOSE_SIZE, (1500, 1000), (576, 384)),
+        # Shrunk a little, which saves 32 rows or columns.
+        (MULTIPOSE_SIZE, (1920, 1080), (569, 320)),
+        (MULTIPOSE_SIZE, (1280, 800), (563, 352)),
+        (MULTIPOSE_SIZE, (1025, 768), (512, 384)),
+        # 10 rows of 266 would be too many.
+        (MULTIPOSE_SIZE, (2340, 1080), (576, 266)),
     ],
 )
 def test_working_size(rule: SizeRule, photo: tuple[int, int], working: tuple[int, int]) -> None:

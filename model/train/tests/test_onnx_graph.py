@@ -93,7 +93,12 @@ def test_a_simpler_graph_computes_the_same_and_names_every_size(
     stored = {tensor.name: tensor for tensor in after.graph.initializer}
     assert small and all(stored[name] == tensor for name, tensor in small.items())
     assert [opset.domain for opset in after.opset_import] == [""]
-    assert after.graph.input == before.graph.input and after.graph.output == before.graph.output
+    assert after.graph.input == before.graph.input
+    _, masks = after.graph.output
+    assert [side.dim_param or side.dim_value for side in masks.type.tensor_type.shape.dim] == [
+        *(1, NUM_QUERIES),
+        *("mask_height", "mask_width"),
+    ]
     shapes = {value.name: value.type.tensor_type.shape for value in after.graph.value_info}
     known = {*shapes, *(output.name for output in after.graph.output)}
     assert all(name in known for node in after.graph.node for name in node.output if name)
@@ -107,6 +112,29 @@ def test_a_simpler_graph_computes_the_same_and_names_every_size(
         ]
         for expected, actual in zip(*outputs, strict=True):
             np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_what_never_differs_is_not_computed_of_shapes(graph: Path, tmp_path: Path) -> None:
+    simpler = tmp_path / "model.onnx"
+    shutil.copy(graph, simpler)
+    simplify(simpler)
+    after = onnx.load(str(simpler)).graph
+    free = {
+        value.name: [bool(side.dim_param) for side in value.type.tensor_type.shape.dim]
+        for value in after.value_info
+    }
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in after.initializer}
+    shapes = {node.output[0]: node.input[0] for node in after.node if node.op_type == "Shape"}
+    computed = [
+        node for node in after.node if node.op_type == "Reshape" and node.input[1] not in constants
+    ]
+    assert computed and all(sum(free[node.output[0]]) > 1 for node in computed)
+    read = [node for node in after.node if node.op_type == "Gather" and node.input[0] in shapes]
+    assert read and all(
+        free[shapes[node.input[0]]][constants[node.input[1]].item()] for node in read
+    )
+    used = {name for node in after.node for name in node.input}
+    assert used >= constants.keys()
 
 
 def test_verification_notices_other_weights(parser: QueryParser, graph: Path) -> None:
