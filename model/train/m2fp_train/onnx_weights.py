@@ -11,6 +11,8 @@ from torch import nn
 
 _AGAIN = re.compile(r"_\d+$")
 """What PyTorch adds to a layer's name where another has it already."""
+_WITH_SUM = "/MatMulAddFusion"
+"""What ONNX Runtime adds to a product's name when it becomes one operator with a sum."""
 
 
 def convolutions(path: Path) -> dict[str, list[np.ndarray]]:
@@ -101,15 +103,21 @@ def _layer(node: str) -> str:
 
 
 def _weighted(path: Path) -> list[tuple[str, str, list[np.ndarray]]]:
-    """Name, operator, and float32 weights of each node that has some, in the order of the graph."""
+    """Name, operator, and float32 weights of each node that has some, in the order of the graph.
+
+    ONNX Runtime makes one operator of a product and a sum; here they are a product, as before.
+    """
     graph = onnx.load(str(path)).graph
     values = _values(graph)
-    return [
-        (node.name or node.output[0], node.op_type, known)
-        for node in graph.node
-        if node.op_type in ("Conv", "MatMul")
-        and (known := [values[name].astype(np.float32) for name in node.input if name in values])
-    ]
+    weighted = []
+    for node in graph.node:
+        known = [values[name].astype(np.float32) for name in node.input if name in values]
+        name = node.name or node.output[0]
+        if node.op_type in ("Conv", "MatMul") and known:
+            weighted.append((name, node.op_type, known))
+        elif node.op_type == "Gemm" and name.endswith(_WITH_SUM):
+            weighted.append((name.removesuffix(_WITH_SUM), "MatMul", known[:1]))
+    return weighted
 
 
 def _values(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
