@@ -71,7 +71,7 @@ def test_each_row_is_the_run_that_it_is_named_after(data: Path, tmp_path: Path) 
         "flip": ("auto", True),
     }
     widths = [plans[name]["working_width"] for name in ROWS]
-    assert widths == [576, 288, 1152, 576, 576]
+    assert widths == [569, 285, 1138, 569, 569]
     with Image.open(out / "photos" / "ccp-50" / "0003.jpg") as again:
         tables = again.quantization
     with Image.open(data / "photos" / "0003.jpg") as photo:
