@@ -47,17 +47,13 @@ class Work:
 
 
 def working_pixels(width: int, height: int, size: dict[str, float]) -> int:
-    """Pixels that the network sees of a photo: the size rule, padded to the divisor."""
+    """Pixels that the network sees of a photo: the size rule, padded to the divisor. A photo is shrunk within
+    `max_shrink` to no more pixels than at the least size that it allows."""
     scale = min(size["min_side"] / min(width, height), size["max_side"] / max(width, height))
+    least = math.ceil(int(max(width, height) * scale + 0.5) * (1 - size.get("max_shrink", 0)))
+    scale = min(scale, least / max(width, height))
     divisor = size["divisor"]
-    padded = []
-    for side in (width, height):
-        side = int(side * scale + 0.5)
-        above = side % divisor
-        # The other side becomes less, too, but of a table's photos no multiple of the divisor.
-        shrunk = above < side and above <= size.get("max_shrink", 0) * side
-        padded.append(side - above if shrunk else -(-side // divisor) * divisor)
-    return math.prod(padded)
+    return math.prod(-(-int(side * scale + 0.5) // divisor) * divisor for side in (width, height))
 
 
 def work_of(
