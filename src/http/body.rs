@@ -6,18 +6,17 @@
 //! The JSON form is also what a direct invocation of the function sends: [`parse_json`] and [`parse_invocation`] differ
 //! only in which buckets the sender may name.
 
-use std::borrow::Cow;
 use std::convert::Infallible;
-use std::fmt;
 use std::io;
 
 use base64::read::DecoderReader;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
-use serde::de::{self, IgnoredAny, Visitor};
+use serde::de::{self, IgnoredAny};
+use serde_json::value::RawValue;
 
-use super::encoding::{self, BASE64, Unbroken};
+use super::encoding::{self, BASE64, Reading, Unescaped};
 use super::json::Object;
 use crate::config::Config;
 use crate::delivery::access::Sender;
@@ -172,29 +171,15 @@ impl Parameters {
     }
 }
 
-/// Text borrowed from the body where JSON needs no unescaping, so that a photo is not held twice as base64. (An
-/// `Option<Cow<str>>` would always own: serde borrows only for a bare `Cow`.)
-struct Text<'a>(Cow<'a, str>);
+/// A text of the body as it stands there, between its quotes and with its escapes: a photo's base64 is not held once more
+/// because a client's library writes `/` or `+` as an escape. (PHP's and .NET's do.)
+struct Text<'a>(&'a str);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
-        impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("base64 or a data URL")
-            }
-
-            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(TextVisitor)
+        let value = <&RawValue>::deserialize(deserializer)?.get();
+        let text = value.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        text.map(Text).ok_or_else(|| de::Error::custom("invalid type, expected base64 or a data URL"))
     }
 }
 
@@ -204,7 +189,7 @@ fn parse_json_from(sender: Sender, body: &[u8], config: &Config) -> Result<Asked
     if let Some(Object(target)) = &parsed.store {
         sender.check_target(target, config)?;
     }
-    if let Some(Text(text)) = &parsed.inputs {
+    if let Some(text) = &parsed.inputs {
         if parsed.image.is_some() || parsed.s3.is_some() || parsed.options.is_some() || parsed.store.is_some() {
             return Err(Error::bad_request("in the JSON body only `parameters` go with `inputs`"));
         }
@@ -220,7 +205,7 @@ fn parse_json_from(sender: Sender, body: &[u8], config: &Config) -> Result<Asked
         ));
     }
     let source = match (parsed.image, parsed.s3) {
-        (Some(Text(text)), None) => Source::Bytes(decode_image("image", &text, config)?),
+        (Some(text), None) => Source::Bytes(decode_image("image", &text, config)?),
         (None, Some(Object(object))) => {
             sender.check_source(&object, config)?;
             Source::Object(object)
@@ -233,28 +218,31 @@ fn parse_json_from(sender: Sender, body: &[u8], config: &Config) -> Result<Asked
 
 /// Decodes base64 or a base64 data URL, which came in `field`. Line breaks and blanks, which `base64` prints, are passed
 /// over.
-fn decode_image(field: &str, text: &str, config: &Config) -> Result<Blob> {
-    let text = text.trim_ascii();
-    let text = if text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) {
-        data_url_payload(field, text)?
-    } else {
-        text
-    };
-    let length = text.trim_end_matches('=').bytes().filter(|b| !b.is_ascii_whitespace()).count();
+fn decode_image(field: &str, Text(text): &Text<'_>, config: &Config) -> Result<Blob> {
+    let mut text = Unescaped(text.as_bytes()).filter(|byte| !byte.is_ascii_whitespace());
+    if text.clone().take(5).map(|byte| byte.to_ascii_lowercase()).eq(*b"data:") {
+        pass_data_url_head(field, &mut text)?;
+    }
+    let length = text.clone().filter(|byte| *byte != b'=').count();
     if length == 0 {
         return Err(Error::bad_request(format!("`{field}` is empty")));
     }
     check_length(length as u64 * 3 / 4, config)?;
     let bad = |error: io::Error| Error::bad_request(format!("`{field}` is not valid base64: {error}"));
-    blob::read(DecoderReader::new(Unbroken(text.as_bytes()), &BASE64), bad)
+    blob::read(DecoderReader::new(Reading(text), &BASE64), bad)
 }
 
-/// RFC 2397: `data:[<mediatype>][;base64],<data>`. The media type is not believed: the format is found by content.
-fn data_url_payload<'a>(field: &str, url: &'a str) -> Result<&'a str> {
+/// Goes past what is before the data of a data URL (RFC 2397: `data:[<mediatype>][;base64],<data>`). The media type is
+/// not believed: the format is found by content.
+fn pass_data_url_head(field: &str, url: &mut (impl Iterator<Item = u8> + Clone)) -> Result<()> {
+    const BASE64: &[u8] = b";base64";
     let without_comma = || Error::bad_request(format!("`{field}` is a data URL without a comma"));
-    let (head, payload) = url.split_once(',').ok_or_else(without_comma)?;
-    if head.len() >= 7 && head.to_ascii_lowercase().ends_with(";base64") {
-        Ok(payload)
+    let comma = url.clone().position(|byte| byte == b',').ok_or_else(without_comma)?;
+    let end = url.by_ref().take(comma).skip(comma.saturating_sub(BASE64.len()));
+    if end.map(|byte| byte.to_ascii_lowercase()).eq(BASE64.iter().copied()) {
+        // The comma.
+        url.next();
+        Ok(())
     } else {
         Err(Error::bad_request(format!("`{field}` is a data URL that is not base64")))
     }
@@ -474,15 +462,22 @@ mod tests {
             "/9j/AA==",
             "/9j/AA",
             r"\/9j\/AA==",
-            r"/9j/\nAA==\n",
+            r"\u002f9j\u002FAA\u003d\u003D",
+            r"/9j/\nAA==\r\n\t ",
             "data:image/jpeg;base64,/9j/AA==",
+            r"data:image\/jpeg;base64,\/9j\/AA==",
             "DATA:;BASE64,/9j/AA==",
         ] {
             assert_eq!(bytes_of(json(&format!(r#"{{"image": "{text}"}}"#))), [0xff, 0xd8, 0xff, 0x00], "{text}");
         }
         refuses(json(r#"{"image": "data:image/png,abc"}"#), "not base64");
+        refuses(json(r#"{"image": "data:,AAAA"}"#), "not base64");
         refuses(json(r#"{"image": "data:image/png;base64"}"#), "without a comma");
-        refuses(json(r#"{"image": "ab$d"}"#), "not valid base64");
+        refuses(json(r#"{"image": "data:image/png;base64,"}"#), "`image` is empty");
+        for bad in ["ab$d", r"ab\u2f4dd", r"ab\\d", r#"ab\"d"#, r"ab\bd", "A=AA"] {
+            refuses(json(&format!(r#"{{"image": "{bad}"}}"#)), "not valid base64");
+        }
+        refuses(json(r#"{"image": "\x41"}"#), "does not fit");
     }
 
     #[test]
@@ -603,6 +598,18 @@ mod tests {
         assert!(parse_invocation(read, &config(&[])).is_ok());
         let narrowed = config(&[("M2FP_ALLOWED_BUCKETS", "photos")]);
         assert!(matches!(parse_invocation(read, &narrowed), Err(Error::Forbidden { .. })));
+    }
+
+    /// A photo's text is where the body is, whatever escapes are in it.
+    #[test]
+    fn escaped_text_is_not_copied() {
+        for text in ["AAEC", r"AAEC\/\u002b\n"] {
+            let body = format!(r#"{{"image": "{text}"}}"#);
+            let Object(read): Object<JsonBody<'_>> = serde_json::from_slice(body.as_bytes()).unwrap();
+            let Text(held) = read.image.unwrap();
+            assert_eq!(held, text);
+            assert!(body.as_bytes().as_ptr_range().contains(&held.as_ptr()));
+        }
     }
 
     /// Of a client's 20 MB no more comes back than one reads.

@@ -90,7 +90,8 @@ pub(super) fn part_decoded(encoding: Option<&str>, part: Blob) -> Result<Blob> {
         "" | "7bit" | "8bit" | "binary" => Ok(part),
         "base64" => {
             let bad = |error| Error::bad_request(format!("the form's part is not base64, as it says: {error}"));
-            blob::read(base64::read::DecoderReader::new(Unbroken(&part), &BASE64), bad)
+            let text = part.iter().copied().filter(|byte| !byte.is_ascii_whitespace());
+            blob::read(base64::read::DecoderReader::new(Reading(text), &BASE64), bad)
         }
         other => {
             let name: String = other.chars().take(40).filter(char::is_ascii_graphic).collect();
@@ -170,18 +171,51 @@ fn begins_as_image(bytes: &[u8]) -> bool {
     MAGIC.iter().any(|magic| bytes.starts_with(magic)) || bytes.get(4..8) == Some(b"ftyp")
 }
 
-/// Text without its line breaks and blanks.
-pub(super) struct Unbroken<'a>(pub(super) &'a [u8]);
+/// Text as it stands between a JSON string's quotes, its escapes undone (RFC 8259, section 7). What is not ASCII once that
+/// is done is a backslash: none of what is read so has any.
+#[derive(Clone)]
+pub(super) struct Unescaped<'a>(pub(super) &'a [u8]);
 
-impl Read for Unbroken<'_> {
+impl Unescaped<'_> {
+    fn take(&mut self, count: usize) -> Option<&[u8]> {
+        let taken;
+        (taken, self.0) = self.0.split_at_checked(count)?;
+        Some(taken)
+    }
+}
+
+impl Iterator for Unescaped<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        let first = self.take(1)?[0];
+        if first != b'\\' {
+            return Some(first);
+        }
+        Some(match self.take(1)?[0] {
+            b'b' => 0x08,
+            b'f' => 0x0c,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'u' => {
+                let digits = str::from_utf8(self.take(4)?).unwrap_or_default();
+                u8::from_str_radix(digits, 16).ok().filter(u8::is_ascii).unwrap_or(b'\\')
+            }
+            itself => itself,
+        })
+    }
+}
+
+/// Bytes that come one by one, to be read.
+pub(super) struct Reading<I>(pub(super) I);
+
+impl<I: Iterator<Item = u8>> Read for Reading<I> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let mut length = 0;
-        while let (Some((&byte, rest)), true) = (self.0.split_first(), length < out.len()) {
-            self.0 = rest;
-            if !byte.is_ascii_whitespace() {
-                out[length] = byte;
-                length += 1;
-            }
+        for (place, byte) in out.iter_mut().zip(&mut self.0) {
+            *place = byte;
+            length += 1;
         }
         Ok(length)
     }
@@ -304,6 +338,17 @@ mod tests {
     }
 
     proptest! {
+        /// As serde_json reads it.
+        #[test]
+        fn escapes_are_undone(text in r"[\x00-\x7f]{0,40}") {
+            let all: String = text.bytes().map(|byte| format!("\\u{byte:04X}")).collect();
+            let some = serde_json::to_string(&text).unwrap();
+            for json in [&some[1..some.len() - 1], &all, &text.replace('\\', r"\\").replace('/', r"\/")] {
+                let bytes: Vec<u8> = Unescaped(json.as_bytes()).collect();
+                prop_assert_eq!(bytes, text.as_bytes());
+            }
+        }
+
         /// Whatever comes, the limit holds and nothing panics.
         #[test]
         fn hostile_bodies_stay_within_the_limit(
