@@ -6,18 +6,19 @@
 //! The JSON form is also what a direct invocation of the function sends: [`parse_json`] and [`parse_invocation`] differ
 //! only in which buckets the sender may name.
 
-use std::convert::Infallible;
+use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::read::DecoderReader;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
-use serde::de::{self, IgnoredAny};
+use serde::de::{DeserializeOwned, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::encoding::{self, BASE64, Reading, Unescaped};
-use super::json::Object;
+use super::json;
 use crate::config::Config;
 use crate::delivery::access::Sender;
 use crate::error::{Error, Limit, Result};
@@ -130,22 +131,66 @@ pub(crate) fn parse_invocation(body: &[u8], config: &Config) -> Result<Asked> {
     parse_json_from(Sender::Invoker, body, config)
 }
 
-/// The JSON body, as it came: one of `image` and `s3`, or what clients of Hugging Face's inference API send.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The members of a JSON body as they stand there: one of `image` and `s3`, or what clients of Hugging Face's inference
+/// API send. Nothing of them is copied, however long they are.
+#[derive(Default)]
 struct JsonBody<'a> {
-    #[serde(borrow, default)]
-    image: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    inputs: Option<Text<'a>>,
-    #[serde(default)]
-    parameters: Option<Object<Parameters>>,
-    #[serde(default)]
-    s3: Option<Object<ObjectRef>>,
-    #[serde(default)]
-    options: Option<Object<RawOptions>>,
-    #[serde(default)]
-    store: Option<Object<StoreTarget>>,
+    image: Option<&'a RawValue>,
+    inputs: Option<&'a RawValue>,
+    parameters: Option<&'a RawValue>,
+    s3: Option<&'a RawValue>,
+    options: Option<&'a RawValue>,
+    store: Option<&'a RawValue>,
+}
+
+impl<'a> JsonBody<'a> {
+    const NAMES: [&'static str; 6] = ["image", "s3", "options", "store", "inputs", "parameters"];
+
+    /// The member of a name as it stands there.
+    fn member(&mut self, name: &str) -> Option<&mut Option<&'a RawValue>> {
+        let known = Self::NAMES.into_iter().find(|known| Unescaped(name.as_bytes()).eq(known.bytes()))?;
+        Some(match known {
+            "image" => &mut self.image,
+            "s3" => &mut self.s3,
+            "options" => &mut self.options,
+            "store" => &mut self.store,
+            "inputs" => &mut self.inputs,
+            _ => &mut self.parameters,
+        })
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for JsonBody<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct JsonBodyVisitor;
+        impl<'de> Visitor<'de> for JsonBodyVisitor {
+            type Value = JsonBody<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut body = JsonBody::default();
+                while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+                    let name = text(name).unwrap_or_default();
+                    let fault = |what: &str| A::Error::custom(format!("`{}` is {what}", printable(name)));
+                    let member = body.member(name);
+                    let member = member.ok_or_else(|| fault(&format!("none of {}", JsonBody::NAMES.join(", "))))?;
+                    if member.replace(value).is_some() {
+                        return Err(fault("there twice"));
+                    }
+                }
+                Ok(body)
+            }
+        }
+        deserializer.deserialize_map(JsonBodyVisitor)
+    }
+}
+
+/// What stands between the quotes of a text, with its escapes.
+fn text(value: &RawValue) -> Option<&str> {
+    value.get().strip_prefix('"')?.strip_suffix('"')
 }
 
 /// The parameters that Hugging Face's inference API has for `image-segmentation`.
@@ -171,54 +216,61 @@ impl Parameters {
     }
 }
 
-/// A text of the body as it stands there, between its quotes and with its escapes: a photo's base64 is not held once more
-/// because a client's library writes `/` or `+` as an escape. (PHP's and .NET's do.)
-struct Text<'a>(&'a str);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = <&RawValue>::deserialize(deserializer)?.get();
-        let text = value.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-        text.map(Text).ok_or_else(|| de::Error::custom("invalid type, expected base64 or a data URL"))
-    }
-}
-
 fn parse_json_from(sender: Sender, body: &[u8], config: &Config) -> Result<Asked> {
-    let Object(parsed): Object<JsonBody<'_>> = serde_json::from_slice(encoding::without_mark(body))
-        .map_err(|e| Error::bad_request(format!("the JSON body does not fit: {e}")))?;
-    if let Some(Object(target)) = &parsed.store {
+    let body: JsonBody<'_> = serde_json::from_slice(encoding::without_mark(body)).map_err(|e| does_not_fit(&e))?;
+    let target: Option<StoreTarget> = read("store", body.store)?;
+    if let Some(target) = &target {
         sender.check_target(target, config)?;
     }
-    if let Some(text) = &parsed.inputs {
-        if parsed.image.is_some() || parsed.s3.is_some() || parsed.options.is_some() || parsed.store.is_some() {
+    let options: Option<RawOptions> = read("options", body.options)?;
+    let parameters: Option<Parameters> = read("parameters", body.parameters)?;
+    let object: Option<ObjectRef> = read("s3", body.s3)?;
+    let [image, inputs] = [body.image, body.inputs].map(|value| value.filter(|value| value.get() != NULL));
+    if let Some(inputs) = inputs {
+        if image.is_some() || object.is_some() || options.is_some() || target.is_some() {
             return Err(Error::bad_request("in the JSON body only `parameters` go with `inputs`"));
         }
-        let Object(parameters) = parsed.parameters.unwrap_or_default();
+        let parameters = parameters.unwrap_or_default();
         let output = Some(Names::One(OutputKind::Hf.name().to_owned()));
         let options = RawOptions { output, score: parameters.threshold, ..RawOptions::default() };
-        let asked = Asked::of_bytes(decode_image("inputs", text, config)?, options);
+        let asked = Asked::of_bytes(decode_image("inputs", inputs, config)?, options);
         return Ok(Asked { warnings: parameters.warnings(), ..asked });
     }
-    if parsed.parameters.is_some() {
+    if parameters.is_some() {
         return Err(Error::bad_request(
             "in the JSON body `parameters` go with `inputs` only; `options` go with others",
         ));
     }
-    let source = match (parsed.image, parsed.s3) {
-        (Some(text), None) => Source::Bytes(decode_image("image", &text, config)?),
-        (None, Some(Object(object))) => {
+    let source = match (image, object) {
+        (Some(image), None) => Source::Bytes(decode_image("image", image, config)?),
+        (None, Some(object)) => {
             sender.check_source(&object, config)?;
             Source::Object(object)
         }
         _ => return Err(Error::bad_request("the JSON body needs one of `image` and `s3`")),
     };
-    let Object(options) = parsed.options.unwrap_or_default();
-    Ok(Asked { source, options, target: parsed.store.map(|Object(target)| target), warnings: Vec::new() })
+    Ok(Asked { source, options: options.unwrap_or_default(), target, warnings: Vec::new() })
+}
+
+/// JSON's value for a member that might as well not be there.
+const NULL: &str = "null";
+
+/// Reads the member `name` of a JSON body.
+fn read<T: DeserializeOwned>(name: &str, value: Option<&RawValue>) -> Result<Option<T>> {
+    let Some(value) = value.filter(|value| value.get() != NULL) else { return Ok(None) };
+    json::read(value.get().as_bytes()).map(Some).map_err(|fault| does_not_fit(&format!("`{name}`: {fault}")))
+}
+
+fn does_not_fit(fault: &dyn fmt::Display) -> Error {
+    Error::bad_request(format!("the JSON body does not fit: {fault}"))
 }
 
 /// Decodes base64 or a base64 data URL, which came in `field`. Line breaks and blanks, which `base64` prints, are passed
 /// over.
-fn decode_image(field: &str, Text(text): &Text<'_>, config: &Config) -> Result<Blob> {
+///
+/// It is read where the body is: escapes, as which PHP's and .NET's libraries write `/` and `+`, are undone on the way.
+fn decode_image(field: &str, value: &RawValue, config: &Config) -> Result<Blob> {
+    let text = text(value).ok_or_else(|| does_not_fit(&format!("`{field}` is neither base64 nor a data URL")))?;
     let mut text = Unescaped(text.as_bytes()).filter(|byte| !byte.is_ascii_whitespace());
     if text.clone().take(5).map(|byte| byte.to_ascii_lowercase()).eq(*b"data:") {
         pass_data_url_head(field, &mut text)?;
@@ -303,22 +355,29 @@ async fn read_form(
     // The parser copies what it has not yet passed on, and takes whatever is ready: each piece but the first is ready
     // only when it asks again.
     let pieces = (0..body.len()).step_by(MEMORY_BYTES);
-    let pieces = pieces.map(|start| Ok::<_, Infallible>(body.part(start..body.len().min(start + MEMORY_BYTES))));
-    let stream = futures_util::stream::iter(pieces).enumerate().then(async |(index, piece)| {
+    // How often, since it last gave something.
+    let asked = AtomicUsize::new(0);
+    let stream = futures_util::stream::iter(pieces).enumerate().then(async |(index, start)| {
         if index > 0 {
             tokio::task::yield_now().await;
         }
-        piece
+        if asked.fetch_add(1, Ordering::Relaxed) < HEAD_PIECES {
+            Ok(body.part(start..body.len().min(start + MEMORY_BYTES)))
+        } else {
+            Err(LongHead)
+        }
     });
     let mut form = multer::Multipart::with_constraints(stream, boundary, multer::Constraints::new().size_limit(limits));
     let mut image = None;
     let mut fields: Vec<(String, Blob)> = Vec::new();
-    while let Some(mut field) = form.next_field().await.map_err(|e| bad_multipart(&e))? {
+    loop {
+        asked.store(0, Ordering::Relaxed);
+        let Some(mut field) = form.next_field().await.map_err(|e| bad_multipart(&e))? else { break };
         let name = field.name().unwrap_or_default().to_owned();
         let transfer = field.headers().get("content-transfer-encoding").map(|value| value.to_str().unwrap_or("?"));
         let transfer = transfer.map(str::to_owned);
         if name == image_field {
-            let bytes = encoding::part_decoded(transfer.as_deref(), read_field(&mut field).await?)?;
+            let bytes = encoding::part_decoded(transfer.as_deref(), read_field(&mut field, &asked).await?)?;
             encoding::check_plain(&format!("the multipart field `{image_field}`"), &bytes)?;
             if image.replace(bytes).is_some() {
                 return Err(Error::bad_request(format!("the multipart body has more than one field `{image_field}`")));
@@ -326,9 +385,10 @@ async fn read_form(
         } else if fields.len() == MAX_FIELDS {
             return Err(Error::bad_request(format!("the multipart body has more than {MAX_FIELDS} fields")));
         } else if text_fields.contains(&name.as_str()) {
-            let bytes = encoding::part_decoded(transfer.as_deref(), read_field(&mut field).await?)?;
+            let bytes = encoding::part_decoded(transfer.as_deref(), read_field(&mut field, &asked).await?)?;
             fields.push((name, bytes));
         } else {
+            while chunk(&mut field, &asked).await?.is_some() {}
             fields.push((name, Blob::from(Bytes::new())));
         }
     }
@@ -352,13 +412,27 @@ fn form_options(fields: Vec<(String, Blob)>) -> Result<RawOptions> {
     RawOptions::from_query(&query.finish())
 }
 
-async fn read_field(field: &mut multer::Field<'_>) -> Result<Blob> {
+async fn read_field(field: &mut multer::Field<'_>, asked: &AtomicUsize) -> Result<Blob> {
     let mut whole = BlobWriter::default();
-    while let Some(next) = field.chunk().await.map_err(|e| bad_multipart(&e))? {
+    while let Some(next) = chunk(field, asked).await? {
         whole.push(&next)?;
     }
     whole.finish()
 }
+
+async fn chunk(field: &mut multer::Field<'_>, asked: &AtomicUsize) -> Result<Option<Bytes>> {
+    asked.store(0, Ordering::Relaxed);
+    field.chunk().await.map_err(|e| bad_multipart(&e))
+}
+
+/// Most pieces of a form, of [`MEMORY_BYTES`] each, that are read before the parser gives something: the head of a field
+/// is held whole, several times, and has a few hundred bytes.
+const HEAD_PIECES: usize = 2;
+
+/// More pieces were read than the head of a field takes.
+#[derive(Debug, thiserror::Error)]
+#[error("the head of a field is longer than {} bytes", HEAD_PIECES * MEMORY_BYTES)]
+struct LongHead;
 
 fn bad_multipart(error: &multer::Error) -> Error {
     match error {
@@ -369,6 +443,7 @@ fn bad_multipart(error: &multer::Error) -> Error {
                 printable(field_name.as_deref().unwrap_or_default())
             ),
         },
+        multer::Error::StreamReadFailed(fault) => Error::bad_request(format!("in the multipart body {fault}")),
         multer::Error::NoBoundary => Error::bad_request("the multipart content type names no boundary"),
         other => Error::bad_request(format!("the multipart body is malformed: {}", printable(&other.to_string()))),
     }
@@ -469,6 +544,7 @@ mod tests {
             "DATA:;BASE64,/9j/AA==",
         ] {
             assert_eq!(bytes_of(json(&format!(r#"{{"image": "{text}"}}"#))), [0xff, 0xd8, 0xff, 0x00], "{text}");
+            assert_eq!(bytes_of(json(&format!(r#"{{"im\u0061ge": "{text}", "s3": null}}"#))).len(), 4);
         }
         refuses(json(r#"{"image": "data:image/png,abc"}"#), "not base64");
         refuses(json(r#"{"image": "data:,AAAA"}"#), "not base64");
@@ -485,10 +561,11 @@ mod tests {
         refuses(json(r#"{"image": "AAAA", "ouput": "mask"}"#), "`ouput`");
         refuses(json(r#"{"image": "AAAA", "options": {"ouput": "mask"}}"#), "`ouput`");
         refuses(json(r#"{"s3": {"bucket": "photos", "key": "a", "etag": "x"}}"#), "`etag`");
-        refuses(json(r#"{"image": 5}"#), "expected base64 or a data URL");
+        refuses(json(r#"{"image": 5}"#), "`image` is neither base64 nor a data URL");
         for body in ["{}", r#"{"image": "AAAA", "s3": {"bucket": "photos", "key": "a"}}"#] {
             refuses(json(body), "one of `image` and `s3`");
         }
+        refuses(json(r#"{"image": "AAAA", "image": "AAAA"}"#), "`image` is there twice");
         refuses(json("[1"), "does not fit");
     }
 
@@ -600,24 +677,24 @@ mod tests {
         assert!(matches!(parse_invocation(read, &narrowed), Err(Error::Forbidden { .. })));
     }
 
-    /// A photo's text is where the body is, whatever escapes are in it.
+    /// A client's 20 MB are not copied, and no more of them comes back than one reads.
     #[test]
-    fn escaped_text_is_not_copied() {
-        for text in ["AAEC", r"AAEC\/\u002b\n"] {
-            let body = format!(r#"{{"image": "{text}"}}"#);
-            let Object(read): Object<JsonBody<'_>> = serde_json::from_slice(body.as_bytes()).unwrap();
-            let Text(held) = read.image.unwrap();
-            assert_eq!(held, text);
-            assert!(body.as_bytes().as_ptr_range().contains(&held.as_ptr()));
+    fn nothing_of_a_long_body_is_copied() {
+        let long = "é".repeat(1 << 20);
+        let members = format!(r#"{{"image": "{long}", "options": "\/{long}"}}"#);
+        let body: JsonBody<'_> = serde_json::from_str(&members).unwrap();
+        for value in [body.image, body.options] {
+            assert!(members.as_bytes().as_ptr_range().contains(&value.unwrap().get().as_ptr()));
         }
-    }
-
-    /// Of a client's 20 MB no more comes back than one reads.
-    #[test]
-    fn what_is_quoted_of_a_body_is_cut() {
-        let error = json(&format!(r#"{{"{}": 1}}"#, "é".repeat(1 << 20))).unwrap_err().to_string();
-        assert!(error.starts_with("the JSON body does not fit: unknown field `éé") && error.ends_with("é…"), "{error}");
-        assert!((1990..=2003).contains(&error.len()), "{}", error.len());
+        for (body, words) in [
+            (format!(r#"{{"{long}": 1}}"#), "the JSON body does not fit: `éé"),
+            (format!(r#"{{"\/{long}": 1}}"#), r"the JSON body does not fit: `\/é"),
+            (format!(r#"{{"image": "AAAA", "options": {{"{long}": 1}}}}"#), "`options`: it has 209"),
+            (format!(r#"{{"image": "AAAA", "store": {{"bucket": "{long}"}}}}"#), "`store`: it has 209"),
+        ] {
+            let error = json(&body).unwrap_err().to_string();
+            assert!(error.contains(words) && error.len() < 300, "{error}");
+        }
     }
 
     #[test]
@@ -673,6 +750,15 @@ mod tests {
         refuses(read(FORM, &form(&[("image", b"a"), ("mode", b"\xff")]), &config), "not UTF-8");
         refuses(read(FORM, b"--B\r\nContent-", &config), "malformed");
         refuses(read(Some("multipart/form-data"), b"x", &config), "boundary");
+        let long = vec![b'a'; 1 << 18];
+        let fields = form(&[("score", b"0.5"), ("other", &long), ("image", &long)]);
+        let fields = fields.strip_suffix(b"--B--\r\n").unwrap();
+        for name in ["image", "other"] {
+            let head = format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"; x=\"{}\"", "k".repeat(1 << 20));
+            for body in [head.as_bytes(), &[fields, head.as_bytes()].concat(), &long] {
+                refuses(read(FORM, body, &config), "the head of a field is longer than 131072 bytes");
+            }
+        }
         let long = read(FORM, &form(&[("mode", &[b'a'; 300])]), &config);
         assert!(matches!(long, Err(Error::TooLarge { limit: Limit::Body, .. })), "{long:?}");
         let mixed = read(Some("multipart/mixed; boundary=B"), b"x", &config);

@@ -72,8 +72,8 @@ pub(crate) async fn sign(pipeline: &Pipeline, body: &[u8]) -> Result<Response<By
 }
 
 fn check(body: &[u8], config: &Config) -> Result<(&'static str, u64)> {
-    let json::Object(request): json::Object<UploadRequest> = serde_json::from_slice(body).map_err(|e| {
-        Error::bad_request(format!("the JSON body must be {{\"content_type\": …, \"bytes\": …}} of the photo: {e}"))
+    let request: UploadRequest = json::read(body).map_err(|fault| {
+        Error::bad_request(format!("the JSON body must be {{\"content_type\": …, \"bytes\": …}} of the photo: {fault}"))
     })?;
     let content_type =
         Format::ALL.map(Format::media_type).into_iter().find(|one| *one == request.content_type).ok_or_else(|| {

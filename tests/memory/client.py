@@ -18,11 +18,13 @@ class Answer:
     body: bytes = b""
 
 
-def post(address: str, path: str, body: bytes, over_seconds: float = 0) -> Answer:
+def post(
+    address: str, path: str, body: bytes, over_seconds: float = 0, media_type: str = "application/octet-stream"
+) -> Answer:
     """One request on a connection of its own; its body sent at an even pace over this time."""
     connection = HTTPConnection(address, timeout=PATIENCE_SECONDS)
     try:
-        headers = {"Content-Length": str(len(body)), "Content-Type": "application/octet-stream"}
+        headers = {"Content-Length": str(len(body)), "Content-Type": media_type}
         # Where it is answered before the body was read.
         with suppress(BrokenPipeError, ConnectionResetError):
             connection.request("POST", path, _paced(body, over_seconds) if over_seconds else body, headers)
