@@ -54,7 +54,8 @@ def _others(weights: Path, plain: Path, photo: Path, runs: int) -> list[Row]:
     rows += [Row(name, network, r) for name, r in zip(names, found, strict=False)]
     for kind, name in (("openvino_f32", "OpenVINO, fp32"), ("openvino_bf16", "OpenVINO, bf16")):
         rows.append(Row(name, network, results(kind, plain, runs + 1)[-1]))
-    return rows
+    name = "the network's multiplications and nothing else, PyTorch"
+    return [*rows, Row(name, "products only", results("products", weights, runs + 1)[-1])]
 
 
 def _ours(models: dict[str, Path], photo: Path, options: argparse.Namespace) -> list[Row]:

@@ -5,6 +5,7 @@ far in MB.
 """
 
 import json
+import math
 import re
 import sys
 import time
@@ -20,6 +21,8 @@ from bench import whole_photo
 THREADS = 2
 WORKING_SIZE = (1138, 640)
 """Width and height of a 1920×1080 photo at M2FP's native size."""
+PRODUCT = (5040, 1024, 256)
+"""The shape of many products there: rows, channels in, channels out."""
 
 
 def modelscope(folder: Path, photo: Path) -> Callable[[], object]:
@@ -93,6 +96,38 @@ def m2fp_pytorch(folder: Path, photo: Path) -> Callable[[], object]:
     return run
 
 
+def products(folder: Path, photo: Path) -> Callable[[], object]:
+    """No network, but as many multiplications as M2FP's cannot do without, in PyTorch's own
+    products: what no program in float32 is faster than by much.
+
+    A 3×3 convolution of stride 1 needs a quarter of its own by F(4×4, 3×3) (Lavin, Gray, "Fast
+    Algorithms for Convolutional Neural Networks", CVPR 2016); its transforms are not counted.
+    """
+    import torch
+    from torch import nn
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from m2fp_export import checkpoint
+
+    torch.set_num_threads(THREADS)
+    network, _ = checkpoint.load(folder)
+    saved = 0.0
+
+    def note(layer: nn.Module, given: object, made: torch.Tensor) -> None:
+        nonlocal saved
+        if isinstance(layer, nn.Conv2d) and (layer.kernel_size, layer.stride) == ((3, 3), (1, 1)):
+            saved += 3 / 4 * 2 * made.numel() * layer.weight[0].numel()
+
+    for layer in network.modules():
+        layer.register_forward_hook(note)
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        network(torch.from_numpy(image(photo)).float())
+    left, right = torch.rand(PRODUCT[:2]), torch.rand(PRODUCT[1:])
+    times = round((counter.get_total_flops() - saved) / (2 * math.prod(PRODUCT)))
+    return lambda: [torch.mm(left, right) for _ in range(times)]
+
+
 def segformer_pytorch(folder: Path, photo: Path) -> Callable[[], object]:
     """Photo to label map."""
     import torch
@@ -145,6 +180,7 @@ KINDS = {
         openvino_f32,
         openvino_bf16,
         m2fp_pytorch,
+        products,
         segformer_pytorch,
         schp_pytorch,
     )
