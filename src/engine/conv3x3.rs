@@ -35,7 +35,7 @@ use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInp
 use ort::value::TensorElementType;
 
 use super::heap::TensorHeap;
-use super::kernel::{LANES, Lanes, Pool, fill_chunks, fill_each, input};
+use super::kernel::{LANES, Lanes, Pool, add_products, fill_chunks, fill_each, input};
 
 /// Number of places in a transformed tile.
 const PLACES: usize = 36;
@@ -390,44 +390,56 @@ fn differences(values: &[Lanes; 6]) -> [Lanes; 6] {
 /// are `[panels · ROWS, blocks, PLACES, LANES]`.
 #[multiversion(targets = "simd")]
 fn multiply(weights: &[f32], tiles: &[f32], channels: usize, blocks: usize, products: &mut [f32]) {
-    if target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64")) {
-        multiply_in::<true>(weights, tiles, channels, blocks, products);
-    } else {
-        multiply_in::<false>(weights, tiles, channels, blocks, products);
+    let fused = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
+    match (fused, target_cfg_f!(target_feature = "avx512f")) {
+        (true, true) => multiply_in::<true, 4>(weights, tiles, channels, blocks, products),
+        (true, false) => multiply_in::<true, 1>(weights, tiles, channels, blocks, products),
+        (false, _) => multiply_in::<false, 1>(weights, tiles, channels, blocks, products),
     }
 }
 
-/// `FUSED` says whether the processor fuses a product with its sum.
+/// `FUSED` says whether the processor fuses a product with its sum, and `BLOCKS` how many blocks are multiplied side by
+/// side.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn multiply_in<const FUSED: bool>(
+fn multiply_in<const FUSED: bool, const BLOCKS: usize>(
     weights: &[f32],
     tiles: &[f32],
     channels: usize,
     blocks: usize,
     products: &mut [f32],
 ) {
+    let whole = blocks - blocks % BLOCKS;
+    for place in 0..PLACES {
+        for block in (0..whole).step_by(BLOCKS) {
+            multiply_blocks::<FUSED, BLOCKS>(weights, tiles, channels, (place, block, blocks), products);
+        }
+        for block in whole..blocks {
+            multiply_blocks::<FUSED, 1>(weights, tiles, channels, (place, block, blocks), products);
+        }
+    }
+}
+
+/// Does so in one place, for `BLOCKS` blocks from `block` on of `blocks`.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn multiply_blocks<const FUSED: bool, const BLOCKS: usize>(
+    weights: &[f32],
+    tiles: &[f32],
+    channels: usize,
+    (place, block, blocks): (usize, usize, usize),
+    products: &mut [f32],
+) {
     let (weights, _) = weights.as_chunks::<ROWS>();
     let (tiles, _) = tiles.as_chunks::<LANES>();
     let (products, _) = products.as_chunks_mut::<LANES>();
-    for place in 0..PLACES {
-        for block in 0..blocks {
-            let tiles = &tiles[(block * PLACES + place) * channels..][..channels];
-            for (panel, weights) in weights.chunks_exact(PLACES * channels).enumerate() {
-                let weights = &weights[place * channels..][..channels];
-                let mut sums = [[0.0; LANES]; ROWS];
-                for (weights, tiles) in weights.iter().zip(tiles) {
-                    for row in 0..ROWS {
-                        for lane in 0..LANES {
-                            let sum = sums[row][lane];
-                            let (a, b) = (weights[row], tiles[lane]);
-                            sums[row][lane] = if FUSED { a.mul_add(b, sum) } else { a * b + sum };
-                        }
-                    }
-                }
-                for (row, sums) in sums.iter().enumerate() {
-                    products[((panel * ROWS + row) * blocks + block) * PLACES + place] = *sums;
-                }
+    let right = std::array::from_fn(|next| &tiles[((block + next) * PLACES + place) * channels..][..channels]);
+    for (panel, weights) in weights.chunks_exact(PLACES * channels).enumerate() {
+        let mut sums = [[[0.0; LANES]; ROWS]; BLOCKS];
+        add_products::<FUSED, ROWS, BLOCKS>(&weights[place * channels..][..channels], right, &mut sums);
+        for (next, sums) in sums.iter().enumerate() {
+            for (row, sums) in sums.iter().enumerate() {
+                products[((panel * ROWS + row) * blocks + block + next) * PLACES + place] = *sums;
             }
         }
     }

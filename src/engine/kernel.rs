@@ -11,6 +11,36 @@ pub(crate) const LANES: usize = 16;
 /// The same value of each of [`LANES`] places.
 pub(crate) type Lanes = [f32; LANES];
 
+/// Adds to `sums` the products of a panel, whose places have `ROWS` rows' values, with blocks of as many places: of each
+/// block and each row the sums of [`LANES`] columns. `FUSED` says whether the processor fuses a product with its sum.
+///
+/// A sum waits for the one before it, so a processor must have many on the way: eight vectors at least. One block gives
+/// AVX2 enough, and leaves no register for a second one; AVX-512, to which a block is half as many vectors and which has
+/// twice as many registers, wants several. In which order the loops are matters to the compiler alone, and much.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+pub(crate) fn add_products<const FUSED: bool, const ROWS: usize, const BLOCKS: usize>(
+    panel: &[[f32; ROWS]],
+    blocks: [&[Lanes]; BLOCKS],
+    sums: &mut [[Lanes; ROWS]; BLOCKS],
+) {
+    // The compiler keeps these in registers, but not what lies behind a reference.
+    let mut local = *sums;
+    let blocks = blocks.map(|block| &block[..panel.len()]);
+    for (place, left) in panel.iter().enumerate() {
+        let right = blocks.map(|block| block[place]);
+        for row in 0..ROWS {
+            for block in 0..BLOCKS {
+                for lane in 0..LANES {
+                    let (a, b, sum) = (left[row], right[block][lane], local[block][row][lane]);
+                    local[block][row][lane] = if FUSED { a.mul_add(b, sum) } else { a * b + sum };
+                }
+            }
+        }
+    }
+    *sums = local;
+}
+
 /// Returns the input at `index`, and fails where there is none.
 pub fn input(context: &ComputeContext, index: usize) -> ort::Result<ValueRef<'_>> {
     context.input(index)?.ok_or_else(|| ort::Error::new("an input is missing"))

@@ -40,7 +40,7 @@ use ort::operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInp
 use ort::value::TensorElementType;
 
 use super::heap::TensorHeap;
-use super::kernel::{LANES, Lanes, Pool, fill_chunks, fill_each, input};
+use super::kernel::{LANES, Lanes, Pool, add_products, fill_chunks, fill_each, input};
 
 /// Number of the left matrix's rows in a panel. With [`LANES`] columns, their sums fit in the registers of AVX2.
 const ROWS: usize = 6;
@@ -319,10 +319,11 @@ fn multiply_columns(product: &Product<'_>, panels: &[Rows], first: usize, output
                 first_column: first,
                 columns: columns.clone(),
             };
-            if target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64")) {
-                multiply::<true>(product, &tile, output);
-            } else {
-                multiply::<false>(product, &tile, output);
+            let fused = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
+            match (fused, target_cfg_f!(target_feature = "avx512f")) {
+                (true, true) => multiply::<true, 2>(product, &tile, output),
+                (true, false) => multiply::<true, 1>(product, &tile, output),
+                (false, _) => multiply::<false, 1>(product, &tile, output),
             }
         }
     }
@@ -346,10 +347,11 @@ fn multiply_rows(product: &Product<'_>, blocks: &[Lanes], first: usize, output: 
             first_column: 0,
             columns: 0..product.columns,
         };
-        if target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64")) {
-            multiply::<true>(product, &tile, output);
-        } else {
-            multiply::<false>(product, &tile, output);
+        let fused = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
+        match (fused, target_cfg_f!(target_feature = "avx512f")) {
+            (true, true) => multiply::<true, 2>(product, &tile, output),
+            (true, false) => multiply::<true, 1>(product, &tile, output),
+            (false, _) => multiply::<false, 1>(product, &tile, output),
         }
     }
 }
@@ -411,40 +413,64 @@ struct Tile<'a> {
     columns: Range<usize>,
 }
 
-/// Adds the tile's products to the rows of `output`, which its first part begins anew and its last one finishes.
-/// `FUSED` says whether the processor fuses a product with its sum.
+/// Adds the tile's products to the rows of `output`, which its first part begins anew and its last one finishes. `FUSED`
+/// says whether the processor fuses a product with its sum, and `BLOCKS` how many blocks are multiplied side by side.
 #[inline(always)]
 #[allow(clippy::inline_always)]
-fn multiply<const FUSED: bool>(product: &Product<'_>, tile: &Tile<'_>, output: &mut [&mut [f32]]) {
-    let count = tile.places.len();
+fn multiply<const FUSED: bool, const BLOCKS: usize>(product: &Product<'_>, tile: &Tile<'_>, output: &mut [&mut [f32]]) {
     let blocks = tile.columns.len().div_ceil(LANES);
-    let at_once = PART_BLOCKS / count;
+    let at_once = PART_BLOCKS / tile.places.len();
     for first in (0..blocks).step_by(at_once) {
-        for (index, output) in output.chunks_mut(ROWS).enumerate() {
-            let panel = &tile.panels[index * tile.panel_step..][..count];
-            for block in first..blocks.min(first + at_once) {
-                let right = &tile.blocks[block * tile.block_step..][..count];
-                let column = tile.columns.start + block * LANES;
-                let columns = column..tile.columns.end.min(column + LANES);
-                let mut sums = [[0.0; LANES]; ROWS];
-                if tile.places.start > 0 {
-                    for (sums, output) in sums.iter_mut().zip(&*output) {
-                        *sums = lanes(&output[columns.clone()]);
-                    }
-                }
-                add_products::<FUSED>(panel, right, &mut sums);
-                if tile.places.end == product.depth {
-                    let row = tile.first_row + index * ROWS;
-                    let values = &mut sums[..output.len()];
-                    product.finish(row, tile.first_column + column, columns.len(), values);
-                }
-                for (sums, output) in sums.iter().zip(output.iter_mut()) {
-                    let output = &mut output[columns.clone()];
-                    match output.first_chunk_mut() {
-                        Some(whole) => *whole = *sums,
-                        None => output.copy_from_slice(&sums[..output.len()]),
-                    }
-                }
+        let end = blocks.min(first + at_once);
+        let whole = end - (end - first) % BLOCKS;
+        for (panel, output) in output.chunks_mut(ROWS).enumerate() {
+            for block in (first..whole).step_by(BLOCKS) {
+                multiply_blocks::<FUSED, BLOCKS>(product, tile, panel, block, output);
+            }
+            for block in whole..end {
+                multiply_blocks::<FUSED, 1>(product, tile, panel, block, output);
+            }
+        }
+    }
+}
+
+/// Does so for one panel, whose rows `output` has, and for `BLOCKS` blocks from `block` on.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn multiply_blocks<const FUSED: bool, const BLOCKS: usize>(
+    product: &Product<'_>,
+    tile: &Tile<'_>,
+    panel: usize,
+    block: usize,
+    output: &mut [&mut [f32]],
+) {
+    let count = tile.places.len();
+    let left = &tile.panels[panel * tile.panel_step..][..count];
+    let right = std::array::from_fn(|next| &tile.blocks[(block + next) * tile.block_step..][..count]);
+    let columns = |next: usize| {
+        let column = tile.columns.start + (block + next) * LANES;
+        column..tile.columns.end.min(column + LANES)
+    };
+    let mut sums = [[[0.0; LANES]; ROWS]; BLOCKS];
+    if tile.places.start > 0 {
+        for (next, sums) in sums.iter_mut().enumerate() {
+            for (sums, output) in sums.iter_mut().zip(&*output) {
+                *sums = lanes(&output[columns(next)]);
+            }
+        }
+    }
+    add_products::<FUSED, ROWS, BLOCKS>(left, right, &mut sums);
+    for (next, sums) in sums.iter_mut().enumerate() {
+        let columns = columns(next);
+        if tile.places.end == product.depth {
+            let row = tile.first_row + panel * ROWS;
+            product.finish(row, tile.first_column + columns.start, columns.len(), &mut sums[..output.len()]);
+        }
+        for (sums, output) in sums.iter().zip(output.iter_mut()) {
+            let output = &mut output[columns.clone()];
+            match output.first_chunk_mut() {
+                Some(whole) => *whole = *sums,
+                None => output.copy_from_slice(&sums[..output.len()]),
             }
         }
     }
@@ -459,23 +485,6 @@ fn lanes(values: &[f32]) -> Lanes {
         lanes[..values.len()].copy_from_slice(values);
         lanes
     })
-}
-
-/// Adds to `sums` the products of a panel with a block.
-#[inline(always)]
-#[allow(clippy::inline_always)]
-fn add_products<const FUSED: bool>(panel: &[Rows], block: &[Lanes], sums: &mut [Lanes; ROWS]) {
-    // The compiler keeps these in registers, but not what lies behind a reference.
-    let mut local = *sums;
-    for (left, right) in panel.iter().zip(block) {
-        for row in 0..ROWS {
-            for lane in 0..LANES {
-                let (a, b, sum) = (left[row], right[lane], local[row][lane]);
-                local[row][lane] = if FUSED { a.mul_add(b, sum) } else { a * b + sum };
-            }
-        }
-    }
-    *sums = local;
 }
 
 impl Product<'_> {

@@ -97,8 +97,8 @@ def m2fp_pytorch(folder: Path, photo: Path) -> Callable[[], object]:
 
 
 def products(folder: Path, photo: Path) -> Callable[[], object]:
-    """No network, but as many multiplications as M2FP's cannot do without, in PyTorch's own
-    products: what no program in float32 is faster than by much.
+    """No network, but as many multiplications as M2FP's cannot do without, as PyTorch's own
+    products: what the arithmetic alone takes.
 
     A 3×3 convolution of stride 1 needs a quarter of its own by F(4×4, 3×3) (Lavin, Gray, "Fast
     Algorithms for Convolutional Neural Networks", CVPR 2016); its transforms are not counted.
