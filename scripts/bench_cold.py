@@ -30,7 +30,7 @@ MEMORY_MB = 3538
 TIMEOUT_S = 60
 WARM_ANSWERS = 3
 # Milliseconds until the first answer, by the model's name.
-AIMS = {"nano": 300, "m2fp-r101-int8": 1200}
+AIMS = {"nano": 120, "m2fp-r101-int8": 700}
 
 
 @dataclass(frozen=True)
