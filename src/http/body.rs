@@ -10,19 +10,18 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use base64::read::DecoderReader;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::encoding::{self, BASE64, Reading, Unescaped};
+use super::encoding::{self, Unescaped};
 use super::json;
 use crate::config::Config;
 use crate::delivery::access::Sender;
 use crate::error::{Error, Limit, Result};
-use crate::memory::blob::{self, Blob, BlobWriter, MEMORY_BYTES};
+use crate::memory::blob::{Blob, BlobWriter, MEMORY_BYTES};
 use crate::options::{Names, OutputKind, RawOptions};
 use crate::pipeline::Source;
 use crate::store::{ObjectRef, StoreTarget};
@@ -131,34 +130,13 @@ pub(crate) fn parse_invocation(body: &[u8], config: &Config) -> Result<Asked> {
     parse_json_from(Sender::Invoker, body, config)
 }
 
-/// The members of a JSON body as they stand there: one of `image` and `s3`, or what clients of Hugging Face's inference
-/// API send. Nothing of them is copied, however long they are.
+/// The members of a JSON body: one of `image` and `s3`, or what clients of Hugging Face's inference API send.
+const MEMBERS: [&str; 6] = ["image", "s3", "options", "store", "inputs", "parameters"];
+
+/// The [`MEMBERS`] of a JSON body as they stand there, or `None` for those that are null or missing. Nothing of them is
+/// copied, however long they are.
 #[derive(Default)]
-struct JsonBody<'a> {
-    image: Option<&'a RawValue>,
-    inputs: Option<&'a RawValue>,
-    parameters: Option<&'a RawValue>,
-    s3: Option<&'a RawValue>,
-    options: Option<&'a RawValue>,
-    store: Option<&'a RawValue>,
-}
-
-impl<'a> JsonBody<'a> {
-    const NAMES: [&'static str; 6] = ["image", "s3", "options", "store", "inputs", "parameters"];
-
-    /// The member of a name as it stands there.
-    fn member(&mut self, name: &str) -> Option<&mut Option<&'a RawValue>> {
-        let known = Self::NAMES.into_iter().find(|known| Unescaped(name.as_bytes()).eq(known.bytes()))?;
-        Some(match known {
-            "image" => &mut self.image,
-            "s3" => &mut self.s3,
-            "options" => &mut self.options,
-            "store" => &mut self.store,
-            "inputs" => &mut self.inputs,
-            _ => &mut self.parameters,
-        })
-    }
-}
+struct JsonBody<'a>([Option<&'a RawValue>; MEMBERS.len()]);
 
 impl<'de: 'a, 'a> Deserialize<'de> for JsonBody<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -175,13 +153,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for JsonBody<'a> {
                 while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
                     let name = text(name).unwrap_or_default();
                     let fault = |what: &str| A::Error::custom(format!("`{}` is {what}", printable(name)));
-                    let member = body.member(name);
-                    let member = member.ok_or_else(|| fault(&format!("none of {}", JsonBody::NAMES.join(", "))))?;
-                    if member.replace(value).is_some() {
+                    let is_it = |known: &&str| Unescaped(name.as_bytes()).eq(known.bytes());
+                    let index = MEMBERS.iter().position(is_it);
+                    let index = index.ok_or_else(|| fault(&format!("none of {}", MEMBERS.join(", "))))?;
+                    if body.0[index].replace(value).is_some() {
                         return Err(fault("there twice"));
                     }
                 }
-                Ok(body)
+                Ok(JsonBody(body.0.map(|value| value.filter(|value| value.get() != "null"))))
             }
         }
         deserializer.deserialize_map(JsonBodyVisitor)
@@ -217,15 +196,15 @@ impl Parameters {
 }
 
 fn parse_json_from(sender: Sender, body: &[u8], config: &Config) -> Result<Asked> {
-    let body: JsonBody<'_> = serde_json::from_slice(encoding::without_mark(body)).map_err(|e| does_not_fit(&e))?;
-    let target: Option<StoreTarget> = read("store", body.store)?;
+    let JsonBody([image, object, options, target, inputs, parameters]) =
+        serde_json::from_slice(encoding::without_mark(body)).map_err(|e| does_not_fit(&e))?;
+    let target: Option<StoreTarget> = read("store", target)?;
     if let Some(target) = &target {
         sender.check_target(target, config)?;
     }
-    let options: Option<RawOptions> = read("options", body.options)?;
-    let parameters: Option<Parameters> = read("parameters", body.parameters)?;
-    let object: Option<ObjectRef> = read("s3", body.s3)?;
-    let [image, inputs] = [body.image, body.inputs].map(|value| value.filter(|value| value.get() != NULL));
+    let options: Option<RawOptions> = read("options", options)?;
+    let parameters: Option<Parameters> = read("parameters", parameters)?;
+    let object: Option<ObjectRef> = read("s3", object)?;
     if let Some(inputs) = inputs {
         if image.is_some() || object.is_some() || options.is_some() || target.is_some() {
             return Err(Error::bad_request("in the JSON body only `parameters` go with `inputs`"));
@@ -252,13 +231,10 @@ fn parse_json_from(sender: Sender, body: &[u8], config: &Config) -> Result<Asked
     Ok(Asked { source, options: options.unwrap_or_default(), target, warnings: Vec::new() })
 }
 
-/// JSON's value for a member that might as well not be there.
-const NULL: &str = "null";
-
 /// Reads the member `name` of a JSON body.
 fn read<T: DeserializeOwned>(name: &str, value: Option<&RawValue>) -> Result<Option<T>> {
-    let Some(value) = value.filter(|value| value.get() != NULL) else { return Ok(None) };
-    json::read(value.get().as_bytes()).map(Some).map_err(|fault| does_not_fit(&format!("`{name}`: {fault}")))
+    let read = value.map(|value| json::read(value.get().as_bytes())).transpose();
+    read.map_err(|fault| does_not_fit(&format!("`{name}`: {fault}")))
 }
 
 fn does_not_fit(fault: &dyn fmt::Display) -> Error {
@@ -271,7 +247,7 @@ fn does_not_fit(fault: &dyn fmt::Display) -> Error {
 /// It is read where the body is: escapes, as which PHP's and .NET's libraries write `/` and `+`, are undone on the way.
 fn decode_image(field: &str, value: &RawValue, config: &Config) -> Result<Blob> {
     let text = text(value).ok_or_else(|| does_not_fit(&format!("`{field}` is neither base64 nor a data URL")))?;
-    let mut text = Unescaped(text.as_bytes()).filter(|byte| !byte.is_ascii_whitespace());
+    let mut text = encoding::unbroken(Unescaped(text.as_bytes()));
     if text.clone().take(5).map(|byte| byte.to_ascii_lowercase()).eq(*b"data:") {
         pass_data_url_head(field, &mut text)?;
     }
@@ -281,7 +257,7 @@ fn decode_image(field: &str, value: &RawValue, config: &Config) -> Result<Blob> 
     }
     check_length(length as u64 * 3 / 4, config)?;
     let bad = |error: io::Error| Error::bad_request(format!("`{field}` is not valid base64: {error}"));
-    blob::read(DecoderReader::new(Reading(text), &BASE64), bad)
+    encoding::from_base64(text, bad)
 }
 
 /// Goes past what is before the data of a data URL (RFC 2397: `data:[<mediatype>][;base64],<data>`). The media type is
@@ -682,8 +658,8 @@ mod tests {
     fn nothing_of_a_long_body_is_copied() {
         let long = "é".repeat(1 << 20);
         let members = format!(r#"{{"image": "{long}", "options": "\/{long}"}}"#);
-        let body: JsonBody<'_> = serde_json::from_str(&members).unwrap();
-        for value in [body.image, body.options] {
+        let JsonBody([image, _, options, ..]) = serde_json::from_str(&members).unwrap();
+        for value in [image, options] {
             assert!(members.as_bytes().as_ptr_range().contains(&value.unwrap().get().as_ptr()));
         }
         for (body, words) in [

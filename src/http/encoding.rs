@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::read::DecoderReader;
 use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, header};
 
@@ -15,7 +16,7 @@ use crate::error::{Error, Limit, Result};
 use crate::memory::blob::{self, Blob, MEMORY_BYTES};
 
 /// The standard alphabet, padded or not.
-pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
+const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
@@ -90,8 +91,7 @@ pub(super) fn part_decoded(encoding: Option<&str>, part: Blob) -> Result<Blob> {
         "" | "7bit" | "8bit" | "binary" => Ok(part),
         "base64" => {
             let bad = |error| Error::bad_request(format!("the form's part is not base64, as it says: {error}"));
-            let text = part.iter().copied().filter(|byte| !byte.is_ascii_whitespace());
-            blob::read(base64::read::DecoderReader::new(Reading(text), &BASE64), bad)
+            from_base64(unbroken(part.iter().copied()), bad)
         }
         other => {
             let name: String = other.chars().take(40).filter(char::is_ascii_graphic).collect();
@@ -207,8 +207,21 @@ impl Iterator for Unescaped<'_> {
     }
 }
 
+/// Text without its line breaks and blanks.
+pub(super) fn unbroken<I: Iterator<Item = u8> + Clone>(text: I) -> impl Iterator<Item = u8> + Clone {
+    text.filter(|byte| !byte.is_ascii_whitespace())
+}
+
+/// What base64 holds, padded or not. `bad` makes the error of text that is none.
+///
+/// # Errors
+/// That of `bad`; those of the temporary folder.
+pub(super) fn from_base64(text: impl Iterator<Item = u8>, bad: impl Fn(io::Error) -> Error) -> Result<Blob> {
+    blob::read(DecoderReader::new(Reading(text), &BASE64), bad)
+}
+
 /// Bytes that come one by one, to be read.
-pub(super) struct Reading<I>(pub(super) I);
+struct Reading<I>(I);
 
 impl<I: Iterator<Item = u8>> Read for Reading<I> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
