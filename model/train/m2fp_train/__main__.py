@@ -153,7 +153,7 @@ def _arguments() -> argparse.ArgumentParser:
         "--nano",
         type=Path,
         default=Path("model/pico/model.onnx"),
-        help="graph with the garments that multipose is joined with",
+        help="graph of the nano that multipose is joined with",
     )
     train.add_argument(
         "--learned", type=Path, help="graph of an earlier run, to go on from what it learned"

@@ -5,7 +5,7 @@ from pathlib import Path
 from m2fp_train import manifest
 from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.checkpoint import load_network
-from m2fp_train.confidence import fit_confidence
+from m2fp_train.confidence import fit_confidence, fit_confidences
 from m2fp_train.geometry import MULTIPOSE_SIZE, NANO_SIZE
 from m2fp_train.logit_adjustment import fit_adjustment
 from m2fp_train.multipose_parser import MultiposeParser
@@ -32,7 +32,8 @@ def export(checkpoint: Path, out: Path, data: ClothingCoParsing, about: manifest
     kind, size = (MultiposeQueryParser, MULTIPOSE_SIZE) if joined else (QueryParser, NANO_SIZE)
     parser = kind(network, size.divisor).eval()
     people = [data.load(number) for number in data.validation]
-    parser.confidence.copy_(fit_confidence(parser, people, CONFIDENCE_SCENES))
+    fit = fit_confidences if joined else fit_confidence
+    parser.confidence.copy_(fit(parser, people, CONFIDENCE_SCENES))
     if joined:
         # After the scores, by which it is known what people wear.
         spaced = data.training[:: max(1, len(data.training) // ADJUSTED_ON)]

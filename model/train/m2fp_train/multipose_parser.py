@@ -30,7 +30,8 @@ from m2fp_train.network import (
     WIDTH,
     WIDTH4,
     Maps,
-    PartNetwork,
+    NanoParser,
+    SeenPeople,
     SeparableConv,
     double,
     projection,
@@ -134,6 +135,7 @@ class MultiposeAnswer(NamedTuple):
     found: the people that multipose finds.
     people: [N, WIDTH, H/8, W/8], what a person's kernel is made of.
     features: [N, FEATURES, H/4, W/4], what masks are drawn from.
+    by_centre: the people that nano sees.
     """
 
     logits: Tensor
@@ -143,6 +145,7 @@ class MultiposeAnswer(NamedTuple):
     found: FoundPeople
     people: Tensor
     features: Tensor
+    by_centre: SeenPeople
 
 
 class Regions(nn.Module):
@@ -171,9 +174,9 @@ class MultiposeParser(nn.Module):
     """RGB [N, 3, H, W] in -1..1, H and W multiples of 32 -> `MultiposeAnswer`.
 
     Three networks that are there already look at the image and stay as they are: multipose, which
-    knows people in ordinary photos, the parts of `nano`, which knows garments, and BodyPix, which
-    knows in half of the image whether somebody is there, close to the camera, too. What is trained
-    draws people's masks, and corrects the logits of the parts: by nothing at first.
+    knows people in ordinary photos, `nano`, which knows garments, and people in streets, and
+    BodyPix, which knows in half of the image whether somebody is there, close to the camera, too.
+    What is trained draws people's masks, and corrects the logits of the parts: by nothing at first.
 
     goes_on: whether the learned part was read out of a graph, into whose convolutions the
     normalisations were taken: these are idle then, in training, too.
@@ -185,7 +188,7 @@ class MultiposeParser(nn.Module):
         stride4, stride8, stride16, stride32 = (BLOCKS[block][0] for block in TAPS.values())
         pyramid = PYRAMID[-1][1]
         self.multipose = Multipose().requires_grad_(False)
-        self.nano = PartNetwork().requires_grad_(False)
+        self.nano = NanoParser().requires_grad_(False)
         self.bodypix = BodyPix().requires_grad_(False)
         self.reduce32 = projection(stride32 + BLOCK_CHANNELS[-1], WIDTH)
         self.reduce16 = projection(stride16 + WIDTH, WIDTH)
@@ -233,6 +236,7 @@ class MultiposeParser(nn.Module):
             far = self.multipose.features(pad_to(half, MULTIPOSE_DIVISOR))
             known = self.nano.maps(image)
             logits = self.nano.classifier(known.stride4)
+            by_centre = self.nano.seen_people(known)
             # Cells lie around the borders of those of the other maps: each of these is a mean.
             anybody, people32 = (
                 F.avg_pool2d(cells, 2, 1) for cells in self.bodypix(F.pad(half, (0, 1, 0, 1)))
@@ -265,7 +269,8 @@ class MultiposeParser(nn.Module):
         near = self.lateral4(torch.cat([seen.stride4, seen.pyramid, known.stride4], 1))
         x = self.refine4(double(x) + near)
         logits = logits + self.correction(x)
-        return MultiposeAnswer(logits, before, anybody, looks, found, people, self.features(x))
+        features = self.features(x)
+        return MultiposeAnswer(logits, before, anybody, looks, found, people, features, by_centre)
 
     def masks(self, answer: MultiposeAnswer) -> Tensor:
         """Mask logits [N, 24, H/4, W/4] of the people found."""

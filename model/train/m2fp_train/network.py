@@ -10,8 +10,16 @@ from torch.nn import functional as F
 
 from m2fp_train.backbone import BLOCK_CHANNELS, TAPS, MobileNetV1
 from m2fp_train.classes import NUM_CLASSES
+from m2fp_train.geometry import STRIDE
 from m2fp_train.onnx_weights import assign_convolution, layers, make_idle
-from m2fp_train.persons import FEATURES, KERNEL
+from m2fp_train.persons import (
+    CENTRE_STRIDE,
+    FEATURES,
+    KERNEL,
+    at_cells,
+    person_masks,
+    pixel_positions,
+)
 
 WIDTH = 128
 WIDTH4 = 96
@@ -53,20 +61,28 @@ def projection(channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
+class SeenPeople(NamedTuple):
+    """People in N images of H x W pixels, by their centres.
+
+    centres: [N, 1, H/8, W/8], logits of a person's centre being there.
+    looks: [N, WIDTH, H/8, W/8], what is made into the kernel that draws that person.
+    features: [N, FEATURES, H/4, W/4], what it is drawn from (`persons.person_masks`).
+    """
+
+    centres: Tensor
+    looks: Tensor
+    features: Tensor
+
+
 class Answer(NamedTuple):
     """What the network says of N images of H x W pixels.
 
     logits: [N, 21, H/4, W/4]. 0..19 are the parts, to be read by a softmax; 20 is anybody, by a
         sigmoid: it teaches the features, and is not exported.
-    centres: [N, 1, H/8, W/8], logits of a person's centre being there.
-    kernels: [N, KERNEL, H/8, W/8], what draws that person (`persons.person_masks`).
-    features: [N, FEATURES, H/4, W/4], what it is drawn from.
     """
 
     logits: Tensor
-    centres: Tensor
-    kernels: Tensor
-    features: Tensor
+    people: SeenPeople
 
 
 class Maps(NamedTuple):
@@ -128,13 +144,18 @@ class NanoParser(PartNetwork):
 
     def forward(self, image: Tensor) -> Answer:
         maps = self.maps(image)
-        people = self.people(maps.stride8)
-        return Answer(
-            self.classifier(maps.stride4),
-            self.centres(people),
-            self.kernels(people),
-            self.features(maps.stride4),
-        )
+        return Answer(self.classifier(maps.stride4), self.seen_people(maps))
+
+    def seen_people(self, maps: Maps) -> SeenPeople:
+        looks = self.people(maps.stride8)
+        return SeenPeople(self.centres(looks), looks, self.features(maps.stride4))
+
+    def masks_at(self, people: SeenPeople, cells: Tensor) -> Tensor:
+        """Mask logits [N, M, H/4, W/4] of the people whose centres are at cells int64 [N, M]."""
+        looks = at_cells(people.looks, cells).transpose(1, 2)
+        kernels = self.kernels(looks[..., None])[..., 0].transpose(1, 2)
+        places = at_cells(pixel_positions(people.centres, CENTRE_STRIDE), cells)
+        return person_masks(people.features, kernels, places, STRIDE)
 
 
 def double(x: Tensor) -> Tensor:

@@ -24,6 +24,8 @@ KERNEL = sum(KERNEL_SIZES)
 COORDINATE_UNIT = 128
 """Pixels that count as 1 where a kernel sees the way from its place to a pixel."""
 
+LEAST_AREA = 1e-6
+"""Pixels of a mask, at least, so that one that is nowhere has a score: that of nobody."""
 MOST_AGREEMENT = 4.0
 """What the parts may add to a mask's logit in training."""
 MOST_SAID = 4.0
@@ -65,6 +67,14 @@ def agreed_masks(masks: Tensor, somebody: Tensor, most: float = MOST_AGREEMENT) 
     it is they cannot tell, so they move no pixel of which a mask is sure.
     """
     return masks + somebody.clamp(-most, most)[:, None]
+
+
+def mask_overlaps(some: Tensor, others: Tensor) -> Tensor:
+    """Intersection over union [N, M, K] of M masks with K others, of logits [N, M or K, h, w]."""
+    some, others = (masks.flatten(2).sigmoid() for masks in (some, others))
+    common = some @ others.transpose(1, 2)
+    areas = some.sum(2)[:, :, None] + others.sum(2)[:, None]
+    return common / (areas - common).clamp(min=LEAST_AREA)
 
 
 def somebody_logit(parts: Tensor) -> Tensor:

@@ -6,16 +6,8 @@ from torch.nn import functional as F
 
 from m2fp_train.classes import NUM_CLASSES, NUM_PARTS
 from m2fp_train.geometry import STRIDE
-from m2fp_train.network import Answer, NanoParser
-from m2fp_train.persons import (
-    CENTRE_STRIDE,
-    agreed_masks,
-    at_cells,
-    log_odds,
-    person_masks,
-    pixel_positions,
-    somebody_logit,
-)
+from m2fp_train.network import Answer, NanoParser, SeenPeople
+from m2fp_train.persons import LEAST_AREA, agreed_masks, log_odds, somebody_logit
 
 PERSON_QUERIES = 24
 """The most people in one photo."""
@@ -28,8 +20,8 @@ MOST_FURTHER_AGREEMENT = 1.0
 """On photos that were not trained on, kernels know outlines less well than in training: there the
 parts count once more. On the validation photos the person IoU gains 0.004 by it, and people are
 told apart as before; from 2 on they are not."""
-LEAST_AREA = 1e-6
-"""Pixels of a mask, at least, so that one that is nowhere has a score: that of nobody."""
+PEAK_WINDOW = 3
+"""Side of the square of cells of which a person's centre scores best."""
 SURE = (1e-8, 1 - 1e-6)
 """Least and greatest probability of a person, so that its logit is finite."""
 OWN_CLASS_LOGIT = 8.0
@@ -85,21 +77,12 @@ class QueryParser(nn.Module):
 
         somebody: logit [1, h, w] that a pixel is no background.
         """
-        scores, cells = peaks(answer.centres, 3, FAINTEST, PERSON_QUERIES)
-        positions = pixel_positions(answer.centres, CENTRE_STRIDE)
-        kernels, places = at_cells(answer.kernels, cells), at_cells(positions, cells)
-        masks = person_masks(answer.features, kernels, places, STRIDE)
-        masks = agreed_masks(agreed_masks(masks, somebody), somebody, MOST_FURTHER_AGREEMENT)
-        return self._person_classes(scores.sigmoid(), masks, somebody), masks
+        chances, masks = people_by_centre(self.network, answer.people, PERSON_QUERIES)
+        masks = agreed_twice(masks, somebody)
+        return self._person_classes(scores(chances, masks, somebody, self.confidence)), masks
 
-    def _person_classes(self, chance: Tensor, masks: Tensor, somebody: Tensor) -> Tensor:
-        """Class logits [1, 24, 22] of people who are there by a chance of [1, 24]."""
-        # Squared, so that the faint rest of a photo does not outweigh a small person.
-        weights = masks.flatten(2).sigmoid() ** 2
-        area = weights.sum(2, keepdim=True).clamp(min=LEAST_AREA)
-        agreed = weights @ somebody.sigmoid().flatten(1)[..., None] / area
-        human = log_odds(chance * agreed[..., 0], *SURE)
-        human = human * self.confidence[0] + self.confidence[1]
+    def _person_classes(self, human: Tensor) -> Tensor:
+        """Class logits [1, 24, 22] of people whose scores have logits [1, 24]."""
         return torch.cat([self.no_part, human[..., None], self.no_object], 2)
 
     def _softmax_logits(self, parts: Tensor) -> Tensor:
@@ -108,6 +91,30 @@ class QueryParser(nn.Module):
         odds = parts.exp()
         against = odds.sum(1, keepdim=True) - odds
         return parts - against.clamp(min=SMALLEST_ODDS_AGAINST).log()
+
+
+def scores(chances: Tensor, masks: Tensor, somebody: Tensor, confidence: Tensor) -> Tensor:
+    """Logits [1, M] of the scores of M people who are there by chances of [1, M]: as far as the
+    parts agree, by their logit `somebody` [1, h, w] that a pixel is no background.
+
+    confidence: scale and shift [2] of the logits.
+    """
+    # Squared, so that the faint rest of a photo does not outweigh a small person.
+    weights = masks.flatten(2).sigmoid() ** 2
+    area = weights.sum(2, keepdim=True).clamp(min=LEAST_AREA)
+    agreed = weights @ somebody.sigmoid().flatten(1)[..., None] / area
+    return log_odds(chances * agreed[..., 0], *SURE) * confidence[0] + confidence[1]
+
+
+def agreed_twice(masks: Tensor, somebody: Tensor) -> Tensor:
+    """Mask logits as they are exported: what `agreed_masks` adds in training, and once more."""
+    return agreed_masks(agreed_masks(masks, somebody), somebody, MOST_FURTHER_AGREEMENT)
+
+
+def people_by_centre(network: NanoParser, people: SeenPeople, count: int) -> tuple[Tensor, Tensor]:
+    """Chances [N, count] and mask logits [N, count, h, w] of the people likeliest to be there."""
+    logits, cells = peaks(people.centres, PEAK_WINDOW, FAINTEST, count)
+    return logits.sigmoid(), network.masks_at(people, cells)
 
 
 def pad_to(image: Tensor, divisor: int) -> Tensor:

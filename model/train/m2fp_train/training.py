@@ -21,14 +21,7 @@ from m2fp_train.crowd import PERSON_HEIGHT, training_scene, with_rare_parts_more
 from m2fp_train.geometry import STRIDE
 from m2fp_train.losses import centre_loss, mask_loss, parsing_loss
 from m2fp_train.network import NanoParser
-from m2fp_train.persons import (
-    CENTRE_STRIDE,
-    agreed_masks,
-    at_cells,
-    person_masks,
-    pixel_positions,
-    somebody_logit,
-)
+from m2fp_train.persons import agreed_masks, somebody_logit
 from m2fp_train.queries import normalise
 from m2fp_train.scene import Scene
 from m2fp_train.targets import PersonTargets
@@ -230,14 +223,12 @@ class Run:
 
         most = max(1, int((drawn > 0).sum(1).max()))
         cells, drawn = cells[:, :most], drawn[:, :most]
-        positions = pixel_positions(answer.centres, CENTRE_STRIDE)
-        kernels, places = at_cells(answer.kernels, cells), at_cells(positions, cells)
-        masks = person_masks(answer.features, kernels, places, STRIDE)
+        masks = self.network.masks_at(answer.people, cells)
         masks = agreed_masks(masks, somebody_logit(answer.logits[:, :NUM_PARTS]))
         return torch.stack(
             [
                 parsing_loss(logits, parts[every], person[every]),
-                centre_loss(answer.centres[:, 0], centres),
+                centre_loss(answer.people.centres[:, 0], centres),
                 mask_loss(masks, numbers, drawn, STRIDE),
             ]
         )

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from m2fp_train.classes import BACKGROUND_ID, NUM_PARTS, PERSON_ID
+from m2fp_train.confidence import UNHEARD, UNSEEN, fit_confidences
 from m2fp_train.multipose import PYRAMID, Multipose, load_multipose
 from m2fp_train.multipose_parser import (
     FoundPeople,
@@ -20,12 +21,12 @@ from m2fp_train.multipose_parser import (
     overlaps,
     person_boxes,
 )
-from m2fp_train.multipose_queries import MultiposeQueryParser
-from m2fp_train.network import PartNetwork, load_parts
+from m2fp_train.multipose_queries import BY_CENTRE, MultiposeQueryParser
+from m2fp_train.network import PartNetwork, SeenPeople, load_parts
 from m2fp_train.onnx_graph import simplify, store_small, verify_graph, write_graph
 from m2fp_train.onnx_weights import assign_convolution
 from m2fp_train.persons import somebody_logit
-from m2fp_train.queries import NUM_QUERIES, PERSON_QUERIES
+from m2fp_train.queries import NUM_QUERIES, PERSON_QUERIES, scores
 from synthetic import people_at, write_multipose, write_nano
 
 
@@ -190,8 +191,54 @@ def test_a_mask_that_is_nowhere_is_nobodys() -> None:
     masks = torch.full((1, PERSON_QUERIES, 16, 16), -2000.0)
     masks[:, 0, 4:8, 4:8] = 5
     somebody, chances = torch.full((1, 16, 16), 2.0), torch.full((1, PERSON_QUERIES), 0.9)
-    human = parser._person_classes(chances, masks, somebody)[0, :, PERSON_ID].sigmoid()
+    human = scores(chances, masks, somebody, parser.confidence[0])[0].sigmoid()
     assert human[0] > 0.7 and (human[1:] < 1e-6).all()
+
+
+def test_whom_nano_alone_finds_is_a_person_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = MultiposeParser().eval()
+    parser = MultiposeQueryParser(network, 32).eval()
+    with torch.no_grad():
+        answer = network(torch.zeros(1, 3, 64, 64))
+    left, right, below = (torch.full((16, 16), -9.0) for _ in range(3))
+    left[:8, :8], right[:8, 8:], below[8:] = 9, 9, 9
+    found = torch.full((1, PERSON_QUERIES), 1e-9)
+    found[0, 0], found[0, 1] = 0.8, 0.1  # on the left; below, where it may as well be nobody
+    masks = torch.stack([left, below, *[torch.full((16, 16), -9.0)] * (PERSON_QUERIES - 2)])[None]
+    monkeypatch.setattr(network, "masks", lambda _: masks)
+    seen = torch.full((1, 1, 8, 8), -9.0)
+    for place, chance in (((2, 2), 0.95), ((2, 6), 0.9), ((6, 4), 0.6)):
+        seen[0, 0][place] = torch.tensor(chance).logit()
+    people = SeenPeople(seen, torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 16, 16))
+    own = torch.stack([left, right, below, *[torch.full((16, 16), -9.0)] * (BY_CENTRE - 3)])[None]
+    monkeypatch.setattr(network.nano, "masks_at", lambda *_: own)
+    parts = torch.zeros(1, NUM_PARTS + 1, 16, 16)
+    parts[:, BACKGROUND_ID] = -9
+    answer = answer._replace(
+        logits=parts,
+        before=parts[:, :NUM_PARTS],
+        found=answer.found._replace(chances=found),
+        by_centre=people,
+    )
+    classes, drawn = parser._persons(answer)
+    human = classes[0, :, PERSON_ID].sigmoid()
+    assert human[:4].tolist() == pytest.approx([0.9, 0.8, 0.6, 0.1], abs=1e-3)
+    assert (human[4:] < 1e-6).all(), "nobody is on the left twice"
+    assert torch.equal(drawn[0, :4] > 0, torch.stack([right, left, below, below]) > 0)
+
+
+def test_scores_are_fitted_to_each_finder_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    parser = MultiposeQueryParser(MultiposeParser(), 32).eval()
+    heard = []
+
+    def fit(parser: MultiposeQueryParser, *_: object) -> torch.Tensor:
+        heard.append(parser.confidence.tolist())
+        return torch.tensor([2.0 + len(heard), 0.5])
+
+    monkeypatch.setattr("m2fp_train.confidence.fit_confidence", fit)
+    fitted = fit_confidences(parser, [], 1)
+    assert heard == [[[1, 0], [1, UNHEARD]], [[1, UNHEARD], [1, 0]]]
+    assert fitted.tolist() == [[3, 0.5], [4, 0.5 - UNSEEN]]
 
 
 def test_what_is_there_already_does_not_train() -> None:

@@ -187,11 +187,12 @@ def test_person_queries_are_the_highest_peaks_with_their_own_masks(parser: Query
     with torch.no_grad():
         answer = parser.network(normalise(image))
         class_logits, masks = parser(image)
-    best = int(answer.centres.argmax())
+        kernels = parser.network.kernels(answer.people.looks)
+    best = int(answer.people.centres.argmax())
     row, column = divmod(best, 20)
     mask = person_masks(
-        answer.features,
-        answer.kernels[:, :, row, column][:, None],
+        answer.people.features,
+        kernels[:, :, row, column][:, None],
         torch.tensor([[[column * 8 + 4.0, row * 8 + 4.0]]]),
         stride=4,
     )
@@ -202,7 +203,7 @@ def test_person_queries_are_the_highest_peaks_with_their_own_masks(parser: Query
     # The centre's probability, of which as much counts as the parts agree with the mask.
     weights = mask[0, 0].sigmoid() ** 2
     somebody = 1 - answer.logits[0, :NUM_PARTS].softmax(0)[BACKGROUND_ID]
-    expected = answer.centres.max().sigmoid() * (weights * somebody).sum() / weights.sum()
+    expected = answer.people.centres.max().sigmoid() * (weights * somebody).sum() / weights.sum()
     score = class_logits[0, NUM_PARTS].softmax(-1)[PERSON_ID]
     torch.testing.assert_close(score, expected, atol=1e-4, rtol=1e-3)
 
