@@ -233,8 +233,8 @@ $(MODEL_VENV)/packages: model/train/pyproject.toml model/export/pyproject.toml m
 	@touch $@
 
 DATA ?= ../shared/data
-# `multipose`, which the packaged model is: multipose's people joined with the garments of the graph NANO. `nano` trains
-# those garments anew.
+# `multipose`, which the packaged model is: multipose's people joined with the nano of the graph NANO. `nano` trains that
+# one anew.
 NETWORK ?= multipose
 NANO ?= model/pico/model.onnx
 # A graph whose learned part a new run goes on from: LEARNED=model/nano/model.onnx; empty for one from the beginning.

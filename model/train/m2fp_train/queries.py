@@ -138,8 +138,8 @@ def peaks(centres: Tensor, window: int, faintest: float, count: int) -> tuple[Te
     is_person = is_peak & (centres > faintest)
     # The last place stands in where there are fewer people than asked for: in what order faint
     # peaks come, and what is one on a plain, is nothing that two runtimes need agree on.
-    scores = centres.masked_fill(~is_person, -NEVER).flatten(1)
-    stand_ins = torch.full_like(scores[:, :1], -NEVER).expand(-1, count)
-    scores, cells = torch.cat([scores, stand_ins], 1).topk(count)
+    logits = centres.masked_fill(~is_person, -NEVER).flatten(1)
+    stand_ins = torch.full_like(logits[:, :1], -NEVER).expand(-1, count)
+    logits, cells = torch.cat([logits, stand_ins], 1).topk(count)
     last = centres.shape[2] * centres.shape[3] - 1
-    return scores, cells.clamp(max=last).masked_fill(scores <= -NEVER, last)
+    return logits, cells.clamp(max=last).masked_fill(logits <= -NEVER, last)
