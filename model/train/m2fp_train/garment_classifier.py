@@ -9,12 +9,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from m2fp_train.backbone import BLOCK_CHANNELS
-from m2fp_train.classes import GARMENTS
+from m2fp_train.classes import GARMENT_NAMES, GARMENTS
 from m2fp_train.multipose import BLOCKS, TAPS
 from m2fp_train.network import WIDTH
 
 LOOKS = WIDTH + 2 * BLOCK_CHANNELS[-1] + BLOCKS[TAPS[16]][0] + BLOCKS[TAPS[32]][0]
 """Channels of what describes a place: nano's maps, nano's and BodyPix's backbones, multipose's."""
+UPPER, LOWER = (
+    [GARMENT_NAMES.index(name) for name in names]
+    for names in (
+        ("UpperClothes", "Dress", "Coat", "Scarf"),
+        ("Dress", "Socks", "Pants", "Skirt"),
+    )
+)
+"""Indices of garments that are worn above the waist, and below it."""
+DESCRIBED = 3 * LOOKS + len(GARMENTS)
+"""Numbers that describe what somebody wears."""
 HIDDEN = 128
 WEIGHT = 1.2
 """How much it counts against what the pixels say; chosen on the validation photos."""
@@ -43,7 +53,7 @@ class GarmentClassifier(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.hidden = nn.Linear(2 * LOOKS + len(GARMENTS), HIDDEN)
+        self.hidden = nn.Linear(DESCRIBED, HIDDEN)
         self.out = nn.Linear(HIDDEN, len(GARMENTS))
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
@@ -61,8 +71,9 @@ class GarmentClassifier(nn.Module):
 
 
 def description(looks: Tensor, worn: Tensor, owners: Tensor) -> Tensor:
-    """[N, M, 2 `LOOKS` + garments]: mean and deviation of what owners' garments look like, and the
-    log of each garment's share of them.
+    """[N, M, `DESCRIBED`]: what owners' garments look like above the waist, and below it, in the
+    mean; the deviation of what all of them look like; and the log of each garment's share of them.
+    A pixel counts for above and below as far as it is taken for garments of `UPPER` and `LOWER`.
 
     looks: [N, LOOKS, h, w]. worn: [N, garments, h, w], each garment's share of a cell. owners:
     [N, M, h w], by what share a cell is whose.
@@ -70,9 +81,13 @@ def description(looks: Tensor, worn: Tensor, owners: Tensor) -> Tensor:
     looks = looks.flatten(2)
     worn = worn.flatten(2)
     amounts = owners @ worn.transpose(1, 2)
-    weights = owners * worn.sum(1, keepdim=True)
     all_worn = amounts.sum(2, keepdim=True).clamp(min=LEAST_WORN)
-    mean = weights @ looks.transpose(1, 2) / all_worn
-    variance = weights @ (looks * looks).transpose(1, 2) / all_worn - mean * mean
+    kinds = (worn, worn[:, UPPER], worn[:, LOWER])
+    weights = [owners * kind.sum(1, keepdim=True) for kind in kinds]
+    together = torch.cat(weights, 1)
+    totals = together.sum(2, keepdim=True).clamp(min=LEAST_WORN)
+    mean, upper, lower = (together @ looks.transpose(1, 2) / totals).chunk(len(kinds), 1)
+    variance = weights[0] @ (looks * looks).transpose(1, 2) / all_worn - mean * mean
+    deviation = variance.clamp(min=LEAST_VARIANCE).sqrt()
     shares = (amounts / all_worn + LEAST_SHARE).log()
-    return torch.cat([mean, variance.clamp(min=LEAST_VARIANCE).sqrt(), shares], 2)
+    return torch.cat([upper, lower, deviation, shares], 2)

@@ -187,7 +187,7 @@ def _part(photo: Outfit, kept: tuple[slice, slice]) -> Outfit:
 
 
 def whole(seen: Seen) -> Tensor:
-    """How the classifier is told of it, [2 LOOKS + garments], all being one person's."""
+    """How the classifier is told of it, [`DESCRIBED`], all being one person's."""
     return _described(seen, torch.ones(seen.worn[0].numel()))
 
 
@@ -209,7 +209,7 @@ def _described(seen: Seen, cells: Tensor) -> Tensor:
 
 
 def examples(photos: Iterable[Outfit], eye: Eye, seed: int) -> tuple[Tensor, Tensor]:
-    """Descriptions [K, 2 LOOKS + garments] and what is worn [K, garments]."""
+    """Descriptions [K, `DESCRIBED`] and what is worn [K, garments]."""
     described, worn = [], []
     for index, photo in enumerate(photos):
         rng = np.random.default_rng((seed, index))

@@ -291,10 +291,14 @@ class MultiposeParser(nn.Module):
 def load_learned(network: MultiposeParser, path: Path) -> None:
     """Copy the learned part of an exported graph into `network`, whose normalisations become idle.
 
-    A graph of before BodyPix took part will do, and one without a garment classifier: what they add
-    is ignored at first. Raises ValueError where the graph lacks a layer.
+    A graph of before BodyPix took part will do, and one without a garment classifier, or with one
+    that is told other things: what they add is ignored at first. Raises ValueError where the graph
+    lacks a layer.
     """
     found, linear_biases = layers(path), biases(path)
+    hidden = "garment_classifier.hidden"
+    told = network.get_submodule(hidden).weight.shape
+    knows_garments = hidden in found and found[hidden][-1][0].shape == told
     modules = {
         name: module
         for name, module in network.named_modules()
@@ -304,7 +308,7 @@ def load_learned(network: MultiposeParser, path: Path) -> None:
     for name, module in modules.items():
         if not isinstance(module, nn.Conv2d | nn.Linear | Usual):
             continue
-        if name.startswith("garment_classifier.") and name not in linear_biases:
+        if name.startswith("garment_classifier.") and not knows_garments:
             continue
         if isinstance(module, Usual):
             with torch.no_grad():

@@ -6,7 +6,7 @@ import torch
 
 from m2fp_train.ccp import ClothingCoParsing
 from m2fp_train.classes import CLASS_NAMES, GARMENTS, NUM_PARTS
-from m2fp_train.garment_classifier import LOOKS, GarmentClassifier, description
+from m2fp_train.garment_classifier import DESCRIBED, LOOKS, GarmentClassifier, description
 from m2fp_train.garment_training import (
     Eye,
     Looks,
@@ -23,7 +23,7 @@ from m2fp_train.garments import settled_garments
 from m2fp_train.multipose_parser import MultiposeParser
 from m2fp_train.queries import normalise
 
-COAT, DRESS = map(CLASS_NAMES.index, ("Coat", "Dress"))
+COAT, DRESS, PANTS = map(CLASS_NAMES.index, ("Coat", "Dress", "Pants"))
 RARE, USUAL = GARMENTS.index(DRESS), GARMENTS.index(COAT)
 
 
@@ -38,12 +38,14 @@ def test_untrained_it_says_the_same_of_all_garments() -> None:
 def test_each_owner_is_described_by_its_own_cells() -> None:
     looks, worn = torch.zeros(1, LOOKS, 1, 4), torch.zeros(1, len(GARMENTS), 1, 4)
     looks[0, 0, 0] = torch.tensor([1.0, 3.0, 10.0, 50.0])
-    worn[0, USUAL, 0] = torch.tensor([1.0, 1.0, 0.25, 0.0])
+    worn[0, USUAL, 0] = torch.tensor([1.0, 0.0, 0.25, 0.0])
+    worn[0, GARMENTS.index(PANTS), 0] = torch.tensor([0.0, 1.0, 0.0, 0.0])
     worn[0, RARE, 0] = torch.tensor([0.0, 0.0, 0.75, 0.0])
     owners = torch.tensor([[[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0]]])
     described = description(looks, worn, owners)[0]
-    mean, deviation, shares = described.split([LOOKS, LOOKS, len(GARMENTS)], 1)
-    torch.testing.assert_close(mean[:2, 0], torch.tensor([2.0, 10.0]))
+    upper, lower, deviation, shares = described.split([LOOKS] * 3 + [len(GARMENTS)], 1)
+    torch.testing.assert_close(upper[:2, 0], torch.tensor([1.0, 10.0]))
+    torch.testing.assert_close(lower[:2, 0], torch.tensor([3.0, 10.0]), msg="a dress is both")
     torch.testing.assert_close(deviation[:2, 0], torch.tensor([1.0, 0.01]), atol=1e-3, rtol=0)
     torch.testing.assert_close(shares[1, [USUAL, RARE]].exp(), torch.tensor([0.251, 0.751]))
     assert torch.isfinite(described).all(), "the last owner wears nothing"
@@ -152,7 +154,7 @@ def test_every_view_is_an_example_of_what_is_worn() -> None:
     tags = np.eye(len(GARMENTS), dtype=bool)
     photos = [Outfit(np.zeros((80, 60, 3), np.uint8), tags[n]) for n in range(2)]
     described, worn = examples(photos, Blind(), seed=0)
-    assert described.shape == (2 * 5 * 4, 2 * LOOKS + len(GARMENTS))
+    assert described.shape == (2 * 5 * 4, DESCRIBED)
     assert worn.argmax(1).tolist() == [0] * 20 + [1] * 20
 
 

@@ -285,6 +285,12 @@ def test_what_was_learned_is_read_out_of_a_graph(graph: Path, tmp_path: Path) ->
     for ours, theirs in zip(*(state.values() for state in classifiers), strict=True):
         torch.testing.assert_close(theirs, ours)
 
+    # A classifier that is told other things is learned anew.
+    fresh.garment_classifier.hidden = torch.nn.Linear(7, 5)
+    torch.nn.init.zeros_(fresh.garment_classifier.out.weight)
+    load_learned(fresh, tmp_path / "both.onnx")
+    assert not fresh.garment_classifier.out.weight.any()
+
 
 def test_inputs_that_were_not_there_are_ignored_at_first() -> None:
     conv = torch.nn.Conv2d(3, 2, 1)
