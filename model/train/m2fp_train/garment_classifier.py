@@ -81,12 +81,12 @@ def description(looks: Tensor, worn: Tensor, owners: Tensor) -> Tensor:
     looks = looks.flatten(2)
     worn = worn.flatten(2)
     amounts = owners @ worn.transpose(1, 2)
-    all_worn = amounts.sum(2, keepdim=True).clamp(min=LEAST_WORN)
     kinds = (worn, worn[:, UPPER], worn[:, LOWER])
     weights = [owners * kind.sum(1, keepdim=True) for kind in kinds]
     together = torch.cat(weights, 1)
     totals = together.sum(2, keepdim=True).clamp(min=LEAST_WORN)
     mean, upper, lower = (together @ looks.transpose(1, 2) / totals).chunk(len(kinds), 1)
+    all_worn, _, _ = totals.chunk(len(kinds), 1)
     variance = weights[0] @ (looks * looks).transpose(1, 2) / all_worn - mean * mean
     deviation = variance.clamp(min=LEAST_VARIANCE).sqrt()
     shares = (amounts / all_worn + LEAST_SHARE).log()
