@@ -48,7 +48,7 @@ help: ## list the targets
 # --- what is fetched --------------------------------------------------------------------------------------------
 
 .PHONY: runtime tools tools-pin
-runtime: .runtime/onnxruntime-$(ORT_VERSION) .runtime/photos/astronaut.png ## ONNX Runtime and a photo, out of PyPI's wheels
+runtime: .runtime/onnxruntime-$(ORT_VERSION) .runtime/photos/astronaut.png .runtime/photos/camera.png ## ONNX Runtime and two photos, out of PyPI's wheels
 tools: $(VENV)/tools ## Python tools that tests and checks run, in .venv
 
 .runtime/onnxruntime-$(ORT_VERSION):
@@ -59,9 +59,9 @@ tools: $(VENV)/tools ## Python tools that tests and checks run, in .venv
 		'onnxruntime/ThirdPartyNotices.txt=.runtime/licences/onnxruntime/ThirdPartyNotices.txt'
 	@touch $@
 
-.runtime/photos/astronaut.png:
+.runtime/photos/%.png:
 	$(say) "fetching a photo in the public domain"
-	@$(PYTHON) scripts/fetch_wheel_file.py scikit-image==0.26.0 'skimage/data/astronaut.png=$@'
+	@$(PYTHON) scripts/fetch_wheel_file.py scikit-image==0.26.0 'skimage/data/$*.png=$@'
 
 $(VENV)/bin/python:
 	$(say) "making a Python environment in $(VENV)"
@@ -103,16 +103,17 @@ build: runtime ## the command line and the Lambda bootstrap, optimised (FEATURES
 	@$(PYTHON) -m pip --disable-pip-version-check --quiet install --root-user-action ignore --upgrade --target .runtime/python --requirement $<
 	@touch $@
 
-demo/photos/astronaut.png: .runtime/photos/astronaut.png
+demo/photos/%.png: .runtime/photos/%.png
 	@mkdir -p $(@D) && cp $< $@
 
-demo/photos/scene.jpg: .runtime/photos/astronaut.png scripts/compose_scene.py | .runtime/python/PIL
+demo/photos/scene.jpg: .runtime/photos/astronaut.png .runtime/photos/camera.png scripts/compose_scene.py | .runtime/python/PIL
 	$(say) "composing a scene of several people"
-	@PYTHONPATH=.runtime/python $(PYTHON) scripts/compose_scene.py $< $@
+	@PYTHONPATH=.runtime/python $(PYTHON) scripts/compose_scene.py $(filter %.png,$^) $@
 
-demo: build demo/photos/astronaut.png demo/photos/scene.jpg ## parse a real photo and a scene through the Lambda dispatcher
+DEMO_PHOTOS := demo/photos/astronaut.png demo/photos/camera.png demo/photos/scene.jpg
+demo: build $(DEMO_PHOTOS) ## parse two real photos and a scene through the Lambda dispatcher
 	$(say) "parsing demo/photos through the Lambda dispatcher"
-	@$(PYTHON) scripts/demo.py --m2fp $(M2FP) --out demo demo/photos/astronaut.png demo/photos/scene.jpg
+	@$(PYTHON) scripts/demo.py --m2fp $(M2FP) --out demo $(DEMO_PHOTOS)
 
 DEV_IMAGE := m2fp-lambda-dev
 .PHONY: shell

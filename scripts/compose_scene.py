@@ -1,11 +1,10 @@
-"""Compose a scene of several people from one photograph: `compose_scene.py ASTRONAUT.png SCENE.jpg [--width 1280]`.
+"""Compose a scene of four people from two photographs: `compose_scene.py ASTRONAUT.png CAMERA.png SCENE.jpg`.
 
-The portrait is cut out along an outline drawn by hand and set several times, at several sizes and half of them
-mirrored, before a plain backdrop. Everything is seeded: the same portrait gives the same scene.
+Two astronauts have their picture taken from both sides. The photographer and his field are as they are, and mirrored
+beside it; the astronaut is cut out along an outline drawn by hand, and set twice, at two sizes, once mirrored.
 """
 
 import argparse
-import random
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
@@ -23,13 +22,7 @@ OUTLINE = [
 ]  # fmt: skip
 
 # (centre x, side of the square portrait, mirrored), back to front; every portrait stands on the lower edge.
-PEOPLE = [
-    (700, 640, True),
-    (1190, 700, False),
-    (290, 800, False),
-    (1640, 860, True),
-    (960, 560, False),
-]
+ASTRONAUTS = [(770, 600, True), (1110, 700, False)]
 
 
 def cut_out(portrait: Image.Image) -> Image.Image:
@@ -42,22 +35,21 @@ def cut_out(portrait: Image.Image) -> Image.Image:
     return person
 
 
-def backdrop(seed: int) -> Image.Image:
-    """A grey-blue studio wall with soft clouds of light."""
-    chance = random.Random(seed)
-    wall = Image.linear_gradient("L").resize((WIDTH, HEIGHT))
-    wall = ImageOps.colorize(wall, black=(196, 203, 209), white=(104, 112, 122))
-    clouds = Image.new("L", (24, 14))
-    clouds.putdata([chance.randrange(256) for _ in range(24 * 14)])
-    clouds = clouds.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(60))
-    return Image.blend(wall, ImageOps.colorize(clouds, black=(90, 98, 110), white=(222, 220, 212)), 0.3)
+def field(photographer: Image.Image) -> Image.Image:
+    """The photographer at work in a field, on the left, and his mirror image on the right."""
+    whole = photographer.convert("RGB").resize((HEIGHT, HEIGHT), Image.Resampling.LANCZOS)
+    half = whole.crop((0, 0, WIDTH // 2, HEIGHT))
+    scene = Image.new("RGB", (WIDTH, HEIGHT))
+    scene.paste(half, (0, 0))
+    scene.paste(ImageOps.mirror(half), (WIDTH // 2, 0))
+    return scene
 
 
-def compose(portrait: Image.Image, seed: int) -> Image.Image:
+def compose(astronaut: Image.Image, photographer: Image.Image) -> Image.Image:
     """The scene, 1920×1080."""
-    scene = backdrop(seed)
-    person = cut_out(portrait)
-    for centre, side, mirrored in PEOPLE:
+    scene = field(photographer)
+    person = cut_out(astronaut)
+    for centre, side, mirrored in ASTRONAUTS:
         figure = person.resize((side, side), Image.Resampling.LANCZOS)
         if mirrored:
             figure = ImageOps.mirror(figure)
@@ -67,20 +59,21 @@ def compose(portrait: Image.Image, seed: int) -> Image.Image:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("portrait", type=Path)
+    parser.add_argument("astronaut", type=Path)
+    parser.add_argument("photographer", type=Path)
     parser.add_argument("scene", type=Path)
-    parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--width", type=int, default=WIDTH, help="pixels (default: %(default)s)")
     parser.add_argument("--quality", type=int, default=90, help="of the JPEG, to 100 (default: %(default)s)")
     arguments = parser.parse_args()
-    scene = compose(Image.open(arguments.portrait), arguments.seed)
+    with Image.open(arguments.astronaut) as astronaut, Image.open(arguments.photographer) as photographer:
+        scene = compose(astronaut, photographer)
     if arguments.width != WIDTH:
         scene = scene.resize((arguments.width, arguments.width * HEIGHT // WIDTH), Image.Resampling.LANCZOS)
     arguments.scene.parent.mkdir(parents=True, exist_ok=True)
     partial = arguments.scene.with_name(f".part.{arguments.scene.name}")
     scene.save(partial, quality=arguments.quality)
     partial.replace(arguments.scene)
-    print(f"  {arguments.scene}: {scene.width}×{scene.height}, {len(PEOPLE)} people")
+    print(f"  {arguments.scene}: {scene.width}×{scene.height}, four people")
 
 
 if __name__ == "__main__":

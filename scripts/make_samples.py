@@ -1,7 +1,7 @@
 """Make the page's sample photos and their thumbnails: `make_samples.py ASTRONAUT.png CAMERA.png FOLDER`.
 
 Both pictures are scikit-image's: NASA's portrait of Eileen Collins (public domain) and a photographer at work by Lav
-Varshney (CC0). The first is shown alone and as a composed scene.
+Varshney (CC0). Each is shown alone, and both in a composed scene.
 """
 
 import argparse
@@ -14,7 +14,6 @@ from compose_scene import compose
 # Pixels of a thumbnail, which is shown at half of it.
 THUMBNAIL = (216, 144)
 SCENE = (1280, 720)
-SEED = 7
 
 
 def save(photo: Image.Image, folder: Path, name: str, quality: int, centre: tuple[float, float]) -> None:
@@ -34,7 +33,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     arguments = parser.parse_args()
     with Image.open(arguments.astronaut) as astronaut, Image.open(arguments.camera) as camera:
-        scene = compose(astronaut, SEED).resize(SCENE, Image.Resampling.LANCZOS)
+        scene = compose(astronaut, camera).resize(SCENE, Image.Resampling.LANCZOS)
         save(scene, arguments.folder, "sample", 58, (0.5, 1.0))
         save(astronaut.convert("RGB"), arguments.folder, "sample-portrait", 84, (0.5, 0.05))
         save(camera.convert("RGB"), arguments.folder, "sample-photographer", 80, (0.5, 0.25))

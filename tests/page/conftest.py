@@ -72,7 +72,7 @@ def visit(browser: Browser) -> Iterator[Visitor]:
 
 @pytest.fixture(scope="session")
 def scene() -> bytes:
-    """The sample: five people."""
+    """The sample: four people."""
     return (servers.ROOT / "src/http/page/sample.jpg").read_bytes()
 
 
