@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from m2fp_train.classes import GARMENTS
+from m2fp_train.classes import GARMENTS, NUM_PARTS
 from m2fp_train.network import double
 from m2fp_train.persons import log_sum_exp
 
@@ -25,26 +25,31 @@ ROUNDS = 4
 LEAST_SHARE = 1e-3
 """Added to the share of a garment, which is never ruled out."""
 LEAST_NEAR = 1e-2
+SHARED = [garment - 1 for garment in GARMENTS]
+"""Indices of the garments among the shares of somebody, which the background has none of."""
 NOBODYS = 0.05
 """How much a pixel is nobody's, where a person's mask and score give at most 1 to somebody."""
 LEAST_WORN = 1e-6
 
 
 def settled_garments(
-    parts: Tensor,
+    shares: Tensor,
+    anybody: Tensor,
     masks: Tensor,
     scores: Tensor,
     classify: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Logits [N, 20, h, w] of the parts, in which garments are in fewer pieces.
+    """As `shares`, in which garments are in fewer pieces.
 
-    parts: logits [N, 20, h, w], h and w multiples of `CELL`. masks: logits [N, M, h, w] of people,
-    who are there by scores of [N, M]. classify: by how much each garment is likelier than usual, a
-    logarithm [N, M + 1, garments], asked with `worn` and `owners` as `garment_classifier` has them.
-    How likely a pixel is any garment does not change, nor what is no garment.
+    shares, anybody: what is said of the parts, [N, 19, h, w] and [N, 1, h, w], as
+    `shares_of_somebody` has it; h and w are multiples of `CELL`. masks: logits [N, M, h, w] of
+    people, who are there by scores of [N, M]. classify: by how much each garment is likelier than
+    usual, a logarithm [N, M + 1, garments], asked with `worn` and `owners` as `garment_classifier`
+    has them. How likely a pixel is any garment does not change, nor what is no garment.
     """
-    garments = parts[:, list(GARMENTS)]
-    seen = F.avg_pool2d((garments - log_sum_exp(parts)).exp(), CELL)
+    garments = shares[:, SHARED]
+    # A sigmoid would not do: ONNX Runtime rounds small ones.
+    seen = F.avg_pool2d((garments - F.softplus(-anybody)).exp(), CELL)
     worn = seen.sum(1, keepdim=True).clamp(min=LEAST_WORN)
     owners = _owners(masks, scores)
     said = torch.zeros_like(seen)
@@ -64,10 +69,11 @@ def settled_garments(
 
     changed = garments + double(double(change))
     changed = changed + (log_sum_exp(garments) - log_sum_exp(changed))
-    planes = list(parts.unbind(1))
-    for garment, plane in zip(GARMENTS, changed.unbind(1), strict=True):
-        planes[garment] = plane
-    return torch.stack(planes, 1)
+    count = shares.shape[1]
+    places = [
+        count + SHARED.index(part) if part in SHARED else part for part in range(NUM_PARTS - 1)
+    ]
+    return torch.cat([shares, changed], 1)[:, places]
 
 
 def _owners(masks: Tensor, scores: Tensor) -> Tensor:

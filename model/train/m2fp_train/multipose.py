@@ -131,9 +131,9 @@ class Head(nn.Module):
         return self.last(F.relu(self.pointwise(self.depthwise(x))))
 
     def at(self, around: Tensor) -> Tensor:
-        """[N, M, C]: the same at M places, around [N, 9, M, channels] which the map has this."""
+        """[N, M, C]: the same at M places, around [N, M, 9, channels] which the map has this."""
         kernel = self.depthwise.weight.flatten(1).T  # [9, channels]
-        x = (around * kernel[:, None]).sum(1)
+        x = (around * kernel).sum(2)
         x = F.relu(F.linear(x, self.pointwise.weight[..., 0, 0], self.pointwise.bias))
         return F.linear(x, self.last.weight[..., 0, 0], self.last.bias)
 
@@ -202,15 +202,11 @@ class Multipose(nn.Module):
         width = pyramid.shape[3]
 
         def at(cells: Tensor) -> PersonHeads:
-            corner = torch.div(cells, width, rounding_mode="floor") * 2 + cells
-            around = torch.stack(
-                [
-                    at_cells(padded, corner + row * (width + 2) + column)
-                    for row in range(3)
-                    for column in range(3)
-                ],
-                1,
-            )
+            corners = torch.div(cells, width, rounding_mode="floor") * 2 + cells
+            near = torch.arange(9, device=cells.device)
+            square = corners[..., None] + near // 3 * (width + 2) + near % 3  # [N, M, 9]
+            around = at_cells(padded, square.flatten(1))
+            around = around.reshape(*square.shape, around.shape[2])
             return PersonHeads(*(head.at(around) for head in (self.boxes, self.offsets, self.ways)))
 
         return PeopleMaps(self.centres(pyramid), self.keypoints(pyramid), at)

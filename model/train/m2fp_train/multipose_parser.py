@@ -413,7 +413,7 @@ def box_maps(like: Tensor, found: FoundPeople) -> Tensor:
     positions = pixel_positions(like, PEOPLE_STRIDE)[:, :, None]
     centres, halves = (pair.transpose(1, 2)[..., None, None] for pair in found.boxes)
     ways = (positions - centres) / (halves / 2)  # [N, 2, M, h, w]
-    within = (BOX_EDGE * (1 - ways.abs().amax(1))).sigmoid()
+    within = (BOX_EDGE * (1 - torch.maximum(*ways.abs().unbind(1)))).sigmoid()
     likely, which = (within * found.chances[..., None, None]).max(1, keepdim=True)
     own = ways.gather(2, which[:, None].expand(-1, 2, -1, -1, -1))[:, :, 0]
     return torch.cat([likely, own.clamp(-MOST_OUTSIDE, MOST_OUTSIDE) * likely], 1)

@@ -5,21 +5,23 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from m2fp_train.classes import BACKGROUND_ID, NUM_PARTS, PERSON_ID
+from m2fp_train.classes import NUM_PARTS, PERSON_ID
 from m2fp_train.garments import settled_garments
 from m2fp_train.multipose_parser import MultiposeAnswer, MultiposeParser
 from m2fp_train.network import double
 from m2fp_train.outlines import OUTLINE_STRIDE, outlined_people
-from m2fp_train.persons import both_heard, mask_overlaps, somebody_logit
+from m2fp_train.persons import both_heard, mask_overlaps, shares_of_somebody, somebody_logit
 from m2fp_train.queries import (
     NEVER,
     PERSON_QUERIES,
+    SUREST_PART,
     QueryParser,
     agreed_twice,
     normalise,
     pad_to,
     people_by_centre,
     scores,
+    softmax_logits,
 )
 
 SURE = 8.0
@@ -60,18 +62,18 @@ class MultiposeQueryParser(QueryParser):
         answer = self.network(shown)
         person_classes, masks = self._persons(answer)
         chances = person_classes[..., PERSON_ID].sigmoid()
+        shares, before = shares_of_somebody(answer.before)
+        anybody = corrected_anybody(before, answer)
         classify = partial(self.network.garment_classifier, answer.looks)
-        parts = settled_garments(self._part_logits(answer), masks, chances, classify)
-        anybody = somebody_logit(parts)[:, None]
-        of_masks, of_anybody = outlined_people(shown, masks, chances, anybody)
-        parts = parts + self.adjustment[:, None, None]
-        parts, masks = likelier_somebody(double(parts), of_anybody), double(masks) + of_masks
-        return self._queries(self._softmax_logits(parts), person_classes, masks)
-
-    def _part_logits(self, answer: MultiposeAnswer) -> Tensor:
-        before = somebody_logit(answer.before)
-        change = (said_of_anybody(answer) - before) * (SURE - before.abs()).sigmoid()
-        return likelier_somebody(answer.before, change[:, None])
+        shares = settled_garments(shares, anybody, masks, chances, classify)
+        of_masks, anybody = outlined_people(shown, masks, chances, anybody)
+        of_background, of_parts = self.adjustment[:, None, None].split((1, NUM_PARTS - 1))
+        parts = double(shares + of_parts)
+        return self._queries(
+            person_classes,
+            *_logits_of_parts(of_background - anybody, parts),
+            double(masks) + of_masks,
+        )
 
     def _persons(self, answer: MultiposeAnswer) -> tuple[Tensor, Tensor]:
         somebody = somebody_logit(answer.logits[:, :NUM_PARTS])
@@ -91,12 +93,16 @@ class MultiposeQueryParser(QueryParser):
         return self._person_classes(human), torch.cat([masks, further_masks], 1)[:, order[0]]
 
 
-def said_of_anybody(answer: MultiposeAnswer) -> Tensor:
-    """Logit [N, h, w] that anybody is at a pixel, by what was learned and by BodyPix."""
-    return both_heard(answer.logits[:, NUM_PARTS], double(answer.bodypix)[:, 0])
+def corrected_anybody(before: Tensor, answer: MultiposeAnswer) -> Tensor:
+    """Logit [N, 1, h, w] that anybody is at a pixel: `before`, which nano has, changed to what was
+    learned and BodyPix say together, as far as nano is not sure."""
+    said = both_heard(answer.logits[:, NUM_PARTS:], double(answer.bodypix))
+    return before + (said - before) * (SURE - before.abs()).sigmoid()
 
 
-def likelier_somebody(parts: Tensor, change: Tensor) -> Tensor:
-    """Logits [N, 20, h, w] of the parts, by which somebody's logit is by [N, 1, h, w] greater."""
-    background = parts[:, BACKGROUND_ID : BACKGROUND_ID + 1] - change
-    return torch.cat([background, parts[:, BACKGROUND_ID + 1 :]], 1)
+def _logits_of_parts(background: Tensor, parts: Tensor) -> tuple[Tensor, Tensor]:
+    """As `softmax_logits`, of the background [N, 1, h, w] and of all other parts [N, 19, h, w]."""
+    odds = parts.exp()
+    somebody = odds.sum(1, keepdim=True)
+    nobody = background - somebody.log()
+    return nobody.clamp(max=SUREST_PART), softmax_logits(parts, odds, somebody + background.exp())

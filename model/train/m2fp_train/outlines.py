@@ -32,8 +32,8 @@ BOTH_UNSURE = 1.0
 def outlined_people(
     image: Tensor, masks: Tensor, scores: Tensor, anybody: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What is to be added, [N, 1, H/2, W/2] each, to the logits of each person's mask and to that
-    of anybody, these being doubled in size, so that people end where the image shows it.
+    """What is to be added to the logits of each person's mask, these being doubled in size, so that
+    people end where the image shows it, and the logit of anybody that does; each [N, 1, H/2, W/2].
 
     image: [N, 3, H, W] in -1..1. masks: logits [N, M, H/4, W/4] of people, who are there by scores
     of [N, M]. anybody: logit [N, 1, H/4, W/4] that a pixel is somebody's, by the parts: people's
@@ -41,8 +41,8 @@ def outlined_people(
     """
     found = _logit((masks.sigmoid() * scores[..., None, None]).amax(1, keepdim=True))
     chances = torch.cat([found, both_heard(found, anybody) - BOTH_UNSURE], 1).sigmoid()
-    followed = _logit(guided(image, chances))
-    return (followed - double(torch.cat([found, anybody], 1))).split(1, 1)
+    of_masks, anybody = _logit(guided(image, chances)).split(1, 1)
+    return of_masks - double(found), anybody
 
 
 def guided(image: Tensor, maps: Tensor) -> Tensor:

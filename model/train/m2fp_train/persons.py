@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from m2fp_train.classes import BACKGROUND_ID
-
 CENTRE_STRIDE = 8
 """Photo pixels per place, in each direction."""
 FEATURES = 16
@@ -79,8 +77,15 @@ def mask_overlaps(some: Tensor, others: Tensor) -> Tensor:
 
 def somebody_logit(parts: Tensor) -> Tensor:
     """Logit [N, h, w] that a pixel is no background, from the parts' logits [N, 20, h, w]."""
-    somebody = parts.narrow(1, BACKGROUND_ID + 1, parts.shape[1] - 1)
-    return (log_sum_exp(somebody) - parts[:, BACKGROUND_ID, None])[:, 0]
+    return shares_of_somebody(parts)[1][:, 0]
+
+
+def shares_of_somebody(parts: Tensor) -> tuple[Tensor, Tensor]:
+    """What logits [N, 20, h, w] of the parts say: the log [N, 19, h, w] of each part's share of
+    somebody, without the background, and the logit [N, 1, h, w] that a pixel is no background."""
+    background, parts = parts.split((1, parts.shape[1] - 1), 1)
+    somebody = log_sum_exp(parts)
+    return parts - somebody, somebody - background
 
 
 def log_sum_exp(logits: Tensor) -> Tensor:

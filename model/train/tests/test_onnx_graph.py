@@ -17,6 +17,7 @@ from m2fp_train.onnx_graph import (
     open_session,
     simplify,
     store_small,
+    trim_kernels,
     verify_graph,
     write_graph,
 )
@@ -25,8 +26,10 @@ from m2fp_train.queries import (
     MOST_FURTHER_AGREEMENT,
     NUM_QUERIES,
     PERSON_QUERIES,
+    SUREST_PART,
     QueryParser,
     normalise,
+    softmax_logits,
 )
 
 
@@ -47,6 +50,44 @@ def graph(parser: QueryParser, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_onnx_runtime_computes_what_pytorch_does(parser: QueryParser, graph: Path) -> None:
     assert verify_graph(parser, graph, ((64, 32), (47, 33), (1, 1), (100, 8), (65, 64))) < 1e-3
+
+
+class _Twice(torch.nn.Module):
+    """A convolution whose kernel begins with a column of zeros, and with a row that is none, looks
+    at an image and at what it made of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(2, 2, 4, stride=2, padding=1)
+        self.conv.weight.data[..., 0] = 0
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.conv(self.conv(image))
+
+
+def test_what_kernels_begin_with_in_vain_is_left_out(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, image, path = _Twice(), torch.randn(1, 2, 16, 24), tmp_path / "model.onnx"
+    torch.onnx.export(module, (image,), str(path), opset_version=OPSET, input_names=["image"])
+    trim_kernels(path)
+    convolutions = [node for node in onnx.load(str(path)).graph.node if node.op_type == "Conv"]
+    assert len(convolutions) == 2
+    for node in convolutions:
+        given = {attribute.name: list(attribute.ints) for attribute in node.attribute}
+        assert (given["kernel_shape"], given["pads"]) == ([4, 3], [1, 0, 1, 1])
+    (actual,) = open_session(path).run(None, {"image": image.numpy()})
+    np.testing.assert_allclose(actual, module(image).detach().numpy(), atol=1e-5)
+
+
+def test_mask_logits_of_parts_are_those_of_a_softmax_as_far_as_they_can_be_told() -> None:
+    parts = torch.tensor([0.0, -2.0, -15.0, -60.0]).reshape(1, 4, 1, 1)
+    odds = parts.exp()
+    chances = parts.double().softmax(1)
+    expected = (chances / (1 - chances)).log().clamp(max=SUREST_PART)
+    actual = softmax_logits(parts, odds, odds.sum(1, keepdim=True))
+    torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-5)
+    alone = softmax_logits(parts[:, :1], odds[:, :1], odds[:, :1])
+    assert alone.item() == pytest.approx(SUREST_PART)
 
 
 def test_halves_take_half_the_room_and_compute_nearly_the_same(graph: Path, tmp_path: Path) -> None:
