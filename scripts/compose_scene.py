@@ -73,7 +73,7 @@ def main() -> None:
     partial = arguments.scene.with_name(f".part.{arguments.scene.name}")
     scene.save(partial, quality=arguments.quality)
     partial.replace(arguments.scene)
-    print(f"  {arguments.scene}: {scene.width}×{scene.height}, four people")
+    print(f"  {arguments.scene}: {scene.width}×{scene.height}, {2 + len(ASTRONAUTS)} people")
 
 
 if __name__ == "__main__":

@@ -94,9 +94,11 @@ def trim_kernels(path: Path) -> None:
             attributes = {attribute.name: attribute.ints for attribute in node.attribute}
             of_kernel.setdefault(node.input[1], []).append(attributes)
     for kernel in model.graph.initializer:
-        convolutions = of_kernel.get(kernel.name, [])
+        convolutions = of_kernel.get(kernel.name)
+        if convolutions is None:
+            continue
         values = onnx.numpy_helper.to_array(kernel)
-        for way in (0, 1) if convolutions else ():
+        for way in (0, 1):
             rows = values.swapaxes(0, 2 + way)
             padded = min(attributes["pads"][way] for attributes in convolutions)
             zeros = next(place for place, row in enumerate(rows) if row.any() or place == padded)

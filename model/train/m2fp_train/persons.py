@@ -77,15 +77,21 @@ def mask_overlaps(some: Tensor, others: Tensor) -> Tensor:
 
 def somebody_logit(parts: Tensor) -> Tensor:
     """Logit [N, h, w] that a pixel is no background, from the parts' logits [N, 20, h, w]."""
-    return shares_of_somebody(parts)[1][:, 0]
+    background, _, somebody = _somebody(parts)
+    return (somebody - background)[:, 0]
 
 
 def shares_of_somebody(parts: Tensor) -> tuple[Tensor, Tensor]:
     """What logits [N, 20, h, w] of the parts say: the log [N, 19, h, w] of each part's share of
     somebody, without the background, and the logit [N, 1, h, w] that a pixel is no background."""
-    background, parts = parts.split((1, parts.shape[1] - 1), 1)
-    somebody = log_sum_exp(parts)
+    background, parts, somebody = _somebody(parts)
     return parts - somebody, somebody - background
+
+
+def _somebody(parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The logits of the background, those of all other parts, and the latter taken together."""
+    background, parts = parts.split((1, parts.shape[1] - 1), 1)
+    return background, parts, log_sum_exp(parts)
 
 
 def log_sum_exp(logits: Tensor) -> Tensor:
