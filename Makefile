@@ -238,13 +238,15 @@ DATA ?= ../shared/data
 # one anew.
 NETWORK ?= multipose
 NANO ?= model/pico/model.onnx
-# A graph whose learned part a new run goes on from: LEARNED=model/nano/model.onnx; empty for one from the beginning.
+# A graph whose learned part a new run goes on from: LEARNED=model/nano-float/model.onnx; empty for one from the beginning.
 LEARNED ?=
 MINUTES ?= $(if $(filter nano,$(NETWORK)),216,120)
 RUN ?= runs/$(NETWORK)
 TAUGHT ?= runs/taught
-# It replaces the packaged model when a person has seen that it is better: TRAINED=model/nano.
+# It replaces the packaged model when a person has seen that it is better: TRAINED=model/nano. What is packaged computes
+# in 8 bits, and is made of a folder beside it, which computes in float32; the network `nano` stays as it is.
 TRAINED ?= $(RUN)/model
+EXACT = $(TRAINED)$(if $(filter multipose,$(NETWORK)),-float)
 
 $(MODEL_VENV)/teachers: $(MODEL_VENV)/packages
 	$(say) "installing TensorFlow Lite for the teachers"
@@ -264,9 +266,17 @@ train: build $(MODEL_VENV)/packages ## a packaged model from the data in DATA, i
 		$(MODEL_VENV)/bin/python -m m2fp_train train --network $(NETWORK) --nano '$(NANO)' --data '$(DATA)' --taught '$(TAUGHT)' \
 		$(if $(LEARNED),--learned '$(LEARNED)') --out '$(RUN)' --minutes $(MINUTES) $(ARGS)
 	@$(if $(filter multipose,$(NETWORK)),$(MODEL_VENV)/bin/python -m m2fp_train garments --data '$(DATA)' --checkpoint '$(RUN)/checkpoint.pt')
-	$(say) "exporting to $(TRAINED), and measuring what it can and what it takes"
+	$(say) "exporting to $(EXACT), and measuring what it can and what it takes"
 	@$(MODEL_VENV)/bin/python -m m2fp_train export --data '$(DATA)' --m2fp $(M2FP) \
-		--checkpoint '$(RUN)/checkpoint.pt' --about model/train/about/$(NETWORK).json --out '$(TRAINED)'
+		--checkpoint '$(RUN)/checkpoint.pt' --about model/train/about/$(NETWORK).json --out '$(EXACT)'
+	@$(M2FP) calibrate '$(EXACT)'
+	@$(if $(filter multipose,$(NETWORK)),$(MAKE) --no-print-directory in-bytes TRAINED='$(TRAINED)')
+
+.PHONY: in-bytes
+in-bytes: build $(MODEL_VENV)/packages ## the packaged model of the one in float32 beside it: TRAINED=model/nano of model/nano-float
+	$(say) "making $(TRAINED) in 8 bits of $(TRAINED)-float, and measuring what it can and what it takes"
+	@$(MODEL_VENV)/bin/python -m m2fp_export quantize --model '$(TRAINED)-float' --calibrate $(CALIBRATE) --out '$(TRAINED)'
+	@$(MODEL_VENV)/bin/python -m m2fp_train evaluate --data '$(DATA)' --m2fp $(M2FP) --model '$(TRAINED)' --write
 	@$(M2FP) calibrate '$(TRAINED)'
 
 # `make export` never replaces the packaged model unless told to.
@@ -296,11 +306,12 @@ evaluate: build $(MODEL_VENV)/packages ## the published figures of a model (DATA
 	@$(MODEL_VENV)/bin/python -m m2fp_evaluate --data '$(DATA)' --model '$(MODEL)' --m2fp '$(M2FP)' $(ARGS)
 
 # Of the packaged model on the photos of DATA that it was not trained on, and on scenes of their people; or of any other
-# model on a data set that `make evaluate` reads: SETS='cihp:DIR' MODEL=model/m2fp-r101 INT8=model/m2fp-r101-int8.
+# model on a data set that `make evaluate` reads: SETS='cihp:DIR' MODEL=model/m2fp-r101 BESIDE=model/m2fp-r101-int8.
+# BESIDE: the same model in another precision.
 ACCURACY := runs/accuracy/$(notdir $(MODEL))
 SETS ?= ccp:$(DATA)/ccp cihp:$(ACCURACY)/scenes
-CALIBRATE ?= $(DATA)/ccp/more/photos
-INT8 ?= $(ACCURACY)/int8
+CALIBRATE ?= $(DATA)/ccp/more/photos $(DATA)/persons/coco-open/photos
+BESIDE ?= $(if $(filter model/nano,$(MODEL)),model/nano-float,$(ACCURACY)/int8)
 WRITE ?= docs/measured/accuracy$(if $(filter-out nano,$(notdir $(MODEL))),-$(notdir $(MODEL))).md
 
 $(ACCURACY)/scenes:
@@ -309,14 +320,14 @@ $(ACCURACY)/scenes:
 
 $(ACCURACY)/int8:
 	$(say) "making $(MODEL) in 8 bits (some minutes)"
-	@$(MODEL_VENV)/bin/python -m m2fp_export quantize --model '$(MODEL)' --calibrate '$(CALIBRATE)' --out $@
+	@$(MODEL_VENV)/bin/python -m m2fp_export quantize --model '$(MODEL)' --calibrate $(CALIBRATE) --out $@
 	@$(M2FP) optimize $@
 	@$(M2FP) calibrate $@
 
 .PHONY: accuracy
-accuracy: build $(MODEL_VENV)/packages $(if $(filter command line environment,$(origin SETS)),,$(ACCURACY)/scenes) $(INT8) ## what size, tiles, flip, 8 bits and JPEG cost in accuracy (SETS=cihp:DIR MODEL=model/m2fp-r101; half an hour)
+accuracy: build $(MODEL_VENV)/packages $(if $(filter command line environment,$(origin SETS)),,$(ACCURACY)/scenes) $(BESIDE) ## what size, tiles, flip, 8 bits and JPEG cost in accuracy (SETS=cihp:DIR MODEL=model/m2fp-r101; half an hour)
 	$(say) "measuring $(MODEL) in every way to run it"
-	@$(MODEL_VENV)/bin/python -m m2fp_evaluate.accuracy $(foreach set,$(SETS),--data '$(set)') --model '$(MODEL)' --int8 '$(INT8)' \
+	@$(MODEL_VENV)/bin/python -m m2fp_evaluate.accuracy $(foreach set,$(SETS),--data '$(set)') --model '$(MODEL)' --beside '$(BESIDE)' \
 		--m2fp '$(M2FP)' --out '$(ACCURACY)' $(if $(WRITE),--write '$(WRITE)') $(ARGS)
 
 checkpoint-named:

@@ -334,7 +334,7 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("model/nano");
         let manifest = Manifest::read(&folder).unwrap();
         let (grid, checks) = (working_sizes(&manifest, &GRID), working_sizes(&manifest, &CHECKS));
-        assert!(grid.contains(&Size::new(128, 128)) && grid.contains(&Size::new(569, 320)), "{grid:?}");
+        assert!(grid.contains(&Size::new(128, 128)) && grid.contains(&Size::new(626, 352)), "{grid:?}");
         assert_eq!(checks.len(), 6);
         assert!(checks.iter().all(|size| !grid.contains(size)));
     }

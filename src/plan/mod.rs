@@ -445,8 +445,8 @@ mod tests {
     fn plenty_of_memory_gives_the_native_size() {
         let decision = decide(4096, &header(1920, 1080, 0), &options(""));
         assert!(decision.refusal.is_none());
-        assert_eq!(decision.plan.working, Size::new(569, 320));
-        assert_eq!(decision.plan.geometry.padded, Size::new(576, 320));
+        assert_eq!(decision.plan.working, Size::new(626, 352));
+        assert_eq!(decision.plan.geometry.padded, Size::new(640, 352));
         assert!(decision.plan.warnings.is_empty());
         assert_eq!(decision.plan.reason, "the model's native size");
     }
@@ -456,7 +456,7 @@ mod tests {
         let plan = |query| decide(4096, &header(1920, 1080, 0), &options(query)).plan;
         assert_eq!(plan("max_side=400").working, Size::new(399, 224));
         assert_eq!(plan("max_side=400").reason, "max_side=400 asked for");
-        assert_eq!(plan("max_side=4000").working, Size::new(569, 320));
+        assert_eq!(plan("max_side=4000").working, Size::new(626, 352));
     }
 
     #[test]

@@ -234,14 +234,14 @@ fn names_that_are_not_utf_8_are_in_no_coco_file() {
     assert!(folder.path().join("out").join(OsStr::from_bytes(b"\xff.png.mask.png")).exists());
 }
 
-/// The packaged graph has its weights inside, so it is given another file that it does not need.
+/// A float graph with weights in a file of their own; these are inside, so it is given a file that it does not need.
 #[test]
 fn an_optimised_model_folder_is_whole_whatever_is_told_of_it() {
     let folder = folder(&["a.png"]);
     let model = folder.path().join("model");
     std::fs::create_dir(&model).unwrap();
     for name in ["model.json", "model.onnx"] {
-        std::fs::copy(root("model/nano").join(name), model.join(name)).unwrap();
+        std::fs::copy(root("model/nano-float").join(name), model.join(name)).unwrap();
     }
     let sha256 = |bytes: &[u8]| hex(&Sha256::digest(bytes));
     std::fs::write(model.join("weights.bin"), "none").unwrap();

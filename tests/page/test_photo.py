@@ -28,7 +28,7 @@ def test_a_photo_is_chosen(parsed: Visit, scene: bytes) -> None:
     shown = page.locator("#legend .target").evaluate_all("(all) => all.map((one) => one.what.part)")
     assert shown == [one["id"] for one in report["classes"] if one["name"] not in ("Background", "Human")]
     plan = page.locator("#plan").inner_text()
-    assert plan.startswith("Parsed at 569×320 of 1280×720, peak ")
+    assert plan.startswith("Parsed at 626×352 of 1280×720, peak ")
     parsed.picture("desktop")
 
 

@@ -54,8 +54,11 @@ class Taken:
     seconds: float
 
 
-def ways(model: Path, int8: Path | None, folder: Path) -> list[Way]:
-    """Every way that the model can be run in, the plain one first."""
+def ways(model: Path, beside: Path | None, folder: Path) -> list[Way]:
+    """Every way that the model can be run in, the plain one first.
+
+    beside: the same model in another precision.
+    """
     plain = Way(
         "native size", model, Options(mode="auto", flip=False, max_side=None, score=LEAST_SCORE)
     )
@@ -66,8 +69,9 @@ def ways(model: Path, int8: Path | None, folder: Path) -> list[Way]:
         found.append(replace(plain, name="tiles", options=replace(plain.options, mode="tiled")))
     if manifest.get("flip_pairs") is not None:
         found.append(replace(plain, name="flip", options=replace(plain.options, flip=True)))
-    if int8 is not None:
-        found.append(replace(plain, name="8 bits", model=int8))
+    if beside is not None:
+        in_bytes = "quantization" in read_json(beside / MANIFEST_NAME)
+        found.append(replace(plain, name="8 bits" if in_bytes else "float32", model=beside))
     found.append(replace(plain, name=f"JPEG of quality {JPEG_QUALITY}", quality=JPEG_QUALITY))
     return found
 
@@ -237,7 +241,7 @@ def _run(options: argparse.Namespace) -> None:
     for data in sets:
         if not data.classes:
             raise UsageError(f"--data: {data.name} has no classes; {', '.join(READERS)} but coco")
-    all_ways = ways(options.model, options.int8, options.out)
+    all_ways = ways(options.model, options.beside, options.out)
     taken = measure(all_ways, sets[0], options.m2fp, options.out)
     found = [
         [
@@ -262,7 +266,7 @@ def _parser() -> argparse.ArgumentParser:
         help="as of m2fp_evaluate; several may be given",
     )
     parser.add_argument("--model", type=Path, required=True, help="model folder")
-    parser.add_argument("--int8", type=Path, help="the same model in 8 bits")
+    parser.add_argument("--beside", type=Path, help="the same model in 8 bits, or in float32")
     parser.add_argument("--m2fp", type=Path, default=Path("target/release/m2fp"))
     parser.add_argument(
         "--out", type=Path, default=Path("runs/accuracy"), help="folder of answers (%(default)s)"

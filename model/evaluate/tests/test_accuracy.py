@@ -14,10 +14,10 @@ from m2fp_evaluate.__main__ import main as evaluate
 
 ROOT = Path(__file__).parents[3]
 M2FP = Path(os.environ.get("M2FP", ROOT / "target" / "release" / "m2fp"))
-NANO = ROOT / "model" / "nano"
+NANO, NANO_FLOAT = ROOT / "model" / "nano", ROOT / "model" / "nano-float"
 PHOTO = ROOT / "src" / "http" / "page" / "sample.jpg"
 SIZE = (1280, 720)
-"""Width and height; at its native size the packaged model sees 569×320 of them."""
+"""Width and height; at its native size the packaged model sees 626×352 of them."""
 ROWS = ["native size", "half the size", "tiles", "flip", "JPEG of quality 50"]
 MARGIN_MB = 16
 """What every plan leaves free for what no constant predicts (`MARGIN_BYTES`), such as pages of the
@@ -71,7 +71,7 @@ def test_each_row_is_the_run_that_it_is_named_after(data: Path, tmp_path: Path) 
         "flip": ("auto", True),
     }
     widths = [plans[name]["working_width"] for name in ROWS]
-    assert widths == [569, 285, 1138, 569, 569]
+    assert widths == [626, 320, 1252, 626, 626]
     with Image.open(out / "photos" / "ccp-50" / "0003.jpg") as again:
         tables = again.quantization
     with Image.open(data / "photos" / "0003.jpg") as photo:
@@ -86,7 +86,9 @@ def test_a_model_is_run_in_the_ways_that_it_can_be(tmp_path: Path) -> None:
     del manifest["flip_pairs"]
     (tmp_path / "model.json").write_text(json.dumps(manifest))
     names = [way.name for way in accuracy.ways(tmp_path, NANO, tmp_path / "out")]
+    floats = [way.name for way in accuracy.ways(tmp_path, NANO_FLOAT, tmp_path / "out")]
     assert names == ["native size", "8 bits", "JPEG of quality 50"]
+    assert floats == ["native size", "float32", "JPEG of quality 50"]
 
 
 def test_a_data_set_without_classes_is_refused(

@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _export(options: argparse.Namespace) -> None:
     start = time.monotonic()
-    if (options.quantize is None) != (options.calibrate is None):
+    if (options.quantize is None) != (not options.calibrate):
         raise UsageError("--quantize int8 and --calibrate PHOTOS belong together")
     errors, report = export(
         options.checkpoint,
@@ -166,14 +166,16 @@ def _parser() -> argparse.ArgumentParser:
     out.add_argument("--no-verify", action="store_true", help="do not compare with PyTorch")
 
     out.add_argument("--quantize", choices=("int8",), help="compute in 8 bits")
-    out.add_argument("--calibrate", type=Path, metavar="PHOTOS", help="folder for --quantize")
+    out.add_argument(
+        "--calibrate", type=Path, nargs="+", default=(), metavar="PHOTOS", help="for --quantize"
+    )
 
     small = commands.add_parser("quantize", help="make an 8-bit model folder of a float one")
     small.set_defaults(run=_quantize)
     small.add_argument("--model", type=Path, required=True, help="model folder")
     small.add_argument("--out", type=Path, required=True, help="model folder to make or replace")
     small.add_argument(
-        "--calibrate", type=Path, required=True, metavar="PHOTOS", help="folder of photos"
+        "--calibrate", type=Path, nargs="+", required=True, metavar="PHOTOS", help="their folders"
     )
 
     made = commands.add_parser("random", help="make a checkpoint at random", **with_defaults)

@@ -1,4 +1,4 @@
-"""How much 8 bits change: logits, label maps, and which operators are to blame."""
+"""How much 8 bits change: logits, label maps, persons, and which operators are to blame."""
 
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
@@ -18,17 +18,22 @@ Answer = list[NDArray[np.float32]]
 @dataclass(frozen=True)
 class Comparison:
     """agreement: share of pixels with the same label. iou: of each class that either has, over all
-    photos together. logit_errors: ‖ours − theirs‖ / ‖theirs‖, the worst photo's, of each output."""
+    photos together. logit_errors: ‖ours − theirs‖ / ‖theirs‖, the worst photo's, of each output.
+    persons_changed: of the maps that say how surely somebody is at a pixel (`Judge.persons`), what
+    differs, as a share of what either says."""
 
     agreement: float
     worst_agreement: float
     iou: dict[int, float]
     logit_errors: list[float]
+    persons_changed: float
 
     @property
     def harm(self) -> float:
-        """Share of labels that changed; 1 where an answer is not a number."""
-        return 1 - self.agreement if np.isfinite(self.logit_errors).all() else RUINOUS
+        """Share of labels or of persons that changed, the greater; 1 where an answer is not a
+        number."""
+        finite = np.isfinite(self.logit_errors).all()
+        return max(1 - self.agreement, self.persons_changed) if finite else RUINOUS
 
     def as_json(self, classes: list[dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -37,6 +42,7 @@ class Comparison:
             "mean_iou": round(float(np.mean(list(self.iou.values()))), 5),
             "iou": {classes[label]["name"]: round(iou, 5) for label, iou in self.iou.items()},
             "logit_error": [round(error, 5) for error in self.logit_errors],
+            "persons_changed": round(self.persons_changed, 5),
         }
 
 
@@ -50,6 +56,7 @@ class Judge:
         self.photos = photos
         self.answers = [self._run(session, photo) for photo in photos]
         self.labels = [self._label(*pair) for pair in zip(self.answers, photos, strict=True)]
+        self.persons = [self._persons(answer) for answer in self.answers]
 
     def most_telling(self, count: int) -> "Judge":
         """The same for `count` of the photos, which together show as many classes as can be.
@@ -69,6 +76,7 @@ class Judge:
         few.photos = [self.photos[index] for index in chosen]
         few.answers = [self.answers[index] for index in chosen]
         few.labels = [self.labels[index] for index in chosen]
+        few.persons = [self.persons[index] for index in chosen]
         return few
 
     def compare(
@@ -80,7 +88,9 @@ class Judge:
         changed = [altered(photo) if altered else photo for photo in self.photos]
         answers = [self._run(session, photo) for photo in changed]
         labels = [self._label(*pair) for pair in zip(answers, changed, strict=True)]
-        return compared(self.answers, answers, self.labels, labels)
+        persons = [self._persons(answer) for answer in answers]
+        differ = _difference(self.persons, persons)
+        return compared(self.answers, answers, self.labels, labels, differ)
 
     def _run(self, session: onnxruntime.InferenceSession, photo: Photo) -> Answer:
         outputs = self.manifest["outputs"]
@@ -89,6 +99,19 @@ class Judge:
 
     def _label(self, answer: Answer, photo: Photo) -> NDArray[np.uint8]:
         return label_map(*answer, photo.shape[2:], self.manifest)
+
+    def _persons(self, answer: Answer) -> NDArray[np.float32]:
+        """[h, w]: of all queries the greatest product of its chance to be a person and its mask's
+        probability; of a model without persons, nothing."""
+        class_logits, mask_logits = (output[0].astype(np.float64) for output in answer)
+        person = self.manifest["person_id"]
+        if person is None:
+            return np.zeros(0, np.float32)
+        with np.errstate(over="ignore"):
+            shares = np.exp(class_logits - class_logits.max(1, keepdims=True))
+            masks = 1 / (1 + np.exp(-mask_logits))
+        chances = shares[:, person] / shares.sum(1)
+        return (chances[:, None, None] * masks).max(0).astype(np.float32)
 
 
 def _typed(photo: Photo, manifest: dict[str, Any]) -> NDArray[Any]:
@@ -100,6 +123,7 @@ def compared(
     ours: list[Answer],
     their_labels: list[NDArray[np.uint8]],
     our_labels: list[NDArray[np.uint8]],
+    persons_changed: float = 0.0,
 ) -> Comparison:
     pairs = list(zip(their_labels, our_labels, strict=True))
     equal = [int((a == b).sum()) for a, b in pairs]
@@ -118,7 +142,14 @@ def compared(
         min(same / size for same, size in zip(equal, sizes, strict=True)),
         {int(label): float(both[label] / either[label]) for label in either.nonzero()[0]},
         [max(column) for column in zip(*errors, strict=True)],
+        persons_changed,
     )
+
+
+def _difference(theirs: list[NDArray[np.float32]], ours: list[NDArray[np.float32]]) -> float:
+    pairs = list(zip(theirs, ours, strict=True))
+    either = sum(float(np.maximum(a, b).sum()) for a, b in pairs)
+    return sum(float(np.abs(a - b).sum()) for a, b in pairs) / max(either, 1e-12)
 
 
 def _error(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
@@ -136,7 +167,7 @@ class Group:
     """Operators of one make and place: judged together, and together left in float.
 
     products: their share of the network's multiplications; weights: their share of its weights.
-    harm: share of the labels that change where these alone compute in 8 bits.
+    harm: share of the labels, or of the persons, that change where these alone compute in 8 bits.
     """
 
     name: str

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,9 +29,9 @@ def export(
     licence: str = manifest.LICENCE,
     sizes: tuple[tuple[int, int], ...] = SIZES,
     tolerance: float = TOLERANCE,
-    calibration: Path | None = None,
+    calibration: Sequence[Path] = (),
 ) -> tuple[Errors | None, dict[str, Any] | None]:
-    """The largest errors over the verified `sizes`, None where there are none; and, with a folder
+    """The largest errors over the verified `sizes`, None where there are none; and, with folders
     of photos to calibrate on, which makes the model one in 8 bits, the report on that.
 
     `out` changes only when all is written and verified. Raises InputError for a checkpoint that
@@ -38,7 +39,7 @@ def export(
     """
     if out.exists() and not out.is_dir():
         raise InputError(out, "it is a file; a model is a folder")
-    paths = photos.find(calibration) if calibration else []
+    photos_in = [photos.find(folder) for folder in calibration]
     network, described = load(checkpoint, variant)
     about = manifest.About(
         name or manifest.default_name(described),
@@ -52,25 +53,25 @@ def export(
     # Beside `out`, so that moving is renaming.
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as partial:
         folder = Path(partial)
-        fused = not portable and not paths
+        fused = not portable and not photos_in
         files = write_graph(network, folder / GRAPH_NAME, portable, fused)
         logger.info("wrote the graph")
         errors = verify(network, files[0], sizes, tolerance) if sizes else None
         description = folder / manifest.MANIFEST_NAME
         built = manifest.build(files, described, about)
         report = None
-        if paths:
-            quantized = _quantize(network, files[0], built, paths, folder)
-            files, report = quantized.files, quantized.report
-            files.append(quantized.write_report(files[0].parent))
-            built = manifest.quantized(built, files[:2], quantized.quantization)
+        if photos_in:
+            quantized = _quantize(network, files[0], built, photos_in, folder)
+            built = manifest.quantized(built, quantized.files, quantized.quantization)
+            files = [*quantized.files, quantized.write_report(quantized.files[0].parent)]
+            report = quantized.report
         manifest.write(built, description)
         manifest.replace(out, [*files, description])
     return errors, report
 
 
 def _quantize(
-    network: M2FP, graph: Path, built: dict[str, Any], paths: list[Path], folder: Path
+    network: M2FP, graph: Path, built: dict[str, Any], photos_in: list[list[Path]], folder: Path
 ) -> Quantized:
     """What is measured is measured on the portable form: nothing else runs here."""
     runnable = folder / "portable" / GRAPH_NAME
@@ -78,7 +79,7 @@ def _quantize(
     for path in (runnable.parent, made):
         path.mkdir()
     write_graph(network, runnable, portable=True)
-    return quantize_graph(graph, runnable, built, paths, made)
+    return quantize_graph(graph, runnable, built, photos_in, made)
 
 
 def _named(path: Path) -> str:

@@ -2,7 +2,8 @@
 the operators chosen, in the patterns that ONNX Runtime fuses.
 
 Activations are unsigned, with a scale and a zero point for each tensor. Weights are signed, without
-zero point, with a scale for each output channel, and of 7 bits: see `WEIGHT_LIMIT`.
+zero point, with a scale for each output channel, and of 7 bits: see `WEIGHT_LIMIT`. Which way each
+is rounded, `rounding` says.
 
 A convolution's result is always stored in 8 bits (with its Relu inside), so are sums, joins and
 views of such results, and what only operators in 8 bits read, through views or not; a linear layer
@@ -11,7 +12,7 @@ answers in float, unless the next operator is one, too. `m2fp::GroupNorm` reads 
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ WEIGHT_LIMIT = 64
 activation and a weight in 16 bits, saturating (vpmaddubsw); 2·255·64 = 32640 still fits."""
 BIAS_LIMIT = 2**30
 """Of a bias in 32 bits: the other half is left to the sum of products."""
+SMALLEST_HALVED = 256
+"""Numbers of a tensor from which `narrow_weights` stores it in halves."""
 
 SUMS = ("Conv", "Gemm", "MatMul")
 """What is worth 8 bits: operators with weights."""
@@ -57,6 +60,19 @@ class Range:
     @property
     def zero_point(self) -> np.uint8:
         return np.uint8(np.clip(np.rint(-min(self.low, 0.0) / self.scale), 0, LEVELS))
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How weights are rounded (see `rounding`). weights: by name, bytes of the same shape and the
+    scale of each output channel. shifts: by an operator's name, what its bias gains by that."""
+
+    weights: dict[str, tuple[NDArray[np.int8], NDArray[np.float32]]] = field(default_factory=dict)
+    shifts: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+
+NEAREST = Rounding()
+"""Each weight to the nearest step."""
 
 
 class Topology:
@@ -161,26 +177,51 @@ def widen_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     read = {name for node in kept for name in node.input}
     weights = [tensor for name, tensor in stored.items() if name in read]
     weights += [numpy_helper.from_array(values, name) for name, values in widened.items()]
-    for field, messages in ((model.graph.initializer, weights), (model.graph.node, kept)):
-        del field[:]
-        field.extend(messages)
+    for kind, messages in ((model.graph.initializer, weights), (model.graph.node, kept)):
+        del kind[:]
+        kind.extend(messages)
     return model
 
 
+def narrow_weights(model: onnx.ModelProto) -> None:
+    """Store the float weights of a graph in halves, turned back when it is loaded."""
+    turned_back = []
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.size >= SMALLEST_HALVED:
+            name, stored = tensor.name, f"{tensor.name}/halves"
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), stored))
+            to = onnx.TensorProto.FLOAT
+            turned_back.append(helper.make_node("Cast", [stored], [name], name=name, to=to))
+    nodes = [*turned_back, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
 def quantize(
-    model: onnx.ModelProto, ranges: Mapping[str, Range], chosen: Iterable[str]
+    model: onnx.ModelProto,
+    ranges: Mapping[str, Range],
+    chosen: Iterable[str],
+    rounding: Rounding = NEAREST,
 ) -> onnx.ModelProto:
     """`model` with the operators named `chosen` in 8 bits; float weights that are left are shared.
 
     Raises KeyError where a range is missing.
     """
-    return _Quantizer(Topology(model), ranges, set(chosen)).run(model)
+    return _Quantizer(Topology(model), ranges, set(chosen), rounding).run(model)
 
 
 class _Quantizer:
-    def __init__(self, topology: Topology, ranges: Mapping[str, Range], chosen: set[str]) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        ranges: Mapping[str, Range],
+        chosen: set[str],
+        rounding: Rounding,
+    ) -> None:
         self.topology = topology
         self.ranges = ranges
+        self.rounding = rounding
         self.chosen = {id(n) for n in topology.candidates() if n.name in chosen}
         self.joins: set[int] = set()
         self.bytes = self._stored_in_bytes()
@@ -293,14 +334,15 @@ class _Quantizer:
         if x not in self.restored:
             self._store(x, self._range(x))
         range_ = self.bytes.get(x) or self._range(x)
-        bias = None
+        weight, scales = self._weight(node.input[1], channel_axis(node))
+        inputs = [self.restored[x], weight]
+        shift = self.rounding.shifts.get(node.name)
         if len(node.input) > 2:
             bias = numpy_helper.to_array(self.topology.tensors[node.input[2]])
-        axis = _channel_axis(node)
-        weight, scales = self._weight(node.input[1], axis)
-        inputs = [self.restored[x], weight]
-        if bias is not None:
+            bias = bias if shift is None else bias + shift
             inputs.append(self._bias(node.input[2], bias, scales * range_.scale))
+        elif shift is not None:
+            inputs.append(self._bias(f"{node.name}/bias", shift, scales * range_.scale))
         self.nodes.append(_with_inputs(node, inputs))
 
     def _other(self, node: onnx.NodeProto) -> None:
@@ -333,8 +375,9 @@ class _Quantizer:
         restored = f"{name}/restored"
         scales_name, zeros_name = f"{name}/scale", f"{name}/zero"
         if restored not in self.restored:
-            weight = numpy_helper.to_array(self.topology.tensors[name])
-            stored, scales = quantized_weight(weight, axis)
+            stored, scales = self.rounding.weights.get(name) or quantized_weight(
+                numpy_helper.to_array(self.topology.tensors[name]), axis
+            )
             self._constant(f"{name}/bytes", stored)
             self._constant(scales_name, scales)
             self._constant(zeros_name, np.zeros(len(scales), np.int8))
@@ -365,7 +408,7 @@ class _Quantizer:
 
 
 def quantized_weight(weight: Array, axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Bytes of the same shape, and the scale of each channel along `axis`."""
+    """Bytes of the same shape, the nearest, and the scale of each channel along `axis`."""
     others = tuple(i for i in range(weight.ndim) if i != axis)
     largest = np.abs(weight).max(axis=others)
     scales = (np.maximum(largest, 1e-8) / (WEIGHT_LIMIT - 1)).astype(np.float32)
@@ -375,7 +418,8 @@ def quantized_weight(weight: Array, axis: int) -> tuple[NDArray[np.int8], NDArra
     return np.clip(stored, -WEIGHT_LIMIT, WEIGHT_LIMIT - 1).astype(np.int8), scales
 
 
-def _channel_axis(node: onnx.NodeProto) -> int:
+def channel_axis(node: onnx.NodeProto) -> int:
+    """Along which axis of its weight an operator's output channels lie."""
     if node.op_type == "Conv":
         return 0
     transposed = any(a.name == "transB" and a.i for a in node.attribute)

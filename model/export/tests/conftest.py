@@ -83,7 +83,7 @@ def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("quantized")
     (folder / "photos").mkdir()
     photos.write(folder / "photos" / "a.png", (640, 480), 0)
-    quantize_folder.quantize_folder(function.NANO, folder / "photos", folder / "model")
+    quantize_folder.quantize_folder(function.NANO_FLOAT, [folder / "photos"], folder / "model")
     return folder / "model"
 
 

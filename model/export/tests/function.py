@@ -11,7 +11,7 @@ import numpy as np
 from answers import Answer, Entry
 
 ROOT = Path(__file__).parents[3]
-NANO = ROOT / "model" / "nano"
+NANO, NANO_FLOAT = ROOT / "model" / "nano", ROOT / "model" / "nano-float"
 PROGRAM = "RAW_QUERIES"
 """Names the built program; cargo builds it where this is not set."""
 

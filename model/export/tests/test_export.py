@@ -25,7 +25,7 @@ KEYS = [
     *("classes", "background_id", "person_id", "label_map", "flip_pairs", "thresholds", "memory"),
     *("time", "provenance", "accuracy"),
 ]
-NANO = Path(__file__).parents[2] / "nano" / "model.json"
+NANO = Path(__file__).parents[2] / "nano-float" / "model.json"
 
 
 @pytest.fixture(scope="module")

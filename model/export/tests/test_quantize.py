@@ -23,7 +23,7 @@ from m2fp_export.label_map import label_map
 from m2fp_export.quantize import Range, Topology, quantize, quantized_weight, widen_weights
 from m2fp_export.verify import is_fused, open_session, session_options
 
-NANO = Path(__file__).parents[2] / "nano"
+NANO_FLOAT = function.NANO_FLOAT
 INT16 = 32767
 
 
@@ -67,7 +67,9 @@ def made(
         # Harms are those of the portable form: once is enough for both.
         patch.setattr(quantize_folder, "_groups", _once(quantize_folder._groups))
         for name, portable in (("portable", True), ("fused", False)):
-            exporting.export(folder, root / name, portable=portable, sizes=(), calibration=pictures)
+            exporting.export(
+                folder, root / name, portable=portable, sizes=(), calibration=[pictures]
+            )
     return root
 
 
@@ -97,10 +99,34 @@ def test_weights_have_a_scale_for_each_channel_and_7_bits(made: Path) -> None:
         axis = 0 if weight.ndim == 4 else 1
         assert scale.shape == (weight.shape[axis],)
         assert stored[name].min() >= -64 and stored[name].max() <= 63
-        shape = [1] * weight.ndim
-        shape[axis] = -1
-        error = np.abs(stored[name] * scale.reshape(shape) - weight)
-        assert (error <= scale.reshape(shape) * 0.5001).all(), name
+        others = tuple(other for other in range(weight.ndim) if other != axis)
+        largest = np.abs(weight).max(others)
+        assert np.allclose(scale, np.maximum(largest, 1e-8) / 63), name
+        # Rounded by what they are given, but still the weights that they were.
+        restored = np.moveaxis(stored[name], axis, -1) * scale
+        assert np.corrcoef(restored.ravel(), np.moveaxis(weight, axis, -1).ravel())[0, 1] > 0.9, (
+            name
+        )
+
+
+def test_persons_who_change_are_harm_though_no_label_does() -> None:
+    manifest = {"person_id": 1, "outputs": {"class_logits": "c", "mask_logits": "m"}}
+    judge = compare.Judge.__new__(compare.Judge)
+    judge.manifest = manifest
+    # Of three queries one is half a person, one a third, and one nobody; masks of two pixels.
+    chances = np.log([[[1, 2, 1], [1, 1, 1], [1e6, 1e-6, 1]]]).astype(np.float32)
+    masks = np.log([[[[3.0, 1 / 3]], [[1.0, 9.0]], [[9.0, 9.0]]]]).astype(np.float32)
+    seen = judge._persons([chances, masks])
+    assert seen == pytest.approx(np.array([[0.5 * 0.75, 0.9 / 3]]), abs=1e-5)
+    less = seen - [[0.075, 0]]
+    changed = compare._difference([seen, seen], [less, seen])
+    assert changed == pytest.approx(0.075 / (2 * seen.sum()))
+    labels = [np.zeros((1, 2), np.uint8)]
+    answers = [[chances, masks]]
+    found = compare.compared(answers, answers, labels, labels, changed)
+    assert found.agreement == 1 and found.harm == changed
+    manifest["person_id"] = None
+    assert judge._persons([chances, masks]).size == 0
 
 
 def test_two_products_fit_16_bits(made: Path) -> None:
@@ -213,7 +239,7 @@ def test_what_stays_float_between_bytes_is_computed_in_floats(
         return [group for group in groups if group not in kept], kept
 
     monkeypatch.setattr(quantize_folder, "split", split)
-    report = quantize_folder.quantize_folder(tmp_path / "float", pictures, tmp_path / "bytes")
+    report = quantize_folder.quantize_folder(tmp_path / "float", [pictures], tmp_path / "bytes")
     assert report == json.loads((tmp_path / "bytes/quantization.json").read_text())
     assert [group["operators"] for group in report["float"]] == ["network.middle"]
     assert report["against_float"]["logit_error"][1] < 0.05
@@ -294,7 +320,9 @@ def test_harm_is_judged_on_photos_that_show_most_classes_together() -> None:
     judge = compare.Judge.__new__(compare.Judge)
     judge.photos, judge.answers = list(shown), list(range(4))
     judge.labels = [np.array([*labels, 0], np.uint8) for labels in shown.values()]
+    judge.persons = list("abcd")
     few = judge.most_telling(3)
+    assert few.persons == ["b", "d", "c"]
     assert few.photos == ["three", "other", "the same"] and few.answers == [1, 3, 2]
     assert [len(np.unique(labels)) for labels in few.labels] == [3, 3, 3]
     assert len(judge.photos) == 4 and len(judge.most_telling(9).photos) == 4
@@ -387,7 +415,7 @@ def test_weights_stored_as_bytes_are_seen() -> None:
 
 
 def test_all_weights_of_the_packaged_model_are_seen() -> None:
-    graph = onnx.load(str(NANO / "model.onnx"))
+    graph = onnx.load(str(NANO_FLOAT / "model.onnx"))
     seen = Topology(widen_weights(graph)).candidates()
     sums = sum(node.op_type == "Conv" for node in graph.graph.node)
     assert sum(node.op_type == "Conv" for node in seen) == sums
@@ -398,12 +426,12 @@ def test_the_packaged_model(quantized: Path, pictures: Path, tmp_path: Path) -> 
     assert report["eight_bits"] and report["against_float"]["label_agreement"] > 0.9
     assert all(np.isfinite(report["against_float"]["logit_error"]))
     # It is stored small already: some of it as bytes, the rest as halves.
-    graphs = [folder / "model.onnx" for folder in (quantized, NANO)]
+    graphs = [folder / "model.onnx" for folder in (quantized, NANO_FLOAT)]
     assert graphs[0].stat().st_size < graphs[1].stat().st_size
     # Nothing that was needed on the way is left beside it.
     assert sorted(path.name for path in quantized.parent.iterdir()) == ["model", "photos"]
     with pytest.raises(quantize_folder.InputError, match="in 8 bits already"):
-        quantize_folder.quantize_folder(quantized, pictures, tmp_path / "again")
+        quantize_folder.quantize_folder(quantized, [pictures], tmp_path / "again")
 
 
 def _refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -418,7 +446,7 @@ def test_bad_input(
     empty.mkdir()
     broken.mkdir()
     (broken / "a.jpg").write_bytes(b"no photo")
-    start = ["quantize", "--model", str(NANO), "--out", str(out), "--calibrate"]
+    start = ["quantize", "--model", str(NANO_FLOAT), "--out", str(out), "--calibrate"]
     assert "empty: it has no photo" in _refused([*start, str(empty)], capsys)
     assert "a.jpg: it cannot be read as a photo" in _refused([*start, str(broken)], capsys)
     assert "no such folder" in _refused([*start, str(tmp_path / "none")], capsys)
@@ -434,4 +462,4 @@ def test_bad_input(
 def test_a_fused_model_cannot_be_measured(folder: Path, pictures: Path, tmp_path: Path) -> None:
     exporting.export(folder, tmp_path / "fused", sizes=())
     with pytest.raises(quantize_folder.InputError, match="export --quantize"):
-        quantize_folder.quantize_folder(tmp_path / "fused", pictures, tmp_path / "out")
+        quantize_folder.quantize_folder(tmp_path / "fused", [pictures], tmp_path / "out")

@@ -84,7 +84,10 @@ def _teach(arguments: argparse.Namespace) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.model.is_dir():
-        print(_measured(arguments, arguments.model).tables())
+        evaluation = _measured(arguments, arguments.model)
+        print(evaluation.tables())
+        if arguments.write:
+            manifest.write_accuracy(evaluation.accuracy(), arguments.model)
         return
     with tempfile.TemporaryDirectory() as folder:
         export(arguments.model, Path(folder), _ccp(arguments), manifest.About.read(ABOUT))
@@ -202,6 +205,7 @@ def _arguments() -> argparse.ArgumentParser:
     judge = commands.add_parser("evaluate", help="measure what m2fp parse writes", **with_defaults)
     judge.set_defaults(run=_evaluate)
     judge.add_argument("--model", type=Path, required=True, help="model folder or checkpoint")
+    judge.add_argument("--write", action="store_true", help="into the folder's manifest, too")
 
     out = commands.add_parser("export", help="make and measure a model folder", **with_defaults)
     out.set_defaults(run=_export)

@@ -14,7 +14,7 @@ from m2fp_train.classes import voc_color
 from m2fp_train.geometry import NANO_SIZE
 from m2fp_train.onnx_graph import open_session
 
-PACKAGED = Path(__file__).parents[2] / "nano"
+PACKAGED, EXACT = (Path(__file__).parents[2] / name for name in ("nano", "nano-float"))
 KEYS = [
     *("schema", "name", "version", "description", "licence", "files", "input", "outputs"),
     *("classes", "background_id", "person_id", "label_map", "flip_pairs", "thresholds", "memory"),
@@ -43,8 +43,9 @@ def packaged() -> dict:
 
 
 def test_packaged_keys(packaged: dict) -> None:
-    # What `m2fp calibrate` measured on other kinds of processors, in the form of `time`.
-    assert [key for key in packaged if key != "other_times"] == KEYS
+    # What `m2fp calibrate` measured on other kinds of processors, in the form of `time`, and what
+    # `m2fp_export quantize` did.
+    assert [key for key in packaged if key not in ("other_times", "quantization")] == KEYS
     for other_time in packaged["other_times"]:
         assert list(other_time) == list(packaged["time"])
     assert {key: sorted(packaged[key]) for key in ("memory", "time", "accuracy", "provenance")} == {
@@ -59,9 +60,18 @@ def test_packaged_keys(packaged: dict) -> None:
     }
 
 
-def test_packaged_files_are_those_listed(packaged: dict) -> None:
-    for entry in packaged["files"]:
-        data = (PACKAGED / entry["path"]).read_bytes()
+def test_the_packaged_model_is_that_beside_it_in_8_bits(packaged: dict) -> None:
+    exact = json.loads((EXACT / "model.json").read_text())
+    assert "quantization" in packaged and "quantization" not in exact
+    measured = ("files", "memory", "time", "other_times", "accuracy", "quantization")
+    same = [key for key in packaged if key not in measured]
+    assert {key: packaged[key] for key in same} == {key: exact[key] for key in same}
+
+
+@pytest.mark.parametrize("folder", [PACKAGED, EXACT])
+def test_packaged_files_are_those_listed(folder: Path) -> None:
+    for entry in json.loads((folder / "model.json").read_text())["files"]:
+        data = (folder / entry["path"]).read_bytes()
         assert len(data) == entry["bytes"]
         assert hashlib.sha256(data).hexdigest() == entry["sha256"]
 
