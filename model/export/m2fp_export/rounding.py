@@ -77,11 +77,11 @@ def round_weights(
     photos: Iterable[Callable[[], NDArray[Any]]],
     values: Mapping[str, float],
 ) -> Rounding:
-    """Of all operators that could compute in 8 bits.
+    """Of all operators that could compute in 8 bits, but for convolutions that are not of pictures.
 
     photos: each reads one [1, 3, H, W], every time that it is called. values: how many values a
     tensor has (`Calibration.values`). The graph's folder is where an instrumented copy is put, and
-    removed.
+    removed. Raises KeyError where `values` lacks a tensor.
     """
     topology = Topology(onnx.load(str(graph)))
     rounding = Rounding()
@@ -99,6 +99,8 @@ def _passes(topology: Topology, values: Mapping[str, float]) -> Iterator[list[on
     share a weight are in the same."""
     by_weight: dict[str, list[onnx.NodeProto]] = {}
     for node in topology.candidates():
+        if node.op_type == "Conv" and len(topology.tensors[node.input[1]].dims) != 4:
+            continue
         by_weight.setdefault(node.input[1], []).append(node)
     nodes: list[onnx.NodeProto] = []
     held = 0.0
@@ -115,7 +117,10 @@ def _passes(topology: Topology, values: Mapping[str, float]) -> Iterator[list[on
 
 def _values(topology: Topology, name: str, values: Mapping[str, float]) -> float:
     """Of a tensor; of what it is a view of, where it was not looked at itself."""
-    return next(values[view] for view in topology.views(name) if view in values)
+    for view in topology.views(name):
+        if view in values:
+            return values[view]
+    raise KeyError(name)
 
 
 def _seen(
@@ -163,9 +168,9 @@ def _inputs(
     rows = (padded.shape[1] - (shape[2] - 1) * far_down - 1) // down + 1
     columns = (padded.shape[2] - (shape[3] - 1) * far_along - 1) // along + 1
     places = _chosen(rows * columns, generator)
-    y, x_ = places // columns * down, places % columns * along
+    first_row, first_column = places // columns * down, places % columns * along
     taps = [
-        padded[:, y + row * far_down, x_ + column * far_along]
+        padded[:, first_row + row * far_down, first_column + column * far_along]
         for row in range(shape[2])
         for column in range(shape[3])
     ]
