@@ -17,7 +17,7 @@ from tests.memory import photos
 
 LARGE = "24 MP JPEG"
 SIZES_MB = (128, 256, 512, 1769)
-TOO_LITTLE_MB = 96
+TOO_LITTLE_MB = 72
 """Less than loading the packaged model takes, and less than a function can have."""
 
 

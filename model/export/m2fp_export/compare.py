@@ -107,7 +107,7 @@ class Judge:
         person = self.manifest["person_id"]
         if person is None:
             return np.zeros(0, np.float32)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             shares = np.exp(class_logits - class_logits.max(1, keepdims=True))
             masks = 1 / (1 + np.exp(-mask_logits))
         chances = shares[:, person] / shares.sum(1)
