@@ -184,11 +184,20 @@ def widen_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def narrow_weights(model: onnx.ModelProto) -> None:
-    """Store the float weights of a graph in halves, turned back when it is loaded."""
+    """Store the float weights of a graph in halves, turned back when it is loaded.
+
+    Scales stay as they are: those of channels that hardly say anything are too small for halves.
+    """
+    scales = {
+        node.input[1]
+        for node in model.graph.node
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+    }
     turned_back = []
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.dtype == np.float32 and values.size >= SMALLEST_HALVED:
+        is_weight = values.dtype == np.float32 and tensor.name not in scales
+        if is_weight and values.size >= SMALLEST_HALVED:
             name, stored = tensor.name, f"{tensor.name}/halves"
             tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), stored))
             to = onnx.TensorProto.FLOAT

@@ -1,5 +1,6 @@
 """Networks and folders that tests share: shrunken, and of true size for tests marked full."""
 
+import json
 import platform
 import subprocess
 import sys
@@ -7,16 +8,19 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 import function
 import photos
 import shrunken
-from m2fp_export import quantize_folder
+from m2fp_export import manifest, onnx_builder, quantize_folder
 from m2fp_export.architecture import Architecture
 from m2fp_export.export import export
 from m2fp_export.model import M2FP
+from m2fp_export.quantize import widen_weights
 from m2fp_export.random_checkpoint import random_network, read_photos, write_folder
 from m2fp_export.variants import CIHP, PASCAL_PERSON_PART, Variant
 
@@ -79,11 +83,19 @@ def model(
 
 @pytest.fixture(scope="session")
 def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packaged model in 8 bits; not to be changed."""
+    """The packaged model in 8 bits, its weights in a file of their own, as M2FP's are; not to be
+    changed."""
+    apart = tmp_path_factory.mktemp("apart")
+    graph = widen_weights(onnx.load(str(function.NANO_FLOAT / "model.onnx")))
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+    data = onnx_builder.save(graph, weights, apart / "model.onnx")
+    described = json.loads((function.NANO_FLOAT / manifest.MANIFEST_NAME).read_text())
+    described["files"] = [manifest.file_entry(path) for path in (apart / "model.onnx", data)]
+    manifest.write(described, apart / manifest.MANIFEST_NAME)
     folder = tmp_path_factory.mktemp("quantized")
     (folder / "photos").mkdir()
     photos.write(folder / "photos" / "a.png", (640, 480), 0)
-    quantize_folder.quantize_folder(function.NANO_FLOAT, [folder / "photos"], folder / "model")
+    quantize_folder.quantize_folder(apart, [folder / "photos"], folder / "model")
     return folder / "model"
 
 

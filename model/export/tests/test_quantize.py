@@ -20,7 +20,14 @@ from m2fp_export.calibrate import best_range, calibrate, rounded
 from m2fp_export.graph_parts import EPSILON, GROUP_NORM
 from m2fp_export.graph_pixel_decoder import STRIPES
 from m2fp_export.label_map import label_map
-from m2fp_export.quantize import Range, Topology, quantize, quantized_weight, widen_weights
+from m2fp_export.quantize import (
+    Range,
+    Topology,
+    narrow_weights,
+    quantize,
+    quantized_weight,
+    widen_weights,
+)
 from m2fp_export.verify import is_fused, open_session, session_options
 
 NANO_FLOAT = function.NANO_FLOAT
@@ -412,6 +419,33 @@ def test_weights_stored_as_bytes_are_seen() -> None:
     assert [node.op_type for node in topology.candidates()] == ["Gemm"]
     assert numpy_helper.to_array(topology.tensors["w"]).tolist() == [[2.0, 4.0], [-0.5, 1.5]]
     assert sorted(topology.tensors) == ["w", "w.scale"]
+
+
+def test_weights_stored_as_halves_are_those_that_they_were() -> None:
+    weight = np.arange(256, dtype=np.float32).reshape(16, 16) / 8
+    tensors = [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(weight[0], "b")]
+    node = helper.make_node("Gemm", ["x", "w", "b"], ["y"])
+    model = helper.make_model(helper.make_graph([node], "g", [], [], tensors))
+    narrow_weights(model)
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    assert {name: str(value.dtype) for name, value in stored.items()} == {
+        "w/halves": "float16",
+        "b": "float32",
+    }
+    widened = Topology(widen_weights(model))
+    assert [node.op_type for node in widened.nodes] == ["Gemm"]
+    assert (numpy_helper.to_array(widened.tensors["w"]) == weight).all()
+
+
+def test_the_packaged_model_is_one_file_whose_floats_are_halves() -> None:
+    graph = onnx.load(str(function.NANO / "model.onnx")).graph
+    scales = {n.input[1] for n in graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")}
+    for tensor in graph.initializer:
+        kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+        if tensor.name in scales:
+            assert kind == "FLOAT", tensor.name
+        elif np.prod(tensor.dims) >= 256:
+            assert kind in ("INT8", "INT32", "FLOAT16"), tensor.name
 
 
 def test_all_weights_of_the_packaged_model_are_seen() -> None:
