@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 BUILT = ROOT / ".aws-sam/build/template.yaml"
 SAM = ROOT / ".venv/bin/sam"
 PATIENCE_S = 300
+AGAIN_S = 30
+"""More than SAM takes to stop its containers."""
 
 
 def _environment() -> dict[str, str]:
@@ -54,8 +56,19 @@ def serving(verb: str, network: str, parameters: dict[str, str], template: Path 
         _wait_until_it_says_so(process, log)
         yield f"http://{host}:{port}"
     finally:
+        _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """SAM makes an exception of the signal, which is lost where it meets a callback of Python's own: it is sent again."""
+    end = time.monotonic() + PATIENCE_S
+    while process.poll() is None:
+        if time.monotonic() > end:
+            process.kill()
+            raise RuntimeError("sam does not stop")
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=PATIENCE_S)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=AGAIN_S)
 
 
 def _wait_until_it_says_so(process: subprocess.Popen[bytes], log: Path) -> None:
