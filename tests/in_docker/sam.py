@@ -60,7 +60,7 @@ def serving(verb: str, network: str, parameters: dict[str, str], template: Path 
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """SAM makes an exception of the signal, which is lost where it meets a callback of Python's own: it is sent again."""
+    """SAM makes an exception of the signal, which is lost where it meets a callback of Python's: it is sent again."""
     end = time.monotonic() + PATIENCE_S
     while process.poll() is None:
         if time.monotonic() > end:
