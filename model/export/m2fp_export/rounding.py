@@ -7,7 +7,7 @@ left in the mean of an output is taken off its bias (Nagel, van Baalen, Blankevo
 "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ class Moments:
 def round_weights(
     graph: Path,
     input_name: str,
-    photos: Iterable[Callable[[], NDArray[Any]]],
+    photos: Sequence[Callable[[], NDArray[Any]]],
     values: Mapping[str, float],
 ) -> Rounding:
     """Of all operators that could compute in 8 bits, but for convolutions that are not of pictures.
@@ -85,7 +85,6 @@ def round_weights(
     """
     topology = Topology(onnx.load(str(graph)))
     rounding = Rounding()
-    photos = list(photos)
     for nodes in _passes(topology, values):
         moments = _seen(graph, input_name, nodes, photos)
         for name in dict.fromkeys(node.input[1] for node in nodes):
@@ -127,7 +126,7 @@ def _seen(
     graph: Path,
     input_name: str,
     nodes: list[onnx.NodeProto],
-    photos: list[Callable[[], NDArray[Any]]],
+    photos: Sequence[Callable[[], NDArray[Any]]],
 ) -> dict[str, Moments]:
     """The moments of the inputs of `nodes`, by name of the operator."""
     names = list(dict.fromkeys(node.input[0] for node in nodes))
@@ -198,7 +197,7 @@ def _round(
     # ONNX Runtime has no bias for a MatMul, whose mean must be right by itself.
     has_bias = [node.op_type != "MatMul" for node in readers]
     second = np.sum([m.second(has) for m, has in zip(moments, has_bias, strict=True)], 0)
-    stored, scales = rounded(rows, second)
+    stored, scales = rounded_weight(rows, second)
     rounding.weights[name] = (
         np.ascontiguousarray(np.moveaxis(stored.reshape(shape), 0, axis)).astype(np.int8),
         scales.reshape(-1).astype(np.float32),
@@ -210,7 +209,7 @@ def _round(
             rounding.shifts[node.name] = shift.reshape(-1).astype(np.float32)
 
 
-def rounded(weight: Array, second: Array) -> tuple[Array, Array]:
+def rounded_weight(weight: Array, second: Array) -> tuple[Array, Array]:
     """Steps [G, O, K] and scales [G, O] of weights [G, O, K], whose inputs have second moments
     [G, K, K]."""
     groups, outputs, count = weight.shape

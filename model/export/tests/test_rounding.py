@@ -29,7 +29,7 @@ def _changed(
 
 def test_inputs_that_have_nothing_in_common_leave_the_nearest_steps() -> None:
     weight = GENERATOR.normal(size=(1, 8, 16))
-    steps, scales = rounding.rounded(weight, np.eye(16)[None])
+    steps, scales = rounding.rounded_weight(weight, np.eye(16)[None])
     nearest, of_nearest = quantized_weight(weight[0], 0)
     assert (steps[0] == nearest).all() and np.allclose(scales[0], of_nearest)
 
@@ -40,7 +40,7 @@ def test_inputs_that_go_together_make_up_for_each_other(groups: int) -> None:
     common = GENERATOR.normal(size=(groups, 2, 500))
     mixed = GENERATOR.normal(size=(groups, 9, 2)) @ common
     second = _second(mixed + 0.1 * GENERATOR.normal(size=mixed.shape))
-    steps, scales = rounding.rounded(weight, second)
+    steps, scales = rounding.rounded_weight(weight, second)
     assert steps.min() >= -64 and steps.max() <= 63
     nearest = np.rint(weight / scales[..., None])
     least = _changed(weight, nearest, scales, second)
